@@ -1,0 +1,17 @@
+"""The NumPy tab: ``from d2lrnn import numpy as d2l``. The reference, and the only backend with no framework."""
+
+from d2lrnn_numpy.concise import GRU, LSTM, RNN
+from d2lrnn_numpy.language_model import RNNLM, RNNLMScratch
+from d2lrnn_numpy.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "RNNLM",
+    "GRUScratch",
+    "LSTMScratch",
+    "RNNLMScratch",
+    "RNNScratch",
+    "StackedRNNScratch",
+]

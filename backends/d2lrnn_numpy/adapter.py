@@ -1,0 +1,142 @@
+"""The contract for NumPy: the reference that every other backend is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from d2lrnn.adapter import (
+    Batch,
+    Device,
+    FloatArray,
+    IntArray,
+    ModelSpec,
+    Parameters,
+    StateArrays,
+    StepResult,
+    TrainingSpec,
+)
+from d2lrnn.clipping import clip_scale, global_norm
+from d2lrnn.devices import choose_device
+from d2lrnn.dropout import dropout_masks
+from d2lrnn.parameters import check_parameters
+from d2lrnn_numpy.language_model import RNNLMScratch
+from d2lrnn_numpy.layer import Layer
+from d2lrnn_numpy.stack import RecurrentStack
+
+
+class LanguageModel(RNNLMScratch):
+    """A language model that knows its specification, in the precision of that."""
+
+    def __init__(self, spec: ModelSpec, parameters: Parameters) -> None:
+        values = {name: value.copy() for name, value in check_parameters(spec, parameters).items()}
+        layers = []
+        for l in range(spec.num_layers):
+            prefix = f"rnn.{l}."
+            weights = {name[len(prefix) :]: v for name, v in values.items() if name.startswith(prefix)}
+            layers.append(Layer(spec.cell, weights))
+        super().__init__(RecurrentStack(layers, spec.dropout), spec.vocab_size)
+        self.spec = spec
+        self.w, self.b = values["head.w"], values["head.b"]
+
+
+class NumpyBackend:
+    """The NumPy reference: float32 and float64, gradients by hand."""
+
+    name = "numpy"
+
+    def versions(self) -> dict[str, str]:
+        """See `d2lrnn.adapter.Backend`."""
+        return {"numpy": np.__version__}
+
+    def devices(self) -> Sequence[Device]:
+        """NumPy computes on the CPU."""
+        return [Device("cpu", "NumPy on this computer")]
+
+    def build(self, spec: ModelSpec, parameters: Parameters) -> LanguageModel:
+        """See `d2lrnn.adapter.Backend`."""
+        return LanguageModel(spec, parameters)
+
+    def run_layers(
+        self, model: LanguageModel, inputs: FloatArray, state: StateArrays | None = None
+    ) -> tuple[FloatArray, StateArrays]:
+        """See `d2lrnn.adapter.Backend`."""
+        outputs, state = model.rnn(np.asarray(inputs, model.spec.dtype), state)
+        return outputs.copy(), state
+
+    def learner(
+        self, model: LanguageModel, training: TrainingSpec, *, device: str = "auto"
+    ) -> NumpyLearner:
+        """See `d2lrnn.adapter.Backend`."""
+        choose_device(device, self.devices())
+        return NumpyLearner(model, training)
+
+
+class NumpyLearner:
+    """Trains a `LanguageModel` in place; see `d2lrnn.adapter.Learner` for the methods."""
+
+    def __init__(self, model: LanguageModel, training: TrainingSpec) -> None:
+        self.model = model
+        self.training = training
+        self.step = 0
+
+    def initial_state(self, batch_size: int) -> StateArrays:
+        """Zeros (L, B, h)."""
+        return self.model.rnn.initial_state(batch_size)
+
+    def train_step(self, batch: Batch, state: StateArrays) -> tuple[StepResult, StateArrays]:
+        """Loss, gradient, clip, update."""
+        batch_size, num_steps = batch.inputs.shape
+        masks = dropout_masks(
+            self.model.spec,
+            seed=self.training.seed,
+            step=self.step,
+            num_steps=num_steps,
+            batch_size=batch_size,
+        )
+        loss, state = self.model.loss(batch.inputs, batch.targets, state, masks)
+        gradients = self.model.backward()
+        norm = global_norm(gradients.values())
+        rate = self.training.learning_rate * clip_scale(norm, self.training.clip)
+        for name, parameter in self.model.parameters().items():
+            gradients[name] *= rate
+            parameter -= gradients[name]
+        self.step += 1
+        return StepResult(loss, norm), state
+
+    def eval_step(self, batch: Batch, state: StateArrays) -> tuple[float, StateArrays]:
+        """The loss alone."""
+        return self.model.loss(batch.inputs, batch.targets, state)
+
+    def predict_step(self, tokens: IntArray, state: StateArrays) -> tuple[FloatArray, StateArrays]:
+        """Logits (B, V) for one step."""
+        logits, state = self.model.unroll(tokens[:, None], state)
+        return logits[:, 0], state
+
+    def gradients(self, batch: Batch, state: StateArrays) -> tuple[float, dict[str, FloatArray]]:
+        """Loss and gradients; the parameters stay."""
+        loss, _ = self.model.loss(batch.inputs, batch.targets, state)
+        gradients = self.model.backward()
+        return loss, {name: gradients[name] for name in self.model.parameters()}
+
+    def export_parameters(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        return {name: value.copy() for name, value in self.model.parameters().items()}
+
+    def import_parameters(self, parameters: Parameters) -> None:
+        """Writes into the model's arrays."""
+        checked = check_parameters(self.model.spec, parameters)
+        for name, value in self.model.parameters().items():
+            value[:] = checked[name]
+
+    def export_state(self, state: StateArrays) -> StateArrays:
+        """A copy."""
+        return tuple(part.copy() for part in state)
+
+    def import_state(self, arrays: StateArrays) -> StateArrays:
+        """A copy, in the model's precision."""
+        return tuple(np.array(part, dtype=self.model.spec.dtype) for part in arrays)
+
+    def synchronize(self) -> None:
+        """NumPy is done when it returns."""

@@ -1,0 +1,109 @@
+"""The language-model head: hidden states to logits, and the cross-entropy with its gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from d2lrnn.adapter import FloatArray, IntArray, StateArrays
+from d2lrnn_numpy.buffers import Buffers
+from d2lrnn_numpy.stack import RecurrentStack
+
+
+class RNNLMScratch:
+    """A language model: one-hot tokens, recurrent layers, one output layer over all steps at once.
+
+    Args:
+        rnn: the recurrent layers; their inputs have `vocab_size` entries.
+        vocab_size: V.
+        sigma: standard deviation of the initial output weights.
+        seed: decides the initial output weights.
+    """
+
+    def __init__(self, rnn: RecurrentStack, vocab_size: int, sigma: float = 0.01, seed: int = 0) -> None:
+        self.rnn = rnn
+        self.vocab_size = vocab_size
+        random = np.random.default_rng([seed, vocab_size])
+        self._init_head(random, sigma)
+        self._buffers = Buffers()
+
+    def _init_head(self, random: np.random.Generator, sigma: float) -> None:
+        shape = (self.rnn.num_hiddens, self.vocab_size)
+        self.w: FloatArray = random.normal(0, sigma, shape).astype(np.float32)
+        self.b: FloatArray = np.zeros(self.vocab_size, np.float32)
+
+    def parameters(self) -> dict[str, FloatArray]:
+        """All parameters by canonical name: the arrays themselves, not copies."""
+        return {**self.rnn.parameters(), "head.w": self.w, "head.b": self.b}
+
+    def __call__(self, tokens: IntArray, state: StateArrays | None = None) -> FloatArray:
+        """Logits (B, T, V) for tokens (B, T)."""
+        return self.unroll(tokens, state)[0]
+
+    def unroll(
+        self, tokens: IntArray, state: StateArrays | None = None, masks: FloatArray | None = None
+    ) -> tuple[FloatArray, StateArrays]:
+        """Logits (B, T, V) for tokens (B, T), and the final state.
+
+        See `RecurrentStack` for the state and the masks.
+        """
+        outputs, state = self.rnn(tokens.T, state, masks)
+        return (outputs @ self.w + self.b).swapaxes(0, 1), state
+
+    def loss(
+        self,
+        inputs: IntArray,
+        targets: IntArray,
+        state: StateArrays | None = None,
+        masks: FloatArray | None = None,
+    ) -> tuple[float, StateArrays]:
+        """Mean cross-entropy over the targets that are not padding (those >= 0), and the final state.
+
+        ``-log softmax(o)[y] = log Σ_j exp(o_j) - o_y``, with the largest logit subtracted first.
+
+        Args:
+            inputs: tokens (B, T).
+            targets: the tokens that follow them (B, T).
+            state: see `RecurrentStack`.
+            masks: see `RecurrentStack`.
+        """
+        outputs, state = self.rnn(inputs.T, state, masks)
+        self._shape = outputs.shape
+        self._hiddens = hiddens = outputs.reshape(-1, self.rnn.num_hiddens)
+        self._targets = np.ascontiguousarray(targets.T).reshape(-1)
+        logits = self._buffers.get("logits", (len(hiddens), self.vocab_size), self.w.dtype)
+        np.matmul(hiddens, self.w, out=logits)
+        logits += self.b
+        logits -= logits.max(axis=1, keepdims=True)
+        picked = logits[np.arange(len(logits)), self._targets]
+        self._exponentials = np.exp(logits, out=logits)
+        self._sums = logits.sum(axis=1)
+        losses = np.log(self._sums) - picked
+        self._valid = self._targets >= 0
+        self._num_tokens = max(1, int(np.count_nonzero(self._valid)))
+        return float(np.sum(losses * self._valid, dtype=np.float64)) / self._num_tokens, state
+
+    def backward(self) -> dict[str, FloatArray]:
+        """The gradients of the last `loss` by canonical name; it can be called once for each.
+
+        The gradient at the logits is (softmax(o) - one_hot(y)) / number of tokens, zero where padded.
+        """
+        d_logits = self._exponentials
+        d_logits *= (self._valid / (self._sums * self._num_tokens)).astype(d_logits.dtype)[:, None]
+        valid = np.flatnonzero(self._valid)
+        d_logits[valid, self._targets[valid]] -= 1 / self._num_tokens
+        d_hiddens = self._buffers.get("d_hiddens", self._hiddens.shape, d_logits.dtype)
+        np.matmul(d_logits, self.w.T, out=d_hiddens)
+        gradients = self.rnn.backward(d_hiddens.reshape(self._shape))
+        gradients["head.w"] = self._hiddens.T @ d_logits
+        gradients["head.b"] = d_logits.sum(axis=0)
+        return gradients
+
+
+class RNNLM(RNNLMScratch):
+    """`RNNLMScratch` with an output layer that starts uniform in ±1/sqrt(h), as a framework's does."""
+
+    def _init_head(self, random: np.random.Generator, sigma: float) -> None:
+        bound = self.rnn.num_hiddens**-0.5
+        shape = (self.rnn.num_hiddens, self.vocab_size)
+        self.w = random.uniform(-bound, bound, shape).astype(np.float32)
+        self.b = random.uniform(-bound, bound, self.vocab_size).astype(np.float32)

@@ -1,0 +1,87 @@
+"""Recurrent layers on top of each other: what every model of this backend is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from d2lrnn.adapter import Cell, FloatArray, IntArray, StateArrays
+from d2lrnn_numpy.layer import Layer
+
+
+class RecurrentStack:
+    """L recurrent layers, each fed with the outputs of the one below it.
+
+    Attributes:
+        layers: the layers, the lowest first.
+        dropout: the rate between layers while training.
+    """
+
+    def __init__(self, layers: Sequence[Layer], dropout: float = 0.0) -> None:
+        self.layers = list(layers)
+        self.dropout = dropout
+
+    @property
+    def cell(self) -> Cell:
+        """The kind of recurrence, the same in all layers."""
+        return self.layers[0].cell
+
+    @property
+    def num_hiddens(self) -> int:
+        """h."""
+        return self.layers[0].num_hiddens
+
+    def initial_state(self, batch_size: int) -> StateArrays:
+        """Zeros: ``(h,)``, for an LSTM ``(h, c)``, each (L, B, h)."""
+        return _by_part([layer.initial_state(batch_size) for layer in self.layers])
+
+    def __call__(
+        self,
+        inputs: FloatArray | IntArray,
+        state: StateArrays | None = None,
+        masks: FloatArray | None = None,
+    ) -> tuple[FloatArray, StateArrays]:
+        """Runs all layers over all steps.
+
+        Args:
+            inputs: real vectors (T, B, in), or token indices (T, B) for one-hot vectors.
+            state: ``(h,)`` or ``(h, c)``, each (L, B, h); None is zeros. It is not changed.
+            masks: dropout masks (L - 1, T, B, h) that multiply the outputs of all layers but the last; None
+                drops nothing.
+
+        Returns:
+            The outputs of the last layer (T, B, h), valid until the next call, and the final state.
+        """
+        if state is None:
+            state = self.initial_state(inputs.shape[1])
+        self._masks = masks
+        final = []
+        outputs: FloatArray | IntArray = inputs
+        for l, layer in enumerate(self.layers):
+            outputs, layer_state = layer.forward(outputs, tuple(part[l] for part in state))
+            final.append(layer_state)
+            if masks is not None and l < len(self.layers) - 1:
+                outputs = outputs * masks[l]
+        return outputs, _by_part(final)
+
+    def backward(self, d_outputs: FloatArray) -> dict[str, FloatArray]:
+        """The gradients of the last call, by canonical name, from the gradient at its outputs (T, B, h)."""
+        gradients: dict[str, FloatArray] = {}
+        d_above: FloatArray | None = d_outputs
+        for l, layer in reversed(list(enumerate(self.layers))):
+            assert d_above is not None
+            if self._masks is not None and l < len(self.layers) - 1:
+                d_above *= self._masks[l]
+            d_above, own = layer.backward(d_above, want_inputs=l > 0)
+            gradients.update({f"rnn.{l}.{name}": value for name, value in own.items()})
+        return gradients
+
+    def parameters(self) -> dict[str, FloatArray]:
+        """The weights of all layers by canonical name: the arrays themselves, not copies."""
+        return {f"rnn.{l}.{k}": v for l, layer in enumerate(self.layers) for k, v in layer.weights.items()}
+
+
+def _by_part(states: Sequence[tuple[FloatArray, ...]]) -> StateArrays:
+    """States of L layers, ``(h, c)`` each, to h of all layers and c of all layers."""
+    return tuple(np.stack(parts) for parts in zip(*states, strict=True))

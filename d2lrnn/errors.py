@@ -1,0 +1,55 @@
+"""What can go wrong, in words for the person who has to mend it.
+
+Every error of the library is a `D2LError` whose message says what is wrong, where, and what to do. The
+command line prints that message and ends with exit code 2; a traceback is shown with ``--debug`` only.
+"""
+
+from __future__ import annotations
+
+
+class D2LError(Exception):
+    """The base of all errors that d2lrnn raises on purpose."""
+
+
+class SpecError(D2LError, ValueError):
+    """A model or a training run was described with a value that cannot be."""
+
+
+class ParameterError(D2LError, ValueError):
+    """Parameters that do not fit the model: a name, a shape or a value is wrong."""
+
+
+class TextError(D2LError, ValueError):
+    """A text that cannot be read or is too short, or a download that is not what it should be."""
+
+
+class PromptError(D2LError, ValueError):
+    """A prefix that generation cannot start from."""
+
+
+class UnknownBackendError(D2LError, ValueError):
+    """A backend that nobody has heard of."""
+
+
+class BackendNotInstalledError(D2LError, ImportError):
+    """A backend that is known, but whose framework is not installed here."""
+
+
+class DeviceError(D2LError, ValueError):
+    """A device that is not there."""
+
+
+class RunError(D2LError, ValueError):
+    """A saved run that cannot be read or written."""
+
+
+class DivergedError(D2LError, ArithmeticError):
+    """The loss became NaN or infinite; the learner holds the last good parameters.
+
+    Attributes:
+        step: the training step, counted from 1 over the whole run, whose loss was not finite.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step

@@ -1,0 +1,64 @@
+"""The reference's hand-derived gradients against central finite differences in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from d2lrnn.adapter import PADDING, Batch, FloatArray, ModelSpec
+from d2lrnn_numpy.adapter import LanguageModel
+from d2lrnn_numpy.layer import sum_rows_by_token
+from parity.models import KINDS, drawn_batch, drawn_parameters, name_of
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "dropout"])
+@pytest.mark.parametrize("spec", KINDS, ids=name_of)
+def test_every_gradient(spec: ModelSpec, masked: bool) -> None:
+    spec = dataclasses.replace(spec, vocab_size=5, num_hiddens=4, dtype="float64")
+    model = LanguageModel(spec, drawn_parameters(spec))
+    inputs, targets = (part.copy() for part in drawn_batch(spec, batch_size=3, num_steps=4))
+    targets[2, 1:] = PADDING
+    batch = Batch(inputs, targets)
+    random = np.random.default_rng(0)
+    state = tuple(random.normal(size=part.shape) for part in model.rnn.initial_state(3))
+    masks: FloatArray | None = None
+    if masked and spec.num_layers > 1:
+        masks = 2.0 * random.integers(0, 2, (spec.num_layers - 1, 4, 3, 4))
+
+    model.loss(*batch, state, masks)
+    gradients = {name: value.copy() for name, value in model.backward().items()}
+    epsilon = 1e-6
+    for name, parameter in model.parameters().items():
+        numeric = np.empty_like(parameter)
+        for index in np.ndindex(*parameter.shape):
+            kept = parameter[index]
+            parameter[index] = kept + epsilon
+            above, _ = model.loss(*batch, state, masks)
+            parameter[index] = kept - epsilon
+            below, _ = model.loss(*batch, state, masks)
+            parameter[index] = kept
+            numeric[index] = (above - below) / (2 * epsilon)
+        np.testing.assert_allclose(gradients[name], numeric, rtol=0, atol=1e-8, err_msg=name)
+
+
+def test_the_loss_is_the_negative_log_likelihood() -> None:
+    spec = ModelSpec(5, "rnn", "scratch", 4, dtype="float64")
+    model = LanguageModel(spec, drawn_parameters(spec))
+    batch = drawn_batch(spec, batch_size=2, num_steps=3)
+    logits = model(batch.inputs)
+    likelihoods = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    expected = -np.mean([np.log(likelihoods[b, t, batch.targets[b, t]]) for b in range(2) for t in range(3)])
+    assert model.loss(*batch)[0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("vocab_size", [28, 5000])
+def test_rows_are_summed_by_token(vocab_size: int) -> None:
+    """Small vocabularies go by a one-hot product, large ones by sorting."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(0, vocab_size, 600).astype(np.int32)
+    rows = random.normal(size=(600, 3))
+    expected = np.zeros((vocab_size, 3))
+    np.add.at(expected, tokens, rows)
+    np.testing.assert_allclose(sum_rows_by_token(tokens, rows, vocab_size), expected, atol=1e-12)

@@ -1,0 +1,69 @@
+"""Prediction and evaluation: the same function as training computes, with dropout off and nothing learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
+from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
+
+DROPPING = ModelSpec(11, "gru", "concise", 16, num_layers=2, dropout=0.5)
+
+
+@pytest.mark.parametrize("spec", [*REPRESENTATIVE, DROPPING], ids=name_of)
+def test_step_by_step_is_the_whole_sequence(backend: Backend, reference: Backend, spec: ModelSpec) -> None:
+    learner, judge = learners(backend, reference, spec, TrainingSpec())
+    batch = drawn_batch(spec, batch_size=3, num_steps=6)
+    state, judge_state = learner.initial_state(3), judge.initial_state(3)
+    nats = 0.0
+    for t in range(6):
+        logits, state = learner.predict_step(batch.inputs[:, t].copy(), state)
+        expected, judge_state = judge.predict_step(batch.inputs[:, t].copy(), judge_state)
+        assert isinstance(logits, np.ndarray)
+        assert logits.shape == (3, 11)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6)
+        exact = logits.astype(np.float64)
+        log_sum = np.log(np.exp(exact).sum(axis=1))
+        nats += float((log_sum - exact[np.arange(3), batch.targets[:, t]]).sum())
+    loss, final = learner.eval_step(batch, learner.initial_state(3))
+    assert float(loss) == pytest.approx(nats / 18, rel=1e-6)
+    for part, other in zip(learner.export_state(final), learner.export_state(state), strict=True):
+        np.testing.assert_allclose(part, other, rtol=0, atol=1e-6)
+
+
+def test_dropout_is_on_in_training_alone(backend: Backend, reference: Backend) -> None:
+    learner, judge = learners(backend, reference, DROPPING, TrainingSpec(learning_rate=1e-9))
+    batch = drawn_batch(DROPPING, batch_size=8, num_steps=12)
+    state = learner.initial_state(8)
+    evaluated = float(learner.eval_step(batch, state)[0])
+    first = float(learner.train_step(batch, state)[0].loss)
+    second = float(learner.train_step(batch, state)[0].loss)
+    assert abs(first - evaluated) > 1e-4
+    assert abs(first - second) > 1e-4, "every step draws masks of its own"
+    # After training steps, evaluation, prediction and gradients still drop nothing.
+    assert float(learner.eval_step(batch, state)[0]) == pytest.approx(evaluated, rel=1e-6)
+    assert learner.gradients(batch, state)[0] == pytest.approx(evaluated, rel=1e-6)
+    expected = float(judge.eval_step(batch, judge.initial_state(8))[0])
+    assert evaluated == pytest.approx(expected, rel=1e-6)
+
+
+def test_dropout_is_never_after_the_last_layer(backend: Backend, reference: Backend) -> None:
+    """With one layer there is no place between layers: the rate must change nothing."""
+    spec = ModelSpec(11, "lstm", "concise", 8, dropout=0.9)
+    learner, _ = learners(backend, reference, spec, TrainingSpec())
+    batch = drawn_batch(spec, batch_size=4, num_steps=5)
+    evaluated = float(learner.eval_step(batch, learner.initial_state(4))[0])
+    trained = float(learner.train_step(batch, learner.initial_state(4))[0].loss)
+    assert trained == pytest.approx(evaluated, rel=1e-6)
+
+
+def test_evaluation_learns_nothing(backend: Backend, reference: Backend) -> None:
+    learner, _ = learners(backend, reference, DROPPING, TrainingSpec())
+    before = learner.export_parameters()
+    batch = drawn_batch(DROPPING, batch_size=2, num_steps=4)
+    learner.eval_step(batch, learner.initial_state(2))
+    learner.predict_step(batch.inputs[:, 0].copy(), learner.initial_state(2))
+    for name, value in learner.export_parameters().items():
+        np.testing.assert_array_equal(value, before[name])
+    assert learner.step == 0
