@@ -1,0 +1,43 @@
+"""What JAX can compute on here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+
+from d2lrnn.adapter import Device
+
+
+def num_gpus() -> int:
+    """How many GPUs JAX can use."""
+    return len(_gpus())
+
+
+def try_gpu(i: int = 0) -> jax.Device:
+    """GPU `i`, or the CPU where there is no such GPU.
+
+    Example:
+        >>> jax.device_put(jnp.ones(3), try_gpu())  # doctest: +SKIP
+    """
+    gpus = _gpus()
+    return gpus[i] if i < len(gpus) else jax.devices("cpu")[0]
+
+
+def devices() -> Sequence[Device]:
+    """All devices, GPUs first and the CPU last, by the names that `native_device` takes."""
+    gpus = [Device(f"gpu:{i}", gpu.device_kind) for i, gpu in enumerate(_gpus())]
+    return [*gpus, Device("cpu", "XLA on this computer")]
+
+
+def native_device(name: str) -> jax.Device:
+    """JAX's own device for a name of `devices`."""
+    platform, _, index = name.partition(":")
+    return jax.devices(platform)[int(index or 0)]
+
+
+def _gpus() -> Sequence[jax.Device]:
+    try:
+        return jax.devices("gpu")
+    except RuntimeError:  # JAX's answer where no GPU platform is present
+        return []

@@ -1,0 +1,23 @@
+"""Numbers as a model's specification asks for them, whatever JAX's global settings are."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+
+def precision(dtype: npt.DTypeLike) -> AbstractContextManager[object]:
+    """A scope in which JAX computes in `dtype`.
+
+    JAX turns float64 into float32 unless its x64 mode is on. The mode is switched on inside the scope and for
+    this thread alone: the user's ``JAX_ENABLE_X64`` stays as it is. float32 needs no switch.
+
+    Example:
+        >>> with precision("float64"):
+        ...     jnp.zeros(1, float).dtype
+        dtype('float64')
+    """
+    return jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext()

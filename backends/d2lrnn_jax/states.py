@@ -1,0 +1,42 @@
+"""Hidden states: a model's own, and the contract's ``(h,)`` or ``(h, c)``, each (L, B, h)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from d2lrnn.adapter import State, StateArrays
+from d2lrnn_jax.concise import RNN
+from d2lrnn_jax.language_model import RNNLMScratch
+from d2lrnn_jax.scratch import StackedRNNScratch
+
+
+def initial_state(module: RNNLMScratch, params: Any, batch_size: int) -> State:
+    """The zeros that the recurrent layers of `module` start from."""
+    return module.bind({"params": params}).rnn.initial_state(batch_size)
+
+
+def from_arrays(module: RNNLMScratch, arrays: StateArrays, dtype: str) -> State:
+    """The state that `module` takes, in copies of the arrays."""
+    copies = tuple(jnp.array(part, dtype) for part in arrays)
+    if isinstance(module.rnn, RNN):
+        return _alone(copies)
+    layers = tuple(_alone(tuple(part[l] for part in copies)) for l in range(len(copies[0])))
+    return layers if isinstance(module.rnn, StackedRNNScratch) else layers[0]
+
+
+def to_arrays(module: RNNLMScratch, state: State) -> StateArrays:
+    """The inverse of `from_arrays`: NumPy copies."""
+    if isinstance(module.rnn, RNN):
+        return tuple(np.array(part) for part in jax.tree.leaves(state))
+    layers = state if isinstance(module.rnn, StackedRNNScratch) else (state,)
+    parts = zip(*(jax.tree.leaves(layer) for layer in layers), strict=True)
+    return tuple(np.stack(part) for part in parts)
+
+
+def _alone(parts: tuple[jax.Array, ...]) -> Any:
+    """A state of one part is that part."""
+    return parts if len(parts) > 1 else parts[0]

@@ -1,0 +1,193 @@
+"""The contract for MXNet: Gluon blocks, compiled whole for every shape of batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import mxnet as mx
+import numpy
+from mxnet import autograd, np, npx
+
+from d2lrnn.adapter import (
+    Batch,
+    Device,
+    FloatArray,
+    IntArray,
+    ModelSpec,
+    Parameters,
+    StateArrays,
+    StepResult,
+    TrainingSpec,
+)
+from d2lrnn.devices import choose_device
+from d2lrnn.dropout import dropout_masks
+from d2lrnn.parameters import check_parameters
+from d2lrnn_mxnet import GRU, LSTM, RNN, RNNLM, GRUScratch, LSTMScratch, RNNLMScratch, RNNScratch, StackedRNNScratch
+from d2lrnn_mxnet.devices import available_devices, context_of
+from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
+from d2lrnn_mxnet.program import Program
+from d2lrnn_mxnet.recurrence import Array
+from d2lrnn_mxnet.states import detached, export_state, import_state, zero_state
+
+@mx.util.use_np
+class MXNetBackend:
+    """MXNet 1.9 with Gluon and ``mxnet.np``."""
+
+    name = "mxnet"
+
+    def versions(self) -> dict[str, str]:
+        """See `d2lrnn.adapter.Backend`."""
+        return {"mxnet": mx.__version__, "numpy": numpy.__version__}
+
+    def devices(self) -> Sequence[Device]:
+        """See `d2lrnn.adapter.Backend`."""
+        return available_devices()
+
+    def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
+        """See `d2lrnn.adapter.Backend`."""
+        values = check_parameters(spec, parameters)
+        if spec.implementation == "concise":
+            model = RNNLM(_concise_layers(spec), spec.vocab_size)
+        else:
+            model = RNNLMScratch(_scratch_layers(spec), spec.vocab_size)
+        model.cast(spec.dtype)
+        set_parameters(parameter_slots(model, spec), values)
+        model.spec = spec
+        return model
+
+    def run_layers(
+        self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
+    ) -> tuple[FloatArray, StateArrays]:
+        """See `d2lrnn.adapter.Backend`."""
+        context = model.output_layer.collect_params().list_ctx()[0]
+        native = None if state is None else import_state(model.spec, state, context)
+        outputs, final = model.rnn(np.array(inputs, dtype=model.spec.dtype, ctx=context), native)
+        return outputs.asnumpy(), export_state(model.spec, final)
+
+    def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> MXNetLearner:
+        """See `d2lrnn.adapter.Backend`."""
+        return MXNetLearner(model, training, context_of(choose_device(device, self.devices())))
+
+
+@mx.util.use_np
+class MXNetLearner:
+    """Trains a model that `MXNetBackend.build` made; see `d2lrnn.adapter.Learner` for the methods."""
+
+    def __init__(self, model: RNNLMScratch, training: TrainingSpec, context: Any) -> None:
+        self.model, self.training, self.context = model, training, context
+        self.step = 0
+        self._spec: ModelSpec = model.spec
+        if model.collect_params().list_ctx() != [context]:
+            model.collect_params().reset_ctx(context)
+        self._slots = parameter_slots(model, self._spec)
+        self._programs: dict[tuple[str, int, int], Program] = {}
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Zeros."""
+        return zero_state(self._spec, batch_size, self.context)
+
+    def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
+        """Loss, gradient, clip, update."""
+        loss, state = self._backward("train", batch, state, self._masks(batch))
+        parameters = [slot.parameter for slot in self._slots.values()]
+        norm = np.sqrt(sum(_square(parameter.grad()) for parameter in parameters))
+        rate = self.training.learning_rate * _clip_scale(norm, self.training.clip)
+        for parameter in parameters:
+            value = parameter.data()
+            value -= rate * parameter.grad()
+        self.step += 1
+        return StepResult(loss, norm), state
+
+    def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
+        """The loss alone."""
+        program = self._program("evaluate", batch.inputs.shape)
+        logits, state = program.unroll(self._tokens(batch.inputs), state)
+        return program.loss(logits, self._tokens(batch.targets)), state
+
+    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
+        """Logits (B, V) for one step."""
+        program = self._program("predict", (len(tokens), 1))
+        logits, state = program.unroll(self._tokens(tokens[:, None]), state)
+        return logits.asnumpy()[0], state
+
+    def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
+        """Loss and gradients; the parameters stay."""
+        loss, _ = self._backward("gradients", batch, state, [] if self._spec.dropout else None)
+        return float(loss), {name: slot.gradient() for name, slot in self._slots.items()}
+
+    def export_parameters(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        return {name: slot.get() for name, slot in self._slots.items()}
+
+    def import_parameters(self, parameters: Parameters) -> None:
+        """Writes into the model's arrays."""
+        set_parameters(self._slots, check_parameters(self._spec, parameters))
+
+    def export_state(self, state: Any) -> StateArrays:
+        """See `d2lrnn_mxnet.states`."""
+        return export_state(self._spec, state)
+
+    def import_state(self, arrays: StateArrays) -> Any:
+        """See `d2lrnn_mxnet.states`."""
+        return import_state(self._spec, arrays, self.context)
+
+    def synchronize(self) -> None:
+        """Waits for MXNet's engine."""
+        npx.waitall()
+
+    def _backward(
+        self, purpose: str, batch: Batch, state: Any, masks: list[Array] | None
+    ) -> tuple[Array, Any]:
+        """The mean loss and the final state; the gradients are left in the parameters."""
+        program = self._program(purpose, batch.inputs.shape)
+        targets = self._tokens(batch.targets)
+        # In training mode even where nothing is dropped: without it the fused operator cannot go backwards.
+        with autograd.record():
+            logits, state = program.unroll(self._tokens(batch.inputs), state, masks)
+        logits.backward(program.loss_gradient(logits.detach(), targets))
+        return program.loss(logits.detach(), targets), detached(state)
+
+    def _program(self, purpose: str, shape: tuple[int, ...]) -> Program:
+        """Made once for every shape of batch, and for every purpose: memory is planned for one of them."""
+        key = (purpose, *shape)
+        if key not in self._programs:
+            self._programs[key] = Program(self.model, num_steps=shape[1])
+        return self._programs[key]
+
+    def _tokens(self, tokens: IntArray) -> Array:
+        return np.array(tokens, dtype="int32", ctx=self.context)
+
+    def _masks(self, batch: Batch) -> list[Array] | None:
+        batch_size, num_steps = batch.inputs.shape
+        masks = dropout_masks(
+            self._spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
+        )
+        return None if masks is None else [np.array(mask, dtype=mask.dtype, ctx=self.context) for mask in masks]
+
+
+def _concise_layers(spec: ModelSpec) -> RNN:
+    layers = {"rnn": RNN, "gru": GRU, "lstm": LSTM}[spec.cell]
+    return layers(spec.num_hiddens, spec.num_layers, spec.dropout, num_inputs=spec.vocab_size)
+
+
+def _scratch_layers(spec: ModelSpec) -> RNNScratch | StackedRNNScratch:
+    layer = {
+        "rnn": RNNScratch,
+        "gru": partial(GRUScratch, reset_after=bool(spec.reset_after)),
+        "lstm": LSTMScratch,
+    }[spec.cell]
+    if spec.num_layers == 1:
+        return layer(spec.vocab_size, spec.num_hiddens)
+    return StackedRNNScratch(spec.vocab_size, spec.num_hiddens, spec.num_layers, layer=layer)
+
+
+def _square(gradient: Array) -> Array:
+    flat = gradient.reshape(-1)
+    # Not a sum of squares: MXNet's reductions take ten times as long as its products.
+    return np.dot(flat, flat)
+
+
+def _clip_scale(norm: Array, theta: float | None) -> Array | float:
+    return 1.0 if theta is None else theta / np.maximum(norm, theta)

@@ -1,0 +1,53 @@
+"""The states of the models of this tab, and as NumPy: ``(h,)`` or ``(h, c)``, each (L, B, h).
+
+A concise model's state is one array (L, B, h), a scratch layer's one (B, h), a stack's a list of its layers' states;
+an LSTM has a pair ``(H, C)`` in place of each array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mxnet import np as mxnp
+
+from d2lrnn.adapter import ModelSpec, StateArrays
+
+
+def zero_state(spec: ModelSpec, batch_size: int, context: Any) -> Any:
+    """The state that a sequence starts from, on a device."""
+    shape = spec.num_layers, batch_size, spec.num_hiddens
+    return import_state(spec, (np.zeros(shape, spec.dtype),) * (2 if spec.cell == "lstm" else 1), context)
+
+
+def import_state(spec: ModelSpec, arrays: StateArrays, context: Any) -> Any:
+    """A model's own state, on a device, from NumPy."""
+    if spec.implementation == "concise":
+        return _unwrap([mxnp.array(part, dtype=spec.dtype, ctx=context) for part in arrays])
+    layers = [
+        _unwrap([mxnp.array(part[l], dtype=spec.dtype, ctx=context) for part in arrays])
+        for l in range(spec.num_layers)
+    ]
+    return layers if spec.num_layers > 1 else layers[0]
+
+
+def export_state(spec: ModelSpec, state: Any) -> StateArrays:
+    """The inverse of `import_state`."""
+    if spec.implementation == "concise":
+        return tuple(part.asnumpy() for part in _wrap(spec, state))
+    layers = state if spec.num_layers > 1 else [state]
+    by_layer = [[part.asnumpy() for part in _wrap(spec, layer)] for layer in layers]
+    return tuple(np.stack(parts) for parts in zip(*by_layer, strict=True))
+
+
+def detached(state: Any) -> Any:
+    """The state cut off from the graph that made it."""
+    return [detached(part) for part in state] if isinstance(state, list | tuple) else state.detach()
+
+
+def _wrap(spec: ModelSpec, state: Any) -> Any:
+    return state if spec.cell == "lstm" else [state]
+
+
+def _unwrap(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else tuple(parts)

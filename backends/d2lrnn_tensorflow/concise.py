@@ -1,0 +1,149 @@
+"""The concise models: Keras' own recurrent layers, any number of them, with dropout between.
+
+The weights are those of `keras.layers.SimpleRNN`, `GRU` and `LSTM`, one layer each, made, initialised and named
+by Keras. The time steps run through `d2lrnn_tensorflow.recurrence` instead of Keras' own loop, which takes
+(batch, time) only and adds up its weight gradients step by step. A test holds each model to its Keras layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from d2lrnn_tensorflow.recurrence import LayerState, Step, Tensor, Weight, project, recurrence
+from d2lrnn_tensorflow.scratch import LSTMScratch, Product, RNNScratch
+
+
+class RNN(keras.layers.Layer):
+    """A tanh RNN on `keras.layers.SimpleRNN`.
+
+    Args:
+        num_hiddens: h.
+        num_layers: L.
+        dropout: the rate between layers while training, never after the last.
+        **kwargs: those of `keras.layers.Layer`: ``dtype``, ``name``.
+
+    It takes real vectors (T, B, num_inputs), or token indices (T, B) in place of one-hot vectors once it is
+    built. The state is one tensor (L, B, h); None is zeros.
+
+    Example:
+        >>> rnn = RNN(32, num_layers=2)
+        >>> outputs, H = rnn(tf.ones((5, 3, 28)))
+        >>> outputs, H = rnn(tf.ones((5, 3, 28)), H)
+        >>> outputs.shape, H.shape
+        (TensorShape([5, 3, 32]), TensorShape([2, 3, 32]))
+    """
+
+    _keras_layer = keras.layers.SimpleRNN
+
+    def __init__(self, num_hiddens: int, num_layers: int = 1, dropout: float = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_hiddens, self.num_layers = num_hiddens, num_layers
+        self.rnns = [
+            self._keras_layer(
+                num_hiddens, return_sequences=True, return_state=True, dtype=self.dtype_policy
+            )
+            for _ in range(num_layers)
+        ]
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights for inputs (T, B, num_inputs); Keras calls it at the first use."""
+        num_inputs = input_shape[-1]
+        for rnn in self.rnns:
+            rnn.build((None, None, num_inputs))
+            num_inputs = self.num_hiddens
+
+    def call(
+        self,
+        inputs: Tensor,
+        state: Any = None,
+        masks: Tensor | None = None,
+        training: bool | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Runs all layers over all steps.
+
+        Args:
+            inputs: (T, B, num_inputs) or (T, B).
+            state: what it returned before, or None.
+            masks: (L - 1, T, B, h), multiply the outputs of all layers but the last in place of dropout.
+            training: whether dropout is on.
+
+        Returns:
+            The outputs of the last layer (T, B, h), and the state after the last step.
+        """
+        if state is None:
+            zeros = tf.zeros((self.num_layers, tf.shape(inputs)[1], self.num_hiddens), self.compute_dtype)
+            state = self._from_parts((zeros,) * self._num_parts)
+        parts = self._to_parts(state)
+        outputs, states = inputs, []
+        for l, rnn in enumerate(self.rnns):
+            if l > 0:
+                dropped = self.dropout(outputs, training=training) if masks is None else outputs * masks[l - 1]
+                outputs = dropped
+            W_x, b, step, weight = self._formula(rnn.cell)
+            projected = project(outputs, W_x, b)
+            outputs, final = recurrence(step, projected, tuple(part[l] for part in parts), [weight])
+            states.append(final)
+        return outputs, self._from_parts(tuple(tf.stack(part) for part in zip(*states, strict=True)))
+
+    #: How many tensors a layer's state is.
+    _num_parts = 1
+
+    def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
+        """W_x and b, the step, and what its product multiplies by."""
+        return cell.kernel, cell.bias, RNNScratch.step, (cell.recurrent_kernel,)
+
+    def _to_parts(self, state: Any) -> LayerState:
+        return (state,)
+
+    def _from_parts(self, parts: LayerState) -> Any:
+        return parts[0]
+
+
+class GRU(RNN):
+    """A gated recurrent unit on `keras.layers.GRU`, reset after the matrix product; arguments as for `RNN`.
+
+    Keras orders the gates z, r, h and keeps two biases, ``bias`` (2, 3h). The second one of z and r adds
+    nothing that the first one cannot: trained, their sum would move at twice the rate. It stays as it is.
+    """
+
+    _keras_layer = keras.layers.GRU
+
+    @staticmethod
+    def step(X: Tensor, state: LayerState, product: Product) -> LayerState:
+        """`GRUScratch.step_after` in Keras' order."""
+        (H,) = state
+        X_z, X_r, X_n = tf.split(X, 3, axis=1)
+        H_z, H_r, H_n = tf.split(product(H), 3, axis=1)
+        Z, R = tf.sigmoid(X_z + H_z), tf.sigmoid(X_r + H_r)
+        N = tf.tanh(X_n + R * H_n)
+        return (Z * H + (1 - Z) * N,)
+
+    def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
+        b, recurrent = tf.unstack(cell.bias)
+        b_zr, b_n = tf.split(recurrent, [2 * self.num_hiddens, self.num_hiddens])
+        recurrent = tf.concat([tf.stop_gradient(b_zr), b_n], axis=0)
+        return cell.kernel, b, self.step, (cell.recurrent_kernel, recurrent)
+
+
+class LSTM(RNN):
+    """Long short-term memory on `keras.layers.LSTM`; arguments as for `RNN`.
+
+    The state is ``(H, C)``, each (L, B, h). Keras starts the forget gate's bias at one.
+    """
+
+    _keras_layer = keras.layers.LSTM
+    _num_parts = 2
+
+    def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
+        # Keras' order, i, f, c, o, is that of the scratch layer.
+        return cell.kernel, cell.bias, LSTMScratch.step, (cell.recurrent_kernel,)
+
+    def _to_parts(self, state: Any) -> LayerState:
+        return tuple(state)
+
+    def _from_parts(self, parts: LayerState) -> Any:
+        return parts

@@ -1,0 +1,53 @@
+"""The devices that TensorFlow sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from d2lrnn.adapter import Device
+
+
+def devices() -> Sequence[Device]:
+    """GPUs first, the CPU last."""
+    found = []
+    for i, gpu in enumerate(tf.config.list_physical_devices("GPU")):
+        details = tf.config.experimental.get_device_details(gpu)
+        found.append(Device(f"gpu:{i}", str(details.get("device_name", gpu.name))))
+    return [*found, Device("cpu", "TensorFlow on this computer's processor")]
+
+
+def num_gpus() -> int:
+    """How many GPUs TensorFlow can use."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def try_gpu(i: int = 0) -> Any:
+    """GPU number `i` where there is one, else the CPU: ``with try_gpu(): ...``.
+
+    Example:
+        >>> with try_gpu(99):
+        ...     tf.ones(3).device.rsplit("/", 1)[-1]
+        'device:CPU:0'
+    """
+    return tf.device(f"/GPU:{i}" if i < num_gpus() else "/CPU:0")
+
+
+def native_name(device: Device) -> str:
+    """What `tf.device` calls it."""
+    return "/" + (device.name if ":" in device.name else f"{device.name}:0").upper()
+
+
+def move_variables(variables: Sequence[keras.Variable], device: str) -> None:
+    """Puts variables on a device where they are not on it yet.
+
+    A `tf.Variable` cannot be moved, and a compiled step cannot reach one on another device: the Keras variable
+    gets a new one. Code that took ``variable.value`` before still has the old one.
+    """
+    with tf.device(device):
+        for variable in variables:
+            if not variable.value.device.endswith(device.removeprefix("/")):
+                variable._initialize(tf.convert_to_tensor(variable.value))

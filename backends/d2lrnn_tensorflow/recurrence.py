@@ -1,0 +1,217 @@
+"""The recurrence over time steps: a cell's formula, run over a sequence and differentiated.
+
+All inputs of a layer are projected at once, before the recurrence (`project`). What remains of a cell is a
+`Step`: from the projected inputs of one time step and the state before it to the state after it. The state is
+multiplied by weights only through the functions that the step is given, so that `recurrence` can see the
+products: its backward pass leaves the weight gradients out of the loop and makes one matrix product of them
+at the end, where automatic differentiation would add up a product a step.
+
+T = time steps, B = batch size, h = hidden units, G = gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+Tensor: TypeAlias = Any
+
+#: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h). The first part is the output.
+LayerState: TypeAlias = tuple[Tensor, ...]
+
+#: What a tensor (B, h) is multiplied by in a step: ``(W,)``, or ``(W, b)`` for ``left @ W + b``.
+Weight: TypeAlias = tuple[Tensor, ...]
+
+#: ``step(X, state, *products)``: projected inputs (B, G·h), state -> state; ``products[k](left)`` is the
+#: product with the k-th weight, to be called once in a step.
+Step: TypeAlias = Callable[..., LayerState]
+
+
+def project(inputs: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """``inputs @ W + b`` for all time steps at once.
+
+    Args:
+        inputs: real vectors (T, B, in), or token indices (T, B), which stand for one-hot vectors: such a
+            vector times W is a row of it.
+        W: (in, G·h).
+        b: (G·h,).
+
+    Returns:
+        (T, B, G·h).
+    """
+    if inputs.dtype.is_integer:
+        return tf.gather(W + b, inputs)
+    return tf.tensordot(inputs, W, axes=1) + b
+
+
+def plain_recurrence(
+    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
+) -> tuple[Tensor, LayerState]:
+    """What `recurrence` computes, as one would write it down: a loop, differentiated by the framework.
+
+    T must be known when the graph is traced: every step becomes nodes of its own.
+    """
+    products = [lambda left, weight=weight: _affine(left, *weight) for weight in weights]
+    outputs = []
+    for X in tf.unstack(projected):
+        state = step(X, state, *products)
+        outputs.append(state[0])
+    return tf.stack(outputs), tuple(state)
+
+
+def recurrence(
+    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
+) -> tuple[Tensor, LayerState]:
+    """Runs `step` over all time steps, with a backward pass of its own (first derivatives only).
+
+    Args:
+        step: see `Step`.
+        projected: (T, B, G·h).
+        state: the state before the first step, each part (B, h).
+        weights: what the step's products multiply by.
+
+    Returns:
+        The first part of the state after every step (T, B, h), and the state after the last.
+
+    Example:
+        >>> def step(X, state, product):
+        ...     return (tf.tanh(X + product(state[0])),)
+        >>> outputs, (H,) = recurrence(step, tf.ones((5, 2, 3)), (tf.zeros((2, 3)),), [(tf.eye(3),)])
+        >>> outputs.shape, H.shape
+        (TensorShape([5, 2, 3]), TensorShape([2, 3]))
+    """
+    if projected.shape[0] == 1:  # prediction: a loop would cost more than the step
+        return plain_recurrence(step, projected, state, weights)
+    structure = (tuple(state), tuple(weights))
+    # Tensors, not variables: a custom gradient knows nothing of the variables that it reads.
+    arguments = [tf.convert_to_tensor(part) for part in tf.nest.flatten((projected, structure))]
+
+    @tf.custom_gradient
+    def run(projected: Tensor, *flat: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
+        state, weights = tf.nest.pack_sequence_as(structure, flat)
+        history, products, final = _forward(step, projected, state, weights)
+
+        def gradient(d_outputs: Tensor, *d_final: Tensor) -> tuple[Tensor, ...]:
+            d_projected, d_state, d_weights = _backward(
+                step, projected, weights, history, products, d_outputs, d_final
+            )
+            return d_projected, *tf.nest.flatten((d_state, d_weights))
+
+        return (history[0][1:], *final), gradient
+
+    outputs, *final = run(*arguments)
+    return outputs, tuple(final)
+
+
+def _forward(
+    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
+) -> tuple[list[Tensor], list[Tensor], LayerState]:
+    """The states before the first and after every step (T + 1, B, h), the products (T, B, n), the last state."""
+    num_steps = tf.shape(projected)[0]
+    history = [_array(num_steps + 1, part).write(0, part) for part in state]
+    kept = [_array(num_steps, state[0] @ weight[0]) for weight in weights]
+
+    def body(t: Tensor, history: list[Any], kept: list[Any], state: LayerState) -> tuple[Any, ...]:
+        results: dict[int, Tensor] = {}
+
+        def product(k: int) -> Callable[[Tensor], Tensor]:
+            def multiply(left: Tensor) -> Tensor:
+                results[k] = _affine(left, *weights[k])
+                return results[k]
+
+            return multiply
+
+        state = step(projected[t], state, *map(product, range(len(weights))))
+        history = [array.write(t + 1, part) for array, part in zip(history, state, strict=True)]
+        kept = [array.write(t, results[k]) for k, array in enumerate(kept)]
+        return t + 1, history, kept, tuple(state)
+
+    _, history, kept, state = tf.while_loop(
+        lambda t, *_: t < num_steps,
+        body,
+        (tf.constant(0), history, kept, tuple(state)),
+        maximum_iterations=num_steps,
+    )
+    return [array.stack() for array in history], [array.stack() for array in kept], state
+
+
+def _backward(
+    step: Step,
+    projected: Tensor,
+    weights: Sequence[Weight],
+    history: Sequence[Tensor],
+    products: Sequence[Tensor],
+    d_outputs: Tensor,
+    d_final: LayerState,
+) -> tuple[Tensor, LayerState, list[Weight]]:
+    """The gradients at the projected inputs, at the first state, and of the weights.
+
+    The loop differentiates one step at a time, with its products taken from the forward pass, and collects
+    what each product multiplied and the gradient at its result.
+    """
+    num_steps = tf.shape(projected)[0]
+    # Where a step only adds X to a product, the gradients of both are one tensor: it is kept once.
+    added_to: int | None = None
+    d_projected = _array(num_steps, projected[0])
+    lefts = [_array(num_steps, history[0][0]) for _ in weights]
+    d_products = [_array(num_steps, product[0]) for product in products]
+
+    def body(
+        t: Tensor, d_projected: Any, lefts: list[Any], d_products: list[Any], d_state: LayerState
+    ) -> tuple[Any, ...]:
+        nonlocal added_to
+        left: dict[int, Tensor] = {}
+        results: dict[int, Tensor] = {}
+
+        def product(k: int) -> Callable[[Tensor], Tensor]:
+            @tf.custom_gradient
+            def restore(factor: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+                return products[k][t], lambda d: tf.matmul(d, weights[k][0], transpose_b=True)
+
+            def multiply(factor: Tensor) -> Tensor:
+                left[k], results[k] = factor, restore(factor)
+                return results[k]
+
+            return multiply
+
+        X, state = projected[t], tuple(part[t] for part in history)
+        with tf.GradientTape() as tape:
+            tape.watch((X, state))
+            after = step(X, state, *map(product, range(len(weights))))
+        d_state = (d_state[0] + d_outputs[t], *d_state[1:])
+        d_X, d_state, d_results = tape.gradient(after, (X, state, results), output_gradients=d_state)
+        added_to = next((k for k, d in d_results.items() if d is d_X), None)
+        if added_to is None:
+            d_projected = d_projected.write(t, d_X)
+        lefts = [array.write(t, left[k]) for k, array in enumerate(lefts)]
+        d_products = [array.write(t, d_results[k]) for k, array in enumerate(d_products)]
+        return t - 1, d_projected, lefts, d_products, tuple(d_state)
+
+    _, d_projected, lefts, d_products, d_state = tf.while_loop(
+        lambda t, *_: t >= 0,
+        body,
+        (num_steps - 1, d_projected, lefts, d_products, tuple(d_final)),
+        maximum_iterations=num_steps,
+    )
+    collected = [array.stack() for array in d_products]
+    d_weights: list[Weight] = []
+    for weight, left, d_product in zip(weights, lefts, collected, strict=True):
+        d_matrix = tf.matmul(_rows(left.stack()), _rows(d_product), transpose_a=True)
+        d_weights.append((d_matrix, tf.reduce_sum(d_product, axis=(0, 1)))[: len(weight)])
+    return d_projected.stack() if added_to is None else collected[added_to], d_state, d_weights
+
+
+def _affine(left: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+    return tf.matmul(left, W) if b is None else tf.matmul(left, W) + b
+
+
+def _array(size: Tensor, element: Tensor) -> tf.TensorArray:
+    """An array of tensors like `element`. Each is read and written once, by the loop's own step."""
+    return tf.TensorArray(element.dtype, size, element_shape=element.shape, clear_after_read=False)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """(T, B, n) to (T·B, n)."""
+    return tf.reshape(tensor, (-1, tensor.shape[-1]))

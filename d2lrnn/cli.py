@@ -1,0 +1,165 @@
+"""The command line: what can be asked, and how errors are told.
+
+This module knows the words and their defaults; `d2lrnn.commands` does the work and is imported when there is
+work, so that ``d2lrnn --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from d2lrnn import __version__
+from d2lrnn.errors import D2LError
+
+#: Exit codes: wrong input, an error that is ours, Ctrl-C (as a shell counts it).
+WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        from d2lrnn import commands
+
+        with commands.plain_warnings():
+            code: int = getattr(commands, arguments.command)(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone (``| head``): nothing to tell anyone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNEXPECTED
+    except KeyboardInterrupt:
+        return _tell(arguments, "interrupted", INTERRUPTED)
+    except D2LError as error:
+        return _tell(arguments, str(error), WRONG_INPUT)
+    except Exception as error:
+        what = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        return _tell(arguments, what, UNEXPECTED)
+    return code
+
+
+def _tell(arguments: argparse.Namespace, message: str, code: int) -> int:
+    """One line on stderr; with ``--debug`` the traceback as well."""
+    if getattr(arguments, "debug", False):
+        import traceback
+
+        traceback.print_exc()
+    print(f"d2lrnn: {message}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong word in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_INPUT, f"{self.prog}: {message} ({self.prog} --help shows what there is)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="d2lrnn",
+        description="Recurrent language models: one model, five backends, the same numbers. "
+        "The environment variable D2LRNN_BACKEND chooses the backend.",
+    )
+    parser.add_argument("--version", action="version", version=f"d2lrnn {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_train(commands.add_parser("train", help="train a language model on a text"))
+    _add_generate(commands.add_parser("generate", help="let a saved model write"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure a saved model on its validation text"))
+    _add_backends(commands.add_parser("backends", help="what is installed, and on which devices it runs"))
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Train a language model and report perplexity, bits per character and a sample."
+    parser.add_argument(
+        "text",
+        nargs="?",
+        default="sample",
+        help="a text file, 'time-machine' (the novel) or 'sample' (the built-in story; default)",
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--cell", default="rnn", help="rnn, gru or lstm (default: rnn)")
+    model.add_argument(
+        "--impl",
+        default="scratch",
+        help="scratch (the formulas spelt out) or concise (the framework's layers; default: scratch)",
+    )
+    model.add_argument("--layers", type=int, default=1, help="recurrent layers (default: 1)")
+    model.add_argument("--hidden", type=int, default=32, help="hidden units of a layer (default: 32)")
+    model.add_argument("--dropout", type=float, default=0.0, help="rate between concise layers (default: 0)")
+    text = parser.add_argument_group("text")
+    text.add_argument("--tokens", default="char", help="what a token is: char or word (default: char)")
+    text.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="turn everything but A-Z into spaces, in lower case (default: the built-in texts only)",
+    )
+    text.add_argument(
+        "--iterator",
+        default="sliding",
+        help="sliding (overlapping windows), random or sequential (the state carried from batch to batch; "
+        "default: sliding)",
+    )
+    text.add_argument("--steps", type=int, help="time steps of a batch (default: 32; else than sliding: 35)")
+    text.add_argument("--batch-size", type=int, help="sequences in a batch (default: 1024; else: 32)")
+    text.add_argument("--num-train", type=int, help="training windows, sliding (default: 10000 at most)")
+    text.add_argument("--num-val", type=int, help="validation windows, sliding (default: 5000 at most)")
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=int, default=100, help="times through the data (default: 100)")
+    training.add_argument("--lr", type=float, default=1.0, help="learning rate of SGD (default: 1)")
+    training.add_argument("--clip", type=float, default=1.0, help="largest gradient norm (default: 1)")
+    training.add_argument("--seed", type=int, default=0, help="decides start, order and dropout (default: 0)")
+    _add_device(training)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help="save the model here after every epoch")
+    _add_json(output)
+    _add_debug(parser)
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Continue a prefix with a saved model, on any backend."
+    parser.add_argument("run", metavar="DIR", help="what train --out wrote")
+    parser.add_argument("--prefix", default="it has", help="the beginning (default: 'it has')")
+    parser.add_argument("--num", type=int, default=100, help="tokens to add (default: 100)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 takes the likeliest token, 1 samples (default: 0)"
+    )
+    parser.add_argument("--top-k", type=int, help="sample among the k likeliest tokens only")
+    parser.add_argument("--top-p", type=float, help="sample among the likeliest tokens that add up to p")
+    parser.add_argument("--seed", type=int, default=0, help="decides what is sampled (default: 0)")
+    _add_device(parser)
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Perplexity and bits per character of a saved model on its validation text."
+    parser.add_argument("run", metavar="DIR", help="what train --out wrote")
+    _add_device(parser)
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_backends(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The backends: version and devices of those installed, the command for the others."
+    _add_debug(parser)
+
+
+def _add_device(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU where there is one), cpu, gpu or gpu:1 (default: auto)"
+    )
+
+
+def _add_json(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the result here as data, too")
+
+
+def _add_debug(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -1,0 +1,254 @@
+"""The vocabulary: tokens to indices and back.
+
+Characters are counted and encoded through arrays indexed by code point, a piece of the text at a time, so
+that a text of 100 MB needs neither a list of its characters nor more memory than its tokens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from d2lrnn.errors import RunError, SpecError
+
+#: Token indices, of any integer type; see `Vocab.index_dtype`.
+TokenArray: TypeAlias = npt.NDArray[np.integer[Any]]
+
+#: Characters, as a text or as code points below 256, one byte each (ASCII, Latin-1).
+Characters: TypeAlias = str | bytes | bytearray
+
+#: What stands for every token that the vocabulary does not have.
+UNKNOWN = "<unk>"
+
+# Characters worked on at a time: the temporary arrays fit in the processor's cache.
+_PIECE = 1 << 18
+_NUM_CODE_POINTS = 0x110000
+
+
+class Vocab:
+    """A vocabulary: the sorted set of ``'<unk>'``, the reserved tokens and all that is frequent enough.
+
+    Attributes:
+        idx_to_token: the tokens, in the order of their indices.
+        token_to_idx: the index of every token.
+        token_freqs: ``(token, count)`` of everything that was counted, also what was too rare; the most
+            frequent first, equals by name. Empty where the vocabulary was read from a saved run.
+
+    Args:
+        tokens: a list of tokens, or a list of lists of them.
+        min_freq: tokens that occur less often than this are left out, and so become ``'<unk>'``.
+        reserved_tokens: tokens that are in the vocabulary whether they occur or not.
+
+    Raises:
+        SpecError: a token is not a string.
+
+    Example:
+        >>> vocab = Vocab(["a", "b", "a"])
+        >>> vocab["a"], vocab[["b", "z"]], vocab.to_tokens([1, 2, 0])
+        (1, [2, 0], ['a', 'b', '<unk>'])
+
+    Source: Zhang et al., Dive into Deep Learning, section 9.2.
+    """
+
+    idx_to_token: list[str]
+    token_to_idx: dict[str, int]
+    token_freqs: list[tuple[str, int]]
+
+    def __init__(
+        self,
+        tokens: Sequence[str] | Sequence[list[str]] = (),
+        min_freq: int = 0,
+        reserved_tokens: Sequence[str] = (),
+    ) -> None:
+        nested = len(tokens) > 0 and isinstance(tokens[0], list)
+        counts: Counter[Any] = Counter(chain.from_iterable(tokens) if nested else tokens)
+        self._select(counts, min_freq, reserved_tokens)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], min_freq: int = 0, reserved_tokens: Sequence[str] = ()
+    ) -> Vocab:
+        """The vocabulary of a text whose tokens were counted already, as by `count_characters`.
+
+        Raises:
+            SpecError: a token is not a string.
+
+        Example:
+            >>> Vocab.from_counts({"to": 2, "be": 2, "or": 1}, min_freq=2).idx_to_token
+            ['<unk>', 'be', 'to']
+        """
+        vocab = cls.__new__(cls)
+        vocab._select(counts, min_freq, reserved_tokens)
+        return vocab
+
+    def _select(self, counts: Mapping[str, int], min_freq: int, reserved_tokens: Sequence[str]) -> None:
+        for token in chain(counts, reserved_tokens):
+            if not isinstance(token, str):
+                raise SpecError(f"a token must be a string, and {token!r} is not")
+        frequent = (token for token, count in counts.items() if count >= min_freq)
+        self._index(sorted({UNKNOWN, *reserved_tokens, *frequent}))
+        self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+    def _index(self, tokens: list[str]) -> None:
+        self.idx_to_token = tokens
+        self.token_to_idx = {token: index for index, token in enumerate(tokens)}
+
+    def __len__(self) -> int:
+        return len(self.idx_to_token)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self.token_to_idx
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both give every token the same index."""
+        return self.idx_to_token == other.idx_to_token if isinstance(other, Vocab) else NotImplemented
+
+    # Its attributes are lists, as in the book, and a list can change.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.idx_to_token[:5]))
+        return f"<Vocab of {len(self)} tokens: {shown}{', …' if len(self) > 5 else ''}>"
+
+    @overload
+    def __getitem__(self, tokens: str) -> int: ...
+    @overload
+    def __getitem__(self, tokens: list[str] | tuple[str, ...]) -> list[int]: ...
+    def __getitem__(self, tokens: str | list[str] | tuple[str, ...]) -> int | list[int]:
+        """The index of a token, or those of a list or tuple of tokens; `unk` for what is unknown."""
+        if isinstance(tokens, (list, tuple)):
+            return [self[token] for token in tokens]
+        return self.token_to_idx.get(tokens, self.unk)
+
+    @overload
+    def to_tokens(self, indices: int | np.integer[Any]) -> str: ...
+    @overload
+    def to_tokens(self, indices: Sequence[int] | TokenArray) -> list[str]: ...
+    def to_tokens(self, indices: int | np.integer[Any] | Sequence[int] | TokenArray) -> str | list[str]:
+        """The token of an index, or the tokens of several.
+
+        Args:
+            indices: a number, or a sequence or an array (n,) of numbers, also of a framework's own type.
+
+        Returns:
+            A token for a number (or an array without dimensions), else a list of n tokens.
+
+        Raises:
+            SpecError: an index is not in [0, V), or the array has two dimensions or more.
+
+        Example:
+            >>> Vocab(["a", "b"]).to_tokens([1]), Vocab(["a", "b"]).to_tokens(1)
+            (['a'], 'a')
+        """
+        array = np.asarray(indices)
+        if array.ndim > 1:
+            raise SpecError(f"to_tokens takes an index or a row of them, not an array of shape {array.shape}")
+        # Not every framework counts in integers: an MXNet argmax is a float32.
+        whole = array.astype(np.int64)
+        wrong = np.atleast_1d(array)[np.atleast_1d((whole != array) | (whole < 0) | (whole >= len(self)))]
+        if wrong.size:
+            raise SpecError(f"{wrong[0]} is not a token index: they go from 0 to {len(self) - 1}")
+        if whole.ndim == 0:
+            return self.idx_to_token[int(whole)]
+        return [self.idx_to_token[index] for index in whole.tolist()]
+
+    @property
+    def unk(self) -> int:
+        """The index of ``'<unk>'``."""
+        return self.token_to_idx[UNKNOWN]
+
+    @property
+    def index_dtype(self) -> np.dtype[Any]:
+        """The smallest of uint8, uint16 and int32 that holds every index."""
+        return np.dtype(np.uint8 if len(self) <= 1 << 8 else np.uint16 if len(self) <= 1 << 16 else np.int32)
+
+    def encode(self, tokens: Sequence[str]) -> TokenArray:
+        """The indices of `tokens` as an array (n,) of `index_dtype`; `unk` for what is unknown.
+
+        Example:
+            >>> Vocab(["to", "be"]).encode(["be", "or"])
+            array([1, 0], dtype=uint8)
+        """
+        found = map(self.token_to_idx.get, tokens, repeat(self.unk))
+        return np.fromiter(found, self.index_dtype, len(tokens))
+
+    def encode_characters(self, text: Characters) -> TokenArray:
+        """The indices of the characters of `text` as an array (n,) of `index_dtype`.
+
+        The same as ``encode(list(text))``, without the list.
+
+        Example:
+            >>> Vocab("abc").encode_characters("cab?")
+            array([3, 1, 2, 0], dtype=uint8)
+        """
+        codes = {ord(token): index for token, index in self.token_to_idx.items() if len(token) == 1}
+        table = np.full(_NUM_CODE_POINTS, self.unk, self.index_dtype)
+        table[list(codes)] = list(codes.values())
+        tokens = np.empty(len(text), self.index_dtype)
+        for start, points in _code_points(text):
+            tokens[start : start + len(points)] = table[points]
+        return tokens
+
+    def to_json(self) -> list[str]:
+        """The tokens in order; `from_json` is the inverse, but for `token_freqs`."""
+        return list(self.idx_to_token)
+
+    @classmethod
+    def from_json(cls, tokens: object) -> Vocab:
+        """The vocabulary that `to_json` wrote; also any other order of tokens than the sorted one.
+
+        Raises:
+            RunError: this is not a list of different strings with ``'<unk>'`` among them.
+
+        Example:
+            >>> Vocab.from_json(["<unk>", "z", "a"])["a"]
+            2
+        """
+        if not isinstance(tokens, list):
+            raise RunError(f"the vocabulary must be a list of tokens, and is a {type(tokens).__name__}")
+        for token in tokens:
+            if not isinstance(token, str):
+                raise RunError(f"the vocabulary holds {token!r}, which is not a string")
+        if UNKNOWN not in tokens:
+            raise RunError(f"the vocabulary lacks the token {UNKNOWN!r}")
+        vocab = cls.__new__(cls)
+        vocab._index(list(tokens))
+        if len(vocab.token_to_idx) < len(tokens):
+            twice = next(token for index, token in enumerate(tokens) if vocab.token_to_idx[token] != index)
+            raise RunError(f"the vocabulary holds {twice!r} more than once")
+        vocab.token_freqs = []
+        return vocab
+
+
+def count_characters(text: Characters) -> dict[str, int]:
+    """How often every character occurs in `text`, in the order of code points.
+
+    The same as a sorted ``Counter(text)``, without an object for every character.
+
+    Example:
+        >>> count_characters("banana")
+        {'a': 3, 'b': 1, 'n': 2}
+    """
+    totals = np.zeros(_NUM_CODE_POINTS, np.int64)
+    for _, points in _code_points(text):
+        counts = np.bincount(points)
+        totals[: len(counts)] += counts
+    return {chr(point): int(totals[point]) for point in np.flatnonzero(totals)}
+
+
+def _code_points(text: Characters) -> Iterator[tuple[int, TokenArray]]:
+    """The code points of `text`, a piece at a time, each with the position that it starts at."""
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        if not isinstance(piece, str):
+            yield start, np.frombuffer(piece, np.uint8)
+        elif piece.isascii():
+            yield start, np.frombuffer(piece.encode("ascii"), np.uint8)
+        else:
+            # A lone surrogate is a character of a Python string like any other.
+            yield start, np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -1,0 +1,76 @@
+"""Every test, on every backend, each in an environment of its own: ``nox``, or ``nox -t torch`` for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4"
+nox.options.error_on_missing_interpreters = True
+
+PYTHON = "3.11"
+BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
+FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
+
+#: Where the sessions leave what they skipped, one file each.
+SKIPPED = Path(".nox") / "skipped"
+
+
+def _install(session: nox.Session, requirements: str) -> None:
+    session.install("-r", f"requirements/{requirements}.txt")
+    session.install("--no-deps", ".")
+
+
+def _pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
+    SKIPPED.mkdir(parents=True, exist_ok=True)
+    listed = SKIPPED / f"{session.name}.txt"
+    listed.unlink(missing_ok=True)
+    environment["D2LRNN_SKIPPED_LIST"] = str(listed.resolve())
+    session.run("pytest", *arguments, *session.posargs, env=environment)
+
+
+@nox.session(python=PYTHON, tags=["lint"])
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    session.install("-r", "requirements/lint.txt")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHON, tags=["types"])
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    session.install("-r", "requirements/types.txt")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHON, tags=["core"])
+@nox.parametrize("numpy", ["core-oldest", "core-newest"], ids=["numpy-1.23", "numpy-newest"])
+def core(session: nox.Session, numpy: str) -> None:
+    """The core with no framework installed, on the oldest numpy and on the newest."""
+    _install(session, numpy)
+    check = f"import importlib.util as u; found = [n for n in {FRAMEWORKS} if u.find_spec(n)]; assert not found, found"
+    session.run("python", "-c", check)
+    _pytest(session, "tests/core", "tests/backends/test_numpy_gradients.py", D2LRNN_BACKEND="numpy")
+
+
+@nox.session(python=PYTHON)
+@nox.parametrize("backend", [nox.param(name, id=name, tags=[name]) for name in BACKENDS])
+def parity(session: nox.Session, backend: str) -> None:
+    """One backend against the float64 reference, and what only this backend has."""
+    _install(session, backend)
+    own = [str(path) for path in sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))]
+    _pytest(session, "tests/parity", *own, D2LRNN_BACKEND=backend)
+
+
+@nox.session(venv_backend="none", tags=["core", *BACKENDS])
+def skipped(session: nox.Session) -> None:
+    """Lists what the sessions before it skipped, and why."""
+    listed = sorted(SKIPPED.glob("*.txt"))
+    if not listed:
+        session.log("nothing was skipped")
+    for path in listed:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            session.log(f"skipped in {path.stem}: {line}")
+        path.unlink()

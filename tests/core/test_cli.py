@@ -1,0 +1,306 @@
+"""The command line as a person meets it: results, one-line errors, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2lrnn.checkpoint import load_run
+from d2lrnn.cli import main
+
+QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as exit_:
+        assert isinstance(exit_.code, int)
+        code = exit_.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "saved"
+    assert main(["train", *QUICK, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_train_reports_saves_and_writes_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out, result = tmp_path / "run", tmp_path / "result.json"
+    code, printed, log = _run(capsys, "train", *QUICK, "--out", str(out), "--json", str(result), "--seed", "4")
+    assert code == 0
+    assert "train       perplexity" in printed
+    assert "validation  perplexity" in printed
+    assert "bits per character" in printed
+    assert "sample      it has" in printed
+    assert "epoch 2/2  perplexity" in log
+    assert "tokens/s" in log
+    data = json.loads(result.read_text())
+    assert data["backend"] == "numpy"
+    assert "numpy" in data["versions"]
+    assert data["model"]["cell"] == "rnn"
+    assert [epoch["epoch"] for epoch in data["epochs"]] == [1, 2]
+    for epoch in data["epochs"]:
+        assert 1 < epoch["val_perplexity"] < 40
+        assert 1 < epoch["train_perplexity"] < 40
+        assert epoch["tokens_per_second"] > 0
+    assert data["sample"].startswith("it has")
+    assert data["ended"] == "finished"
+    run = load_run(out)
+    assert run.step == 10
+    assert run.history == data["epochs"]
+    assert run.training.seed == run.data.seed == 4
+
+
+def test_the_same_words_give_the_same_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    results = []
+    for name in ("a.json", "b.json"):
+        assert _run(capsys, "train", *QUICK, "--json", str(tmp_path / name))[0] == 0
+        epochs = json.loads((tmp_path / name).read_text())["epochs"]
+        results.append([epoch["val_perplexity"] for epoch in epochs])
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("iterator", ["random", "sequential"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_every_cell_and_iterator(capsys: pytest.CaptureFixture[str], cell: str, iterator: str) -> None:
+    words = ["--impl", "concise", "--layers", "2", "--dropout", "0.1", "--hidden", "8", "--epochs", "1"]
+    code, printed, _ = _run(capsys, "train", "--cell", cell, "--iterator", iterator, *words)
+    assert code == 0
+    assert f"concise {cell.upper()}" in printed
+    assert "2 layers of 8 hidden units, dropout 0.1, 28 symbols" in printed
+
+
+def test_a_file_of_ones_own_by_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text("\ufeffdas Haus und der Garten und das Tor\r\n" * 60, "utf-8")
+    out = tmp_path / "run"
+    words = ["--tokens", "word", "--epochs", "1", "--steps", "5", "--batch-size", "16", "--out", str(out)]
+    code, printed, _ = _run(capsys, "train", str(text), *words)
+    assert code == 0
+    assert "bits per word" in printed
+    assert "Haus" in load_run(out).vocab
+    assert main(["train", str(text), "--normalize", *words]) == 0
+    assert "haus" in load_run(out).vocab
+
+
+def test_generate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path) -> None:
+    result = tmp_path / "text.json"
+    words = ["generate", str(saved), "--prefix", "The ti", "--num", "25"]
+    code, printed, log = _run(capsys, *words, "--json", str(result))
+    assert (code, log) == (0, "")
+    text = json.loads(result.read_text())["text"]
+    assert printed == text + "\n"
+    assert text.startswith("the ti")
+    assert len(text) == 31
+    assert _run(capsys, *words)[1] == printed
+    sampled = [_run(capsys, *words, "--temperature", "1", "--top-k", "20", "--top-p", "0.99", "--seed", s)[1]
+               for s in ("1", "1", "2")]  # fmt: skip
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
+def test_generate_warns_of_unknown_characters(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
+    code, printed, log = _run(capsys, "generate", str(saved), "--prefix", "caf\u00e9", "--num", "3")
+    assert code == 0
+    assert printed.startswith("caf\u00e9")
+    assert log == "d2lrnn: warning: the vocabulary does not have '\u00e9': fed to the model as the unknown token\n"
+
+
+def test_evaluate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    code, printed, _ = _run(capsys, "evaluate", str(saved), "--json", str(result))
+    assert code == 0
+    assert "bits per character" in printed
+    data = json.loads(result.read_text())
+    assert data["val_perplexity"] == pytest.approx(load_run(saved).history[-1]["val_perplexity"], rel=1e-6)
+    assert data["val_tokens"] == 200 * 16
+
+
+def test_backends(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = _run(capsys, "backends")
+    assert code == 0
+    lines = {line.split()[0]: line for line in printed.splitlines()}
+    assert list(lines) == ["torch", "jax", "tensorflow", "mxnet", "numpy"]
+    assert "numpy 1." in lines["numpy"] or "numpy 2." in lines["numpy"]
+    assert "devices: cpu" in lines["numpy"]
+    assert "pip install" in lines["mxnet"] or "mxnet 1." in lines["mxnet"]
+
+
+BAD_TEXTS = {
+    "empty.txt": b"",
+    "blank.txt": b" \n \n",
+    "short.txt": b"too short",
+    "latin1.txt": b"one line\nna\xefve " * 40,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "empty.txt"], "is empty"),
+        (["train", "blank.txt"], "is empty"),
+        (["train", "short.txt"], "the text has 9 tokens"),
+        (["train", "short.txt", "--iterator", "random"], "9 tokens"),
+        (["train", "short.txt", "--iterator", "sequential"], "9 tokens"),
+        (["train", "latin1.txt"], "not UTF-8: the byte 0xef at offset 11 (line 2)"),
+        (["train", "missing.txt"], "there is no file"),
+        (["train", "."], "is a folder"),
+        (["train", "--cell", "transformer"], "unknown cell 'transformer': choose one of rnn, gru, lstm"),
+        (["train", "--impl", "magic"], "unknown implementation 'magic'"),
+        (["train", "--iterator", "zigzag"], "unknown iterator 'zigzag'"),
+        (["train", "--tokens", "byte"], "unknown unit 'byte'"),
+        (["train", "--hidden", "0"], "hidden units is 0"),
+        (["train", "--hidden", "-4"], "hidden units is -4"),
+        (["train", "--layers", "0"], "layers is 0"),
+        (["train", "--steps", "0"], "steps"),
+        (["train", "--batch-size", "-1"], "batch"),
+        (["train", "--epochs", "0"], "number of epochs is 0"),
+        (["train", "--lr", "0"], "learning rate is 0.0"),
+        (["train", "--lr", "nan"], "learning rate is nan"),
+        (["train", "--clip", "-1"], "clipping norm is -1.0"),
+        (["train", "--seed", "-1"], "seed is -1"),
+        (["train", "--dropout", "0.5"], "dropout belongs to the concise models"),
+        (["train", "--num-val", "0"], "validation"),
+        (["train", "--num-train", "10000000"], "for validation"),
+        (["train", "--device", "gpu:3"], "there is no device gpu:3"),
+        (["train", "--json", "nowhere/x.json"], "there is no folder"),
+        (["train", "--json", "."], "is a folder: give the name of a file"),
+        (["train", "--out", "empty.txt/run"], "cannot be made"),
+        (["train", "--epochs", "many"], "invalid int value: 'many'"),
+        (["train", "--colour"], "unrecognized arguments: --colour"),
+        (["generate", "nowhere"], "nowhere does not exist"),
+        (["generate", "."], "is no saved run"),
+        (["generate", "SAVED", "--prefix", ""], "the prefix is empty"),
+        (["generate", "SAVED", "--temperature", "-1"], "temperature is -1.0"),
+        (["generate", "SAVED", "--temperature", "1", "--top-p", "2"], "top_p is 2.0"),
+        (["generate", "SAVED", "--num", "-1"], "must be at least 0"),
+        (["evaluate", "nowhere"], "nowhere does not exist"),
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    saved: Path,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in BAD_TEXTS.items():
+        (tmp_path / name).write_bytes(content)
+    code, printed, log = _run(capsys, *[str(saved) if word == "SAVED" else word for word in words])
+    assert code == 2
+    assert message in log
+    assert log.startswith("d2lrnn")
+    assert log.count("\n") == 1
+    assert "Traceback" not in printed + log
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(BAD_TEXTS)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "mxnet"])
+def test_a_backend_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("D2LRNN_BACKEND", name)
+    if name == "mxnet":
+        from d2lrnn import registry
+
+        monkeypatch.setattr(registry, "find_spec", lambda module: None if module == "mxnet" else object())
+    code, _, log = _run(capsys, "train", *QUICK)
+    assert code == 2
+    assert log.count("\n") == 1
+    assert ("unknown backend 'nonsense'" if name == "nonsense" else "pip install mxnet") in log
+
+
+def test_divergence_keeps_what_was_there_before(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
+    before = load_run(saved)
+    words = ["--lr", "3e38", "--clip", "1e30", "--out", str(saved)]
+    code, _, log = _run(capsys, "train", *QUICK, *words)
+    assert code == 2
+    assert "the loss became" in log
+    assert "at step" in log
+    after = load_run(saved)
+    assert after.step == before.step
+    assert after.history == before.history
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, log = _run(capsys, "train", "--cell", "x", "--debug")
+    assert code == 2
+    assert "Traceback" in log
+    assert log.endswith("choose one of rnn, gru, lstm\n")
+
+
+def test_an_error_of_ours_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        raise RuntimeError("out of paper")
+
+    monkeypatch.setattr("d2lrnn.commands.backend", broken)
+    code, _, log = _run(capsys, "train")
+    assert code == 1
+    assert log == "d2lrnn: unexpected RuntimeError: out of paper (--debug shows where)\n"
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "d2lrnn", *words]
+
+
+def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "--epochs", "100000", "--out", str(out), "--json", str(tmp_path / "r.json")]
+    with subprocess.Popen(
+        _command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (out / "latest").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, log = process.communicate(timeout=60)
+    assert process.returncode == 130, log
+    assert "Traceback" not in log
+    assert "interrupted in epoch" in printed
+    assert "validation  perplexity" in printed
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert data["ended"] == "interrupted"
+    assert load_run(out).history == data["epochs"]
+
+
+def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
+    code = "import os, signal, sys; from d2lrnn import cli, commands\n"
+    code += "commands.load_run = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "sys.exit(cli.main(['generate', 'x']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = " ".join(_command("backends")) + " | head -n 0"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_help_is_quick_and_imports_no_numpy() -> None:
+    code = "import sys; from d2lrnn.cli import main\n"
+    code += "try: main(['train', '--help'])\nexcept SystemExit: print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "--top-k" in subprocess.run(_command("generate", "--help"), capture_output=True, text=True,
+                                       check=True, env={**os.environ, "COLUMNS": "100"}).stdout  # fmt: skip
