@@ -50,8 +50,8 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session, numpy: str) -> None:
     """The core with no framework installed, on the oldest numpy and on the newest."""
     _install(session, numpy)
-    check = f"import importlib.util as u; found = [n for n in {FRAMEWORKS} if u.find_spec(n)]; assert not found, found"
-    session.run("python", "-c", check)
+    check = f"import importlib.util as u; found = [n for n in {FRAMEWORKS} if u.find_spec(n)]"
+    session.run("python", "-c", f"{check}; assert not found, found")
     _pytest(session, "tests/core", "tests/backends/test_numpy_gradients.py", D2LRNN_BACKEND="numpy")
 
 
@@ -62,6 +62,18 @@ def parity(session: nox.Session, backend: str) -> None:
     _install(session, backend)
     own = [str(path) for path in sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))]
     _pytest(session, "tests/parity", *own, D2LRNN_BACKEND=backend)
+
+
+@nox.session(python=PYTHON, default=False)
+@nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
+def novel(session: nox.Session, backend: str) -> None:
+    """The book's models on the novel, into benchmarks/results; not part of a plain nox."""
+    _install(session, backend)
+    environment = {"D2LRNN_BACKEND": backend}
+    with Path(f"benchmarks/results/train-{backend}.txt").open("w") as printed:
+        session.run("d2lrnn", "train", "time-machine", stdout=printed, env=environment)
+    session.run("python", "benchmarks/novel.py", "run", env=environment)
+    session.run("python", "benchmarks/novel.py", "table")
 
 
 @nox.session(venv_backend="none", tags=["core", *BACKENDS])

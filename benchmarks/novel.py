@@ -1,17 +1,16 @@
 """The book's five models on the novel, at the book's settings, on one backend.
 
-    python benchmarks/novel.py run        # the backend that D2LRNN_BACKEND names, into results/novel-NAME.json
-    python benchmarks/novel.py table      # all of them, into results/novel.md
+    python benchmarks/novel.py run      # the backend that D2LRNN_BACKEND names: results/novel-NAME.json
+    python benchmarks/novel.py table    # all of them: results/novel.md
 
-Batch 1024, 32 steps, 32 hidden units, 100 epochs, gradients clipped to norm 1. The last column of the table is
-what the book's own torch tab reached over two seeds.
+Batch 1024, 32 steps, 32 hidden units, 100 epochs, gradients clipped to norm 1. The last column of the table
+is what the book's own torch tab reached over two seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -56,8 +55,8 @@ def table() -> None:
     lines = [
         "# The novel at the book's settings",
         "",
-        "Validation perplexity after 100 epochs (batch 1024, 32 steps, 32 hidden units, clip 1, seed 0), and in "
-        "brackets the seconds that the run took. `nox -s novel` makes this table.",
+        "Validation perplexity after 100 epochs (batch 1024, 32 steps, 32 hidden units, clip 1, seed 0),",
+        "and in brackets the seconds that the run took. `nox -s novel` makes this table.",
         "",
         f"| model | lr | {' | '.join(names)} | book's torch tab |",
         f"|---|---|{'---|' * len(names)}---|",
@@ -75,6 +74,6 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="The book's models on the novel.")
     parser.add_argument("what", choices=["run", "table"])
-    sys.exit({"run": run, "table": table}[parser.parse_args().what]())
+    {"run": run, "table": table}[parser.parse_args().what]()

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from d2lrnn.errors import SpecError
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
-FloatArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 #: Canonical parameter names to arrays; `d2lrnn.parameters` defines the names and the layout.
 Parameters: TypeAlias = Mapping[str, FloatArray]
@@ -133,8 +133,10 @@ class ModelSpec:
             if self.reset_after is None:
                 object.__setattr__(self, "reset_after", self.implementation == "concise")
             if not self.reset_after and self.implementation == "concise":
-                raise SpecError("a concise GRU resets after the matrix product: only the scratch GRU can "
-                                "have reset_after=False")
+                raise SpecError(
+                    "a concise GRU resets after the matrix product: only the scratch GRU can "
+                    "have reset_after=False"
+                )
         elif self.reset_after is not None:
             raise SpecError(f"reset_after belongs to the GRU, not to cell={self.cell!r}: leave it None")
 

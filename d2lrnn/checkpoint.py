@@ -29,8 +29,9 @@ import safetensors
 import safetensors.numpy
 
 from d2lrnn.adapter import Backend, FloatArray, Model, ModelSpec, TrainingSpec
+from d2lrnn.atomic import sync_folder, write_atomically
 from d2lrnn.data_spec import DataSpec
-from d2lrnn.errors import RunError
+from d2lrnn.errors import RunError, reason_of
 from d2lrnn.parameters import check_parameters
 from d2lrnn.vocab import Vocab
 
@@ -99,7 +100,7 @@ def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
         model = safetensors.numpy.save(arrays)
         _write_synced(temporary / _MODEL, model)
         _write_synced(temporary / _RUN, _describe(run, hashlib.sha256(model).hexdigest()))
-        _sync_folder(temporary)
+        sync_folder(temporary)
         checkpoint = _free_name(root, run.step)
         os.rename(temporary, checkpoint)
         write_atomically(root / _LATEST, checkpoint.name.encode())
@@ -109,7 +110,7 @@ def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
     except OSError as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(f"the run cannot be written to {root}: {error.strerror}. Nothing was lost: "
+        raise RunError(f"the run cannot be written to {root}: {reason_of(error)}. Nothing was lost: "
                        "what the folder held before is still there") from error  # fmt: skip
     return checkpoint
 
@@ -128,7 +129,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     try:
         stored = (checkpoint / _MODEL).read_bytes()
     except OSError as error:
-        raise RunError(f"{checkpoint / _MODEL} cannot be read: {error.strerror}") from error
+        raise RunError(f"{checkpoint / _MODEL} cannot be read: {reason_of(error)}") from error
     try:
         if hashlib.sha256(stored).hexdigest() != document["digests"][_MODEL]:
             raise RunError(f"{checkpoint / _MODEL} is damaged: its digest is not the one in {_RUN}")
@@ -162,25 +163,10 @@ def prepare_folder(folder: str | os.PathLike[str]) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"the folder {root} cannot be made: {error.strerror}") from error
+        raise RunError(f"the folder {root} cannot be made: {reason_of(error)}") from error
     if not os.access(root, os.W_OK | os.X_OK):
         raise RunError(f"the folder {root} cannot be written to: choose another")
     return root
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file by new content, whole or not at all: beside, synced, renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    _sync_folder(path.parent)
 
 
 def _describe(run: Run, digest: str) -> bytes:
@@ -203,7 +189,7 @@ def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+        raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT_VERSION:
@@ -239,13 +225,3 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Makes a rename in this folder last; where folders cannot be opened (Windows) the system does it."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from d2lrnn.adapter import Backend, Device, Learner, ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import Run, load_run, prepare_folder, save_run, write_atomically
+from d2lrnn.atomic import write_atomically
+from d2lrnn.checkpoint import Run, load_run, prepare_folder, save_run
 from d2lrnn.cli import INTERRUPTED
 from d2lrnn.data_spec import DataSpec
 from d2lrnn.devices import choose_device
-from d2lrnn.errors import DivergedError, RunError, SpecError
+from d2lrnn.errors import DivergedError, RunError, SpecError, reason_of
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.generation import generate as continue_text
 from d2lrnn.losses import bits_per_token, perplexity
@@ -77,7 +78,7 @@ def train(arguments: argparse.Namespace) -> int:
         history = trainer.fit(arguments.epochs)
     except DivergedError as error:
         if arguments.out and trainer.history.epochs:
-            raise DivergedError(f"{error}. {arguments.out} holds that model", error.step) from None
+            raise DivergedError(f"{error}. {arguments.out} holds them", error.step) from None
         raise
     finally:
         display.close()
@@ -87,12 +88,9 @@ def train(arguments: argparse.Namespace) -> int:
     last = history.epochs[-1]
     if history.ended == "interrupted":
         print(f"interrupted in epoch {last.epoch} of {arguments.epochs}; what was learned up to there:")
-    per = "character" if corpus.unit == "char" else "word"
-    print(
-        f"train       perplexity {last.train_perplexity:.3f}, {last.train_bits_per_token:.3f} bits per {per}\n"
-        f"validation  perplexity {last.val_perplexity:.3f}, {last.val_bits_per_token:.3f} bits per {per}\n"
-        f"speed       {thousands(last.tokens_per_second)} tokens/s"
-    )
+    print(_scored("train", corpus, last.train_perplexity, last.train_bits_per_token))
+    print(_scored("validation", corpus, last.val_perplexity, last.val_bits_per_token))
+    print(f"speed       {thousands(last.tokens_per_second)} tokens/s")
     sample = _sample(learner, corpus)
     print(f"sample      {sample}")
     if arguments.out:
@@ -151,11 +149,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print(_which_backend(chosen, device))
     print(f"text     {run.data.source}: {data.describe()}")
     print(f"model    {describe_model(run.model)}, {run.step:,} steps, trained with {run.backend}")
-    per = "character" if corpus.unit == "char" else "word"
-    print(
-        f"validation  perplexity {perplexity(nats, tokens):.3f}, "
-        f"{bits_per_token(nats, tokens):.3f} bits per {per}, {tokens:,} tokens"
-    )
+    scored = _scored("validation", corpus, perplexity(nats, tokens), bits_per_token(nats, tokens))
+    print(f"{scored}, {tokens:,} tokens")
     _write_json(arguments.json, {
         "backend": chosen.name,
         "versions": chosen.versions(),
@@ -239,8 +234,14 @@ def _is_normalized(data: DataSpec) -> bool:
 
 def _which_backend(chosen: Backend, device: Device) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in chosen.versions().items())
-    how = "" if os.environ.get(ENVIRONMENT_VARIABLE) else f", the first installed ({ENVIRONMENT_VARIABLE} unset)"
+    asked = os.environ.get(ENVIRONMENT_VARIABLE)
+    how = "" if asked else f", the first installed ({ENVIRONMENT_VARIABLE} is not set)"
     return f"backend  {chosen.name} ({versions}) on {device.name}{how}"
+
+
+def _scored(what: str, corpus: Corpus, perplexity: float, bits: float) -> str:
+    per = "character" if corpus.unit == "char" else "word"
+    return f"{what:<11} perplexity {perplexity:.3f}, {bits:.3f} bits per {per}"
 
 
 def _sample(learner: Learner, corpus: Corpus) -> str:
@@ -267,4 +268,4 @@ def _write_json(path: str | None, result: dict[str, Any]) -> None:
     try:
         write_atomically(Path(path).absolute(), (json.dumps(result, indent=1) + "\n").encode())
     except OSError as error:
-        raise RunError(f"--json {path} cannot be written: {error.strerror}") from error
+        raise RunError(f"--json {path} cannot be written: {reason_of(error)}") from error

@@ -373,9 +373,8 @@ def _cut(
     """Windows (rows, T + 1) from `starts` on, padded behind `ends`, the position of their last target."""
     rows = np.full((len(starts), num_steps + 1), PADDING, np.int32)
     for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True):
-        if start < end:
-            found = tokens[start : min(start + num_steps, end) + 1]
-            row[: len(found)] = found
+        found = tokens[start : min(start + num_steps, end) + 1]
+        row[: len(found)] = found
     return rows
 
 

@@ -27,7 +27,9 @@ def choose_device(requested: str, available: Sequence[Device]) -> Device:
         return available[0]
     listed = ", ".join(f"{device.name} ({device.description})" for device in available)
     if not re.fullmatch(r"cpu|gpu(:\d+)?", requested):
-        raise DeviceError(f"{requested!r} is no device: say auto, cpu, gpu or gpu:0. Available here: {listed}")
+        raise DeviceError(
+            f"{requested!r} is no device: say auto, cpu, gpu or gpu:0. Available here: {listed}"
+        )
     wanted = "gpu:0" if requested == "gpu" else requested
     for device in available:
         if device.name == wanted:

@@ -1,8 +1,8 @@
 """Dropout masks, drawn once for all backends.
 
-A framework's own generator would give every backend other masks, and a resumed run other ones than a run in
-one go. A mask here depends on nothing but the seed, the training step and its shape, so that losses agree from
-backend to backend with dropout on, and a step can be repeated by its number.
+A framework's own generator would give every backend other masks, and a resumed run other ones than a run
+in one go. A mask here depends on nothing but the seed, the training step and its shape, so that losses agree
+from backend to backend with dropout on, and a step can be repeated by its number.
 """
 
 from __future__ import annotations

@@ -53,3 +53,9 @@ class DivergedError(D2LError, ArithmeticError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file or an address failed, in the system's words: ``Permission denied``."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or str(error) or type(error).__name__

@@ -117,7 +117,7 @@ def chooser(
 def _candidates(
     logits: FloatArray, temperature: float, top_k: int | None, top_p: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens that may be sampled, likeliest first, and softmax(logits / temperature) of them, unscaled."""
+    """The tokens that may be sampled, likeliest first, and exp(logits / temperature), up to a factor."""
     order = np.argsort(-logits, kind="stable")[:top_k]
     scaled = logits[order].astype(np.float64) / temperature
     probabilities = np.exp(scaled - scaled[0])

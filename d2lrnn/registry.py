@@ -20,7 +20,7 @@ from d2lrnn.errors import BackendNotInstalledError, UnknownBackendError
 #: The environment variable that names the backend.
 ENVIRONMENT_VARIABLE = "D2LRNN_BACKEND"
 
-#: Third-party packages announce a backend in this entry-point group: ``name = "package.module:BackendClass"``.
+#: Third-party packages announce a backend in this entry-point group: ``name = "package.module:Class"``.
 ENTRY_POINT_GROUP = "d2lrnn.backends"
 
 
@@ -87,12 +87,12 @@ def backend(name: str | None = None) -> Backend:
     """
     entry = find_backend(name)
     if isinstance(entry, EntryPoint):
-        made: Backend = entry.load()()
-        return made
+        theirs: type[Backend] = entry.load()
+        return theirs()
     _require_installed(entry)
     module, _, attribute = entry.adapter.partition(":")
-    made = getattr(import_module(module), attribute)()
-    return made
+    ours: type[Backend] = getattr(import_module(module), attribute)
+    return ours()
 
 
 def find_backend(name: str | None = None) -> BackendEntry | EntryPoint:

@@ -178,7 +178,7 @@ class Trainer:
             step = first_step + error.index + 1
             raise DivergedError(
                 f"the loss became {error.loss} at step {step} (epoch {epoch}): training stopped, and the "
-                f"parameters are those of the last whole epoch. A smaller learning rate or clipping norm helps",
+                f"parameters are those of the last whole epoch. Try a smaller learning rate or clipping norm",
                 step,
             ) from None
         learner.synchronize()

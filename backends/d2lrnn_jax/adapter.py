@@ -204,7 +204,7 @@ class JaxLearner:
         )
         with precision(self.spec.dtype):
             self._params, self._optimizer_state, result, state = self._compiled.train(
-                self._params, self._optimizer_state, batch, state, masks
+                self._params, self._optimizer_state, _own(batch), state, masks
             )
         self.step += 1
         return result, state
@@ -212,7 +212,7 @@ class JaxLearner:
     def eval_step(self, batch: Batch, state: State) -> tuple[jax.Array, State]:
         """The loss alone."""
         with precision(self.spec.dtype):
-            return self._compiled.evaluate(self._params, batch, state)
+            return self._compiled.evaluate(self._params, _own(batch), state)
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
@@ -254,6 +254,11 @@ class JaxLearner:
             # A copy, because a training step gives the memory of the parameters to their successors.
             self._params = jax.device_put(jax.tree.map(jnp.array, params), self._device)
             self._optimizer_state = self._compiled.optimizer.init(self._params)
+
+
+def _own(batch: Batch) -> Batch:
+    """A copy: on a CPU JAX reads from the arrays it was given, after the call has returned."""
+    return Batch(batch.inputs.copy(), batch.targets.copy())
 
 
 def _bind(module: RNNLMScratch, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:

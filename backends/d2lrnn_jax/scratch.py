@@ -15,80 +15,75 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from d2lrnn_jax.recurrence import Arrays, project, scan_recurrence
+from d2lrnn_jax.recurrence import (
+    Arrays,
+    Cell,
+    gru_reset_after_step_back,
+    gru_reset_after_weight_gradients,
+    gru_step_back,
+    gru_weight_gradients,
+    lstm_step_back,
+    project,
+    rnn_step_back,
+    rnn_weight_gradients,
+    scan_recurrence,
+)
 
 
-def rnn_step(weights: Arrays, state: Arrays, X: Arrays) -> tuple[Arrays, Arrays]:
-    """H' = tanh(X W_xh + b_h + H W_hh)."""
-    (W_hh,), (H,), (X_h,) = weights, state, X
-    return (jnp.tanh(H @ W_hh + X_h),), (H,)
+def rnn_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
+    """H' = tanh(X + H W_hh), where X = inputs W_xh + b_h."""
+    (W_hh,), (H,) = weights, state
+    return (jnp.tanh(X + H @ W_hh),), ()
 
 
-def gru_step(weights: Arrays, state: Arrays, X: Arrays) -> tuple[Arrays, Arrays]:
+def gru_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
     """The GRU of the book and of Cho et al. (2014), which resets before the matrix product.
 
-    - R, Z = σ(X W_xrz + b_rz + H W_hrz)
-    - N = tanh(X W_xn + b_n + (R ∘ H) W_hn)
+    - R, Z = σ(X_rz + H W_hrz)
+    - N = tanh(X_n + (R ∘ H) W_hn)
     - H' = Z ∘ H + (1 - Z) ∘ N
     """
-    (W_hrz, W_hn), (H,), (X_rz, X_n) = weights, state, X
-    R, Z = jnp.split(jax.nn.sigmoid(H @ W_hrz + X_rz), 2, axis=-1)
+    (W_hh,), (H,) = weights, state
+    h = H.shape[-1]
+    R, Z = jnp.split(jax.nn.sigmoid(X[:, : 2 * h] + H @ W_hh[:, : 2 * h]), 2, axis=-1)
     reset = R * H
-    N = jnp.tanh(reset @ W_hn + X_n)
-    return (Z * H + (1 - Z) * N,), (H, reset)
+    N = jnp.tanh(X[:, 2 * h :] + reset @ W_hh[:, 2 * h :])
+    return (Z * H + (1 - Z) * N,), (R, Z, N, reset)
 
 
-def gru_reset_after_step(weights: Arrays, state: Arrays, X: Arrays) -> tuple[Arrays, Arrays]:
+def gru_reset_after_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
     """The GRU of cuDNN and flax, which resets after the matrix product.
 
-    As `gru_step`, but N = tanh(X W_xn + b_n + R ∘ (H W_hn + b_hn)).
+    As `gru_step`, but N = tanh(X_n + R ∘ (H W_hn + b_hn)).
     """
-    (W_hrz, W_hn), (H,), (X_rz, b_hn, X_n) = weights, state, X
-    R, Z = jnp.split(jax.nn.sigmoid(H @ W_hrz + X_rz), 2, axis=-1)
-    N = jnp.tanh(X_n + R * (H @ W_hn + b_hn))
-    return (Z * H + (1 - Z) * N,), (H, H)
+    (W_hh, b_hn), (H,) = weights, state
+    h = H.shape[-1]
+    product = H @ W_hh
+    R, Z = jnp.split(jax.nn.sigmoid(X[:, : 2 * h] + product[:, : 2 * h]), 2, axis=-1)
+    inner = product[:, 2 * h :] + b_hn
+    N = jnp.tanh(X[:, 2 * h :] + R * inner)
+    return (Z * H + (1 - Z) * N,), (R, Z, N, inner)
 
 
-def lstm_step(weights: Arrays, state: Arrays, X: Arrays) -> tuple[Arrays, Arrays]:
+def lstm_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
-    - I, F, O = σ(X W_x + b + H W_h), G = tanh(X W_xg + b_g + H W_hg)
+    - I, F, O = σ(X_ifo + H W_hifo), G = tanh(X_g + H W_hg)
     - C' = F ∘ C + I ∘ G
     - H' = O ∘ tanh(C')
     """
-    (W_hh,), (H, C), (X_ifgo,) = weights, state, X
-    I, F, G, O = jnp.split(H @ W_hh + X_ifgo, 4, axis=-1)
-    C = jax.nn.sigmoid(F) * C + jax.nn.sigmoid(I) * jnp.tanh(G)
-    return (jax.nn.sigmoid(O) * jnp.tanh(C), C), (H,)
+    (W_hh,), (H, C) = weights, state
+    I, F, G, O = jnp.split(X + H @ W_hh, 4, axis=-1)
+    I, F, G, O = jax.nn.sigmoid(I), jax.nn.sigmoid(F), jnp.tanh(G), jax.nn.sigmoid(O)
+    C_next = F * C + I * G
+    tanh_C = jnp.tanh(C_next)
+    return (O * tanh_C, C_next), (I, F, G, O, C, tanh_C)
 
 
-def run_rnn(inputs: jax.Array, state: Arrays, W_xh: jax.Array, W_hh: jax.Array, b_h: jax.Array) -> Any:
-    """A tanh layer over all steps: outputs (T, B, h) and the final ``(H,)``."""
-    return scan_recurrence(rnn_step, (W_hh,), state, (project(inputs, W_xh, b_h),))
-
-
-def run_gru(
-    inputs: jax.Array,
-    state: Arrays,
-    W_xh: jax.Array,
-    W_hh: jax.Array,
-    b_h: jax.Array,
-    b_hn: jax.Array | None = None,
-) -> Any:
-    """A GRU layer over all steps: outputs (T, B, h) and the final ``(H,)``. With `b_hn` it resets after."""
-    h = W_hh.shape[0]
-    X = project(inputs, W_xh, b_h)
-    weights, X_rz, X_n = (W_hh[:, : 2 * h], W_hh[:, 2 * h :]), X[..., : 2 * h], X[..., 2 * h :]
-    if b_hn is None:
-        return scan_recurrence(gru_step, weights, state, (X_rz, X_n))
-    # At every step anew, because its gradients are what the weights' are made of.
-    b_hn = jnp.broadcast_to(b_hn, X_n.shape)
-    return scan_recurrence(gru_reset_after_step, weights, state, (X_rz, b_hn, X_n))
-
-
-def run_lstm(inputs: jax.Array, state: Arrays, W_xh: jax.Array, W_hh: jax.Array, b_h: jax.Array) -> Any:
-    """An LSTM layer over all steps: outputs (T, B, h) and the final ``(H, C)``."""
-    return scan_recurrence(lstm_step, (W_hh,), state, (project(inputs, W_xh, b_h),))
+RNN_CELL = Cell(rnn_step, rnn_step_back, rnn_weight_gradients)
+GRU_CELL = Cell(gru_step, gru_step_back, gru_weight_gradients)
+GRU_RESET_AFTER_CELL = Cell(gru_reset_after_step, gru_reset_after_step_back, gru_reset_after_weight_gradients)
+LSTM_CELL = Cell(lstm_step, lstm_step_back, rnn_weight_gradients)
 
 
 class RNNScratch(nn.Module):
@@ -135,7 +130,8 @@ class RNNScratch(nn.Module):
             Outputs (T, B, h) and the final state (B, h).
         """
         H = self.initial_state(inputs.shape[1]) if state is None else state
-        outputs, (H,) = run_rnn(inputs, (H,), self.W_xh, self.W_hh, self.b_h)
+        X = project(inputs, self.W_xh, self.b_h)
+        outputs, (H,) = scan_recurrence(RNN_CELL, (self.W_hh,), (H,), X)
         return outputs, H
 
 
@@ -154,13 +150,17 @@ class GRUScratch(RNNScratch):
     def setup(self) -> None:
         """As `RNNScratch`, and b_hn where the reset comes after."""
         super().setup()
-        zeros = nn.initializers.zeros
-        self.b_hn = self.param("b_hn", zeros, (self.num_hiddens,)) if self.reset_after else None
+        if self.reset_after:
+            self.b_hn = self.param("b_hn", nn.initializers.zeros, (self.num_hiddens,))
 
     def __call__(self, inputs: jax.Array, state: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `RNNScratch.__call__`."""
         H = self.initial_state(inputs.shape[1]) if state is None else state
-        outputs, (H,) = run_gru(inputs, (H,), self.W_xh, self.W_hh, self.b_h, self.b_hn)
+        X = project(inputs, self.W_xh, self.b_h)
+        if self.reset_after:
+            outputs, (H,) = scan_recurrence(GRU_RESET_AFTER_CELL, (self.W_hh, self.b_hn), (H,), X)
+        else:
+            outputs, (H,) = scan_recurrence(GRU_CELL, (self.W_hh,), (H,), X)
         return outputs, H
 
 
@@ -177,7 +177,8 @@ class LSTMScratch(RNNScratch):
     def __call__(self, inputs: jax.Array, state: Arrays | None = None) -> tuple[jax.Array, Arrays]:
         """See `RNNScratch.__call__`; the state is ``(H, C)``, each (B, h)."""
         H_C = self.initial_state(inputs.shape[1]) if state is None else tuple(state)
-        return run_lstm(inputs, H_C, self.W_xh, self.W_hh, self.b_h)
+        X = project(inputs, self.W_xh, self.b_h)
+        return scan_recurrence(LSTM_CELL, (self.W_hh,), H_C, X)
 
 
 class StackedRNNScratch(nn.Module):

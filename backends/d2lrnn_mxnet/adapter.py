@@ -25,6 +25,7 @@ from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
 from d2lrnn_mxnet import GRU, LSTM, RNN, RNNLM, GRUScratch, LSTMScratch, RNNLMScratch, RNNScratch, StackedRNNScratch
+from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import available_devices, context_of
 from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
 from d2lrnn_mxnet.program import Program
@@ -63,7 +64,7 @@ class MXNetBackend:
         """See `d2lrnn.adapter.Backend`."""
         context = model.output_layer.collect_params().list_ctx()[0]
         native = None if state is None else import_state(model.spec, state, context)
-        outputs, final = model.rnn(np.array(inputs, dtype=model.spec.dtype, ctx=context), native)
+        outputs, final = model.rnn(on_device(inputs, model.spec.dtype, context), native)
         return outputs.asnumpy(), export_state(model.spec, final)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> MXNetLearner:
@@ -157,14 +158,14 @@ class MXNetLearner:
         return self._programs[key]
 
     def _tokens(self, tokens: IntArray) -> Array:
-        return np.array(tokens, dtype="int32", ctx=self.context)
+        return on_device(tokens, "int32", self.context)
 
     def _masks(self, batch: Batch) -> list[Array] | None:
         batch_size, num_steps = batch.inputs.shape
         masks = dropout_masks(
             self._spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
         )
-        return None if masks is None else [np.array(mask, dtype=mask.dtype, ctx=self.context) for mask in masks]
+        return None if masks is None else [on_device(mask, self._spec.dtype, self.context) for mask in masks]
 
 
 def _concise_layers(spec: ModelSpec) -> RNN:

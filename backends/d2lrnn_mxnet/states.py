@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mxnet import np as mxnp
 
 from d2lrnn.adapter import ModelSpec, StateArrays
+from d2lrnn_mxnet.arrays import on_device
 
 
 def zero_state(spec: ModelSpec, batch_size: int, context: Any) -> Any:
@@ -23,10 +23,9 @@ def zero_state(spec: ModelSpec, batch_size: int, context: Any) -> Any:
 def import_state(spec: ModelSpec, arrays: StateArrays, context: Any) -> Any:
     """A model's own state, on a device, from NumPy."""
     if spec.implementation == "concise":
-        return _unwrap([mxnp.array(part, dtype=spec.dtype, ctx=context) for part in arrays])
+        return _unwrap([on_device(part, spec.dtype, context) for part in arrays])
     layers = [
-        _unwrap([mxnp.array(part[l], dtype=spec.dtype, ctx=context) for part in arrays])
-        for l in range(spec.num_layers)
+        _unwrap([on_device(part[l], spec.dtype, context) for part in arrays]) for l in range(spec.num_layers)
     ]
     return layers if spec.num_layers > 1 else layers[0]
 

@@ -1,4 +1,4 @@
-"""The NumPy tab: ``from d2lrnn import numpy as d2l``. The reference, and the only backend with no framework."""
+"""The NumPy tab, ``from d2lrnn import numpy as d2l``: the reference, with no framework."""
 
 from d2lrnn_numpy.concise import GRU, LSTM, RNN
 from d2lrnn_numpy.language_model import RNNLM, RNNLMScratch

@@ -65,9 +65,7 @@ class NumpyBackend:
         outputs, state = model.rnn(np.asarray(inputs, model.spec.dtype), state)
         return outputs.copy(), state
 
-    def learner(
-        self, model: LanguageModel, training: TrainingSpec, *, device: str = "auto"
-    ) -> NumpyLearner:
+    def learner(self, model: LanguageModel, training: TrainingSpec, *, device: str = "auto") -> NumpyLearner:
         """See `d2lrnn.adapter.Backend`."""
         choose_device(device, self.devices())
         return NumpyLearner(model, training)

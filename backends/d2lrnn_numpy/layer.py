@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from d2lrnn.adapter import Cell, FloatArray, IntArray
 from d2lrnn_numpy.buffers import Buffers
@@ -30,8 +33,8 @@ class Layer:
 
     @property
     def num_hiddens(self) -> int:
-        """h."""
-        return self.weights["w_h"].shape[0]
+        """H."""
+        return len(self.weights["w_h"])
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Zeros: ``(H,)``, for an LSTM ``(H, C)``, each (B, h)."""
@@ -39,12 +42,12 @@ class Layer:
         return tuple(np.zeros(shape, dtype) for _ in range(2 if self.cell == "lstm" else 1))
 
     def forward(
-        self, inputs: FloatArray | IntArray, state: LayerState | None = None
+        self, inputs: npt.NDArray[Any], state: LayerState | None = None
     ) -> tuple[FloatArray, LayerState]:
         """Runs the layer over all steps.
 
         Args:
-            inputs: real vectors (T, B, in), or token indices (T, B): a one-hot vector times w_x is a row of it.
+            inputs: real vectors (T, B, in), or token indices (T, B): a one-hot vector times w_x is a row.
             state: each part (B, h); None is zeros. It is not changed.
 
         Returns:

@@ -1,7 +1,8 @@
 """The recurrences of one layer, forward and backward through time, by hand.
 
-All inputs of a layer are projected at once, outside the recurrence (`d2lrnn_numpy.layer`); what is here starts
-from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. The backward
+All inputs of a layer are projected at once, outside the recurrence (`d2lrnn_numpy.layer`); what is here
+starts from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. The
+backward
 pass walks the same steps in reverse (Werbos 1990, "Backpropagation through time") and leaves the weight
 gradients out of its loop: it collects the gradients at the pre-activations and multiplies once at the end.
 
@@ -54,7 +55,7 @@ class TanhRecurrence:
         return outputs, (H.copy(),)
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """tanh' = 1 - tanh²."""
+        """Tanh' = 1 - tanh²."""
         outputs, H_0, w_h = self._tape
         d_projected = self._buffers.get("d_projected", outputs.shape, outputs.dtype)
         dH = self._buffers.get("dH", H_0.shape, outputs.dtype)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from d2lrnn.adapter import Cell, FloatArray, IntArray, StateArrays
+from d2lrnn.adapter import Cell, FloatArray, StateArrays
 from d2lrnn_numpy.layer import Layer
 
 
@@ -29,7 +31,7 @@ class RecurrentStack:
 
     @property
     def num_hiddens(self) -> int:
-        """h."""
+        """H."""
         return self.layers[0].num_hiddens
 
     def initial_state(self, batch_size: int) -> StateArrays:
@@ -38,7 +40,7 @@ class RecurrentStack:
 
     def __call__(
         self,
-        inputs: FloatArray | IntArray,
+        inputs: npt.NDArray[Any],
         state: StateArrays | None = None,
         masks: FloatArray | None = None,
     ) -> tuple[FloatArray, StateArrays]:
@@ -57,7 +59,7 @@ class RecurrentStack:
             state = self.initial_state(inputs.shape[1])
         self._masks = masks
         final = []
-        outputs: FloatArray | IntArray = inputs
+        outputs = inputs
         for l, layer in enumerate(self.layers):
             outputs, layer_state = layer.forward(outputs, tuple(part[l] for part in state))
             final.append(layer_state)

@@ -50,7 +50,16 @@ class RNN(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights for inputs (T, B, num_inputs); Keras calls it at the first use."""
+        """Makes the weights for inputs (T, B, num_inputs); Keras calls it at the first use.
+
+        Raises:
+            ValueError: the inputs are token indices, which do not tell how many there are.
+        """
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"the first inputs have shape {tuple(input_shape)}: they must be vectors (T, B, num_inputs); "
+                "for token indices call build((None, None, num_inputs)) first"
+            )
         num_inputs = input_shape[-1]
         for rnn in self.rnns:
             rnn.build((None, None, num_inputs))
@@ -81,13 +90,15 @@ class RNN(keras.layers.Layer):
         outputs, states = inputs, []
         for l, rnn in enumerate(self.rnns):
             if l > 0:
-                dropped = self.dropout(outputs, training=training) if masks is None else outputs * masks[l - 1]
-                outputs = dropped
+                outputs = self._drop(outputs, None if masks is None else masks[l - 1], training)
             W_x, b, step, weight = self._formula(rnn.cell)
             projected = project(outputs, W_x, b)
             outputs, final = recurrence(step, projected, tuple(part[l] for part in parts), [weight])
             states.append(final)
         return outputs, self._from_parts(tuple(tf.stack(part) for part in zip(*states, strict=True)))
+
+    def _drop(self, outputs: Tensor, mask: Tensor | None, training: bool | None) -> Tensor:
+        return self.dropout(outputs, training=training) if mask is None else outputs * mask
 
     #: How many tensors a layer's state is.
     _num_parts = 1
@@ -116,11 +127,12 @@ class GRU(RNN):
     def step(X: Tensor, state: LayerState, product: Product) -> LayerState:
         """`GRUScratch.step_after` in Keras' order."""
         (H,) = state
-        X_z, X_r, X_n = tf.split(X, 3, axis=1)
-        H_z, H_r, H_n = tf.split(product(H), 3, axis=1)
-        Z, R = tf.sigmoid(X_z + H_z), tf.sigmoid(X_r + H_r)
+        h = H.shape[1]
+        X_zr, X_n = tf.split(X, [2 * h, h], axis=1)
+        H_zr, H_n = tf.split(product(H), [2 * h, h], axis=1)
+        Z, R = tf.split(tf.sigmoid(X_zr + H_zr), 2, axis=1)
         N = tf.tanh(X_n + R * H_n)
-        return (Z * H + (1 - Z) * N,)
+        return (N + Z * (H - N),)
 
     def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
         b, recurrent = tf.unstack(cell.bias)

@@ -39,8 +39,8 @@ class RNNLMScratch(keras.Model):
         self.b_q = self.add_weight(shape=shape[1:], initializer="zeros", name="b_q")
 
     def output_layer(self, hiddens: Tensor) -> Tensor:
-        """Hidden states (T, B, h) to logits (T, B, V), over all steps at once."""
-        return tf.tensordot(hiddens, self.W_hq, axes=1) + self.b_q
+        """Hidden states (T, B, h) to logits (B, T, V), over all steps at once."""
+        return tf.transpose(tf.tensordot(hiddens, self.W_hq, axes=1) + self.b_q, (1, 0, 2))
 
     def unroll(
         self,
@@ -59,7 +59,7 @@ class RNNLMScratch(keras.Model):
         """
         options = {} if masks is None else {"masks": masks}
         outputs, state = self.rnn(tf.transpose(tokens), state, training=training, **options)
-        return tf.transpose(self.output_layer(outputs), (1, 0, 2)), state
+        return self.output_layer(outputs), state
 
     def call(self, tokens: Tensor, state: Any = None, training: bool | None = None) -> Tensor:
         """Logits (B, T, V) alone, as in the book."""
@@ -75,5 +75,5 @@ class RNNLM(RNNLMScratch):
         self.linear.build((None, None, self.rnn.num_hiddens))
 
     def output_layer(self, hiddens: Tensor) -> Tensor:
-        """Hidden states (T, B, h) to logits (T, B, V), over all steps at once."""
-        return self.linear(hiddens)
+        """Hidden states (T, B, h) to logits (B, T, V), over all steps at once."""
+        return tf.transpose(self.linear(hiddens), (1, 0, 2))

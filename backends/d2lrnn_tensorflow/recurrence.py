@@ -157,6 +157,7 @@ def _backward(
     d_projected = _array(num_steps, projected[0])
     lefts = [_array(num_steps, history[0][0]) for _ in weights]
     d_products = [_array(num_steps, product[0]) for product in products]
+    transposed = [tf.transpose(weight[0]) for weight in weights]
 
     def body(
         t: Tensor, d_projected: Any, lefts: list[Any], d_products: list[Any], d_state: LayerState
@@ -168,7 +169,7 @@ def _backward(
         def product(k: int) -> Callable[[Tensor], Tensor]:
             @tf.custom_gradient
             def restore(factor: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-                return products[k][t], lambda d: tf.matmul(d, weights[k][0], transpose_b=True)
+                return products[k][t], lambda d: tf.matmul(d, transposed[k])
 
             def multiply(factor: Tensor) -> Tensor:
                 left[k], results[k] = factor, restore(factor)

@@ -89,7 +89,7 @@ class GRUScratch(_ScratchLayer):
     - ``R, Z = σ(X_t W_x[rz] + b[rz] + H W_h[rz])``
     - reset before the product, as in the book: ``N = tanh(X_t W_x[n] + b[n] + (R ∘ H) W_h[n])``
     - reset after it, as in cuDNN: ``N = tanh(X_t W_x[n] + b[n] + R ∘ (H W_h[n] + b_hn))``
-    - ``H' = Z ∘ H + (1 - Z) ∘ N``
+    - ``H' = Z ∘ H + (1 - Z) ∘ N``, which is ``N + Z ∘ (H - N)``
 
     Args:
         num_inputs: size of the input vectors.
@@ -127,21 +127,22 @@ class GRUScratch(_ScratchLayer):
     def step_before(X: Tensor, state: LayerState, product_rz: Product, product_n: Product) -> LayerState:
         """Reset before the product."""
         (H,) = state
-        X_r, X_z, X_n = tf.split(X, 3, axis=1)
-        H_r, H_z = tf.split(product_rz(H), 2, axis=1)
-        R, Z = tf.sigmoid(X_r + H_r), tf.sigmoid(X_z + H_z)
+        h = H.shape[1]
+        X_rz, X_n = tf.split(X, [2 * h, h], axis=1)
+        R, Z = tf.split(tf.sigmoid(X_rz + product_rz(H)), 2, axis=1)
         N = tf.tanh(X_n + product_n(R * H))
-        return (Z * H + (1 - Z) * N,)
+        return (N + Z * (H - N),)
 
     @staticmethod
     def step_after(X: Tensor, state: LayerState, product: Product) -> LayerState:
         """Reset after the product, whose last third has ``b_hn`` in it."""
         (H,) = state
-        X_r, X_z, X_n = tf.split(X, 3, axis=1)
-        H_r, H_z, H_n = tf.split(product(H), 3, axis=1)
-        R, Z = tf.sigmoid(X_r + H_r), tf.sigmoid(X_z + H_z)
+        h = H.shape[1]
+        X_rz, X_n = tf.split(X, [2 * h, h], axis=1)
+        H_rz, H_n = tf.split(product(H), [2 * h, h], axis=1)
+        R, Z = tf.split(tf.sigmoid(X_rz + H_rz), 2, axis=1)
         N = tf.tanh(X_n + R * H_n)
-        return (Z * H + (1 - Z) * N,)
+        return (N + Z * (H - N),)
 
     def call(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, h) and the state (B, h) after the last step."""

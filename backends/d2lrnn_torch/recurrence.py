@@ -1,10 +1,10 @@
 """The recurrences of one layer with a backward pass through time by hand.
 
 All inputs of a layer are projected at once, outside the recurrence (`project`); what is here starts from
-``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. Autograd's own graph of
-such a loop accumulates the weight gradient step by step. A `torch.autograd.Function` here walks the steps in
-reverse once (Werbos 1990, "Backpropagation through time"), with everything that does not depend on the step
-after computed for all steps beforehand, and makes the weight gradient one matrix product after the loop.
+``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. Autograd's own
+graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function` here walks the
+steps in reverse once (Werbos 1990, "Backpropagation through time"), with everything that does not depend on
+the step after computed for all steps beforehand, and makes the weight gradient one product after the loop.
 
 `unroll` is the plain version: the formulas are the `step` methods in `d2lrnn_torch.scratch`, and
 tests/backends/test_torch_backend.py holds each Function to them.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+from torch.nn.functional import embedding
 
 
 def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
@@ -39,9 +39,9 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
     if inputs.is_floating_point():
         return torch.addmm(b, inputs.flatten(0, 1), w_x).unflatten(0, inputs.shape[:2])
     if inputs.numel() < len(w_x):
-        return F.embedding(inputs, w_x) + b
+        return embedding(inputs, w_x) + b
     # Fewer rows than tokens: add the bias to the rows, forward and backward.
-    return F.embedding(inputs, w_x + b)
+    return embedding(inputs, (w_x + b).contiguous())
 
 
 def unroll(step: Callable[[Tensor, Any], Any], projected: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -82,7 +82,7 @@ class TanhRecurrence(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """tanh' = 1 - tanh²; the loop keeps dH, the gradient at the state that leaves step t."""
+        """With tanh' = 1 - tanh²; the loop keeps dH, the gradient at the state that leaves step t."""
         states, w_h = ctx.saved_tensors
         slopes = _one_minus_square(states[1:])
         d_projected = torch.empty_like(slopes)
@@ -110,7 +110,7 @@ class GRURecurrence(Function):
     @staticmethod
     def forward(ctx: Any, projected: Tensor, H_0: Tensor, w_h: Tensor, b_hn: Tensor) -> Tensor:
         """See the class; `H_0` (B, h), `w_h` (h, 3·h), `b_hn` (h,)."""
-        num_steps, batch, h = len(projected), *H_0.shape
+        num_steps, (batch, h) = len(projected), H_0.shape
         states = _states(H_0, num_steps)
         RZ = projected.new_empty(num_steps, batch, 2 * h)
         inner = projected.new_empty(num_steps, batch, h)  # what the reset gate multiplies
@@ -176,7 +176,7 @@ class GRUBeforeRecurrence(Function):
     @staticmethod
     def forward(ctx: Any, projected: Tensor, H_0: Tensor, w_h: Tensor) -> Tensor:
         """See the class; `H_0` (B, h), `w_h` (h, 3·h)."""
-        num_steps, batch, h = len(projected), *H_0.shape
+        num_steps, (batch, h) = len(projected), H_0.shape
         states = _states(H_0, num_steps)
         RZ = projected.new_empty(num_steps, batch, 2 * h)
         kept = projected.new_empty(num_steps, batch, h)  # what the reset gate leaves of the state
@@ -247,7 +247,7 @@ class LSTMRecurrence(Function):
         ctx: Any, projected: Tensor, H_0: Tensor, C_0: Tensor, w_h: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See the class; `H_0` and `C_0` (B, h), `w_h` (h, 4·h)."""
-        num_steps, batch, h = len(projected), *H_0.shape
+        num_steps, (batch, h) = len(projected), H_0.shape
         states, cells = _states(H_0, num_steps), _states(C_0, num_steps)
         gates = torch.empty_like(projected)
         tanh_cells = projected.new_empty(num_steps, batch, h)

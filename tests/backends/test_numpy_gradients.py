@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-
-from d2lrnn.adapter import PADDING, Batch, FloatArray, ModelSpec
 from d2lrnn_numpy.adapter import LanguageModel
 from d2lrnn_numpy.layer import sum_rows_by_token
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of
+
+from d2lrnn.adapter import PADDING, Batch, FloatArray, ModelSpec
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "dropout"])

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from d2lrnn.adapter import PADDING, Batch
@@ -22,7 +22,7 @@ from d2lrnn.vocab import TokenArray
 Pair = tuple[list[int], list[int]]
 
 # A busy machine is no failure.
-quick = settings(deadline=None, max_examples=100)
+quick = settings(deadline=None, max_examples=50)
 
 sizes = {"batch_size": st.integers(1, 6), "num_steps": st.integers(1, 7)}
 EVERY = [SlidingWindows, RandomSampling, SequentialPartitioning]
@@ -191,6 +191,7 @@ def test_tokens_that_cannot_be(kind: type, tokens: TokenArray) -> None:
 @pytest.mark.parametrize("kind", EVERY)
 @quick
 @given(num_tokens=st.integers(0, 80), batch_size=st.integers(1, 20), num_steps=st.integers(1, 40))
+@example(num_tokens=5, batch_size=1, num_steps=2)
 def test_the_way_out_of_a_short_text_is_one(
     kind: type, num_tokens: int, batch_size: int, num_steps: int
 ) -> None:

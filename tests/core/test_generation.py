@@ -54,7 +54,8 @@ def test_upper_case_is_lowered_where_the_text_was() -> None:
 
 
 def test_what_is_unknown_is_fed_as_such_with_one_warning() -> None:
-    with pytest.warns(UnknownTokenWarning, match="does not have '!', '9': fed to the model as the unknown") as all_:
+    told = "does not have '!', '9': fed to the model as the unknown token"
+    with pytest.warns(UnknownTokenWarning, match=told) as all_:
         text, fed = _generate("9!a", 1)
     assert len(all_) == 1
     assert text == "9!ab"

@@ -58,7 +58,8 @@ def test_backends_never_import_each_other() -> None:
     assert len(packages) == 5
     for package in packages:
         for path in (sources / package).rglob("*.py"):
-            imported = set(re.findall(r"^\s*(?:from|import) (d2lrnn_\w+)", path.read_text("utf-8"), re.MULTILINE))
+            code = path.read_text("utf-8")
+            imported = set(re.findall(r"^\s*(?:from|import) (d2lrnn_\w+)", code, re.MULTILINE))
             assert imported <= {package}, f"{path} imports {imported}"
 
 

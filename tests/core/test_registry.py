@@ -45,7 +45,8 @@ def test_unset_takes_the_first_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_backend_that_is_not_installed_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     _without(monkeypatch, "jax", "flax", "torch", "tensorflow", "mxnet")
-    with pytest.raises(BackendNotInstalledError, match=r"jax needs jax, flax, which is not .*pip install jax") as info:
+    told = r"jax needs jax, flax, which is not .*pip install jax"
+    with pytest.raises(BackendNotInstalledError, match=told) as info:
         d2lrnn.backend("jax")
     assert "installed: numpy" in str(info.value)
     with pytest.raises(ImportError, match="pip install torch"):
@@ -68,5 +69,5 @@ def test_third_party_backends_come_in_by_entry_point(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "d2lrnn.backends" else [])
     monkeypatch.setattr(EntryPoint, "load", lambda self: ThirdParty)
     assert d2lrnn.backend("third").name == "third"
-    with pytest.raises(D2LError, match="choose one of .*numpy, Third"):
+    with pytest.raises(D2LError, match=r"choose one of .*numpy, Third"):
         d2lrnn.backend("fourth")

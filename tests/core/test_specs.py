@@ -106,7 +106,8 @@ def test_initial_values_depend_on_seed_and_name_alone() -> None:
     for name, value in one.items():
         np.testing.assert_array_equal(value, deeper[name])
     assert not np.array_equal(deeper["rnn.1.w_h"], deeper["rnn.2.w_h"])
-    assert not np.array_equal(one["head.w"], initial_parameters(ModelSpec(28, "rnn", "concise", 8), 2)["head.w"])
+    other = initial_parameters(ModelSpec(28, "rnn", "concise", 8), seed=2)
+    assert not np.array_equal(one["head.w"], other["head.w"])
     wide = initial_parameters(ModelSpec(28, "rnn", "concise", 8, dtype="float64"), seed=1)
     assert wide["head.w"].dtype == np.float64
     np.testing.assert_array_equal(wide["head.w"], one["head.w"])

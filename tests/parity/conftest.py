@@ -1,4 +1,4 @@
-"""The parity tests run on one backend a process, named by D2LRNN_BACKEND; the float64 NumPy reference judges."""
+"""The parity tests run on one backend a process, named by D2LRNN_BACKEND; NumPy in float64 is the judge."""
 
 from __future__ import annotations
 

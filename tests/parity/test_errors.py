@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from parity.models import drawn_parameters
 
 from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
 from d2lrnn.errors import DeviceError, ParameterError
-from parity.models import drawn_parameters
 
 SPEC = ModelSpec(7, "gru", "concise", 4, num_layers=2)
 
 
 def test_parameters_that_do_not_fit(backend: Backend) -> None:
     good = drawn_parameters(SPEC)
-    with pytest.raises(ParameterError, match="missing: head.b"):
+    with pytest.raises(ParameterError, match=r"missing: head\.b"):
         backend.build(SPEC, {name: good[name] for name in good if name != "head.b"})
     with pytest.raises(ParameterError, match=r"does not have: 'rnn.2.b'"):
         backend.build(SPEC, {**good, "rnn.2.b": good["rnn.1.b"]})
     with pytest.raises(ParameterError, match=r"rnn.0.w_h has shape \(12, 4\)"):
         backend.build(SPEC, {**good, "rnn.0.w_h": good["rnn.0.w_h"].T})
-    with pytest.raises(ParameterError, match="head.w holds a value"):
+    with pytest.raises(ParameterError, match=r"head\.w holds a value"):
         backend.build(SPEC, {**good, "head.w": good["head.w"] * np.float32(np.nan)})
 
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from parity.models import KINDS, REPRESENTATIVE, drawn_batch, learners, name_of
 
 from d2lrnn.adapter import PADDING, Backend, Batch, ModelSpec, TrainingSpec
-from parity.models import KINDS, REPRESENTATIVE, drawn_batch, learners, name_of
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from parity.models import KINDS, drawn_parameters, name_of
 
 from d2lrnn.adapter import Backend, ModelSpec
-from parity.models import KINDS, drawn_parameters, name_of
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
 

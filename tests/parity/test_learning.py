@@ -90,7 +90,18 @@ NOVEL_AFTER_20 = 11.0
 def test_the_command_line(backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, result = str(tmp_path / "run"), tmp_path / "result.json"
     words = ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--dropout", "0.2", "--epochs", "2"]
-    words += ["--num-train", "300", "--num-val", "100", "--batch-size", "64", "--steps", "12", "--hidden", "8"]
+    words += [
+        "--num-train",
+        "300",
+        "--num-val",
+        "100",
+        "--batch-size",
+        "64",
+        "--steps",
+        "12",
+        "--hidden",
+        "8",
+    ]
     assert main(["train", *words, "--out", out, "--json", str(result)]) == 0
     data = json.loads(result.read_text())
     assert data["backend"] == backend.name

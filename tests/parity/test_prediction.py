@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
 from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
-from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
 DROPPING = ModelSpec(11, "gru", "concise", 16, num_layers=2, dropout=0.5)
 

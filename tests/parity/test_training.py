@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
 from d2lrnn.adapter import Backend, Batch, ModelSpec, TrainingSpec
 from d2lrnn.data import SequentialPartitioning
 from d2lrnn.text import load_corpus
-from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
 NUM_STEPS, BATCH_SIZE, UPDATES = 32, 64, 50
 

@@ -1,0 +1,25 @@
+"""NumPy arrays on MXNet's devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+
+from d2lrnn_mxnet.recurrence import Array
+
+
+def on_device(values: Any, dtype: str, context: Any) -> Array:
+    """A copy of `values` as an ``mx.np.ndarray`` on a device, without waiting for what the engine still computes.
+
+    ``mx.np.array`` waits: its copy queues up behind the step before, and the next step is prepared too late. Here
+    NumPy copies and MXNet takes the copy over as it is.
+
+    Args:
+        values: anything that ``numpy.array`` takes.
+        dtype: of the result.
+        context: MXNet's device.
+    """
+    own = np.array(values, dtype=dtype, order="C")
+    return mx.nd.from_numpy(own, array_cls=mx.np.ndarray).as_in_ctx(context)

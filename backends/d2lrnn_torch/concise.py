@@ -1,0 +1,193 @@
+"""The concise models: PyTorch's own recurrent layers.
+
+PyTorch, as cuDNN, adds two biases to every gate. Under SGD their sum would move at twice the rate, and a
+clipping norm would count it twice. The models here start the recurrent one at zero and keep it there, save
+for the GRU's n gate, where it stands inside the reset and is a parameter of its own (b_hn).
+
+On a GPU they call cuDNN. On a CPU there are faster ways to the same function on the same weights: for the
+RNN and the GRU the recurrence of `d2lrnn_torch.recurrence`, for a single step PyTorch's cells. The LSTM of
+PyTorch is oneDNN's on a CPU, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.utils.hooks import unserializable_hook
+
+from d2lrnn_torch.recurrence import GRURecurrence, LSTMRecurrence, TanhRecurrence, project
+from d2lrnn_torch.tokens import takes_tokens
+
+
+class RNN(nn.Module):
+    """A tanh RNN on `torch.nn.RNN`.
+
+    Args:
+        num_inputs: size of the input vectors.
+        num_hiddens: h.
+        num_layers: L.
+        dropout: the rate between layers while training.
+
+    Example:
+        >>> outputs, H = RNN(28, 32, num_layers=2)(torch.ones(5, 3, 28))
+        >>> outputs.shape, H.shape
+        (torch.Size([5, 3, 32]), torch.Size([2, 3, 32]))
+    """
+
+    _native = nn.RNN
+
+    def __init__(self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0) -> None:
+        super().__init__()
+        self.num_inputs, self.num_hiddens = num_inputs, num_hiddens
+        # With one layer there is no place for dropout, and PyTorch warns of a rate.
+        rate = dropout if num_layers > 1 else 0.0
+        self.rnn = self._native(num_inputs, num_hiddens, num_layers, dropout=rate)
+        with torch.no_grad():
+            for bias in _recurrent_biases(self.rnn):
+                bias.zero_()
+        self._train_one_bias()
+
+    @takes_tokens
+    def forward(
+        self, inputs: Tensor, state: Any = None, masks: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Runs all layers over all steps.
+
+        Args:
+            inputs: (T, B, num_inputs), or token indices (T, B) instead of one-hot vectors.
+            state: (L, B, h); for an LSTM ``(H, C)``, each (L, B, h); None is zeros.
+            masks: (L - 1, T, B, h), which multiply the outputs of all layers but the last. None leaves
+                dropout to PyTorch: of the layers' own rate while training, else none.
+
+        Returns:
+            The outputs of the last layer (T, B, h), and the final state.
+        """
+        if masks is not None:
+            return _run_by_layer(self.rnn, inputs, state, masks)
+        if inputs.is_cpu and _is_plain(self.rnn) and not (self.rnn.training and self.rnn.dropout):
+            if len(inputs) == 1:
+                return _run_one_step(self.rnn, inputs, state)
+            if self.rnn.mode in ("RNN_TANH", "GRU"):
+                return _run_by_layer(self.rnn, inputs, state)
+        return self.rnn(_vectors(self.rnn, inputs), state)
+
+    def _train_one_bias(self) -> None:
+        for bias in _recurrent_biases(self.rnn):
+            bias.requires_grad_(False)
+
+
+class GRU(RNN):
+    """A gated recurrent unit on `torch.nn.GRU`; the arguments are those of `RNN`."""
+
+    _native = nn.GRU
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copied or unpickled tensor has lost its hooks."""
+        super().__setstate__(state)
+        self._train_one_bias()
+
+    def _train_one_bias(self) -> None:
+        for bias in _recurrent_biases(self.rnn):
+            bias.register_hook(_only_b_hn)
+
+
+class LSTM(RNN):
+    """Long short-term memory on `torch.nn.LSTM`; arguments as for `RNN`; the state is ``(H, C)``."""
+
+    _native = nn.LSTM
+
+
+#: PyTorch's functions for one step of a layer, by what its layers call their mode.
+_CELLS = {"RNN_TANH": torch.rnn_tanh_cell, "GRU": torch.gru_cell, "LSTM": torch.lstm_cell}
+
+
+def _is_plain(rnn: nn.Module) -> bool:
+    """Whether `rnn`, which a subclass may have made, is what the functions below compute."""
+    return (
+        isinstance(rnn, nn.RNNBase)
+        and rnn.mode in _CELLS
+        and rnn.bias
+        and not (rnn.bidirectional or rnn.batch_first or rnn.proj_size)
+    )
+
+
+def _run_one_step(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """What ``rnn(inputs, state)`` computes for inputs (1, B, in), cheaper: generation lives on it."""
+    X = _vectors(rnn, inputs)[0]
+    cell = _CELLS[rnn.mode]
+    final: list[tuple[Tensor, ...]] = []
+    for l, before in enumerate(_by_layer(rnn, state, len(X))):
+        weights = _weights(rnn, l)
+        if rnn.mode == "LSTM":
+            X, C = cell(X, before, *weights)
+            final.append((X, C))
+        else:
+            X = cell(X, before[0], *weights)
+            final.append((X,))
+    return X.unsqueeze(0), _stacked(rnn, final)
+
+
+def _run_by_layer(
+    rnn: nn.RNNBase, inputs: Tensor, state: Any, masks: Tensor | None = None
+) -> tuple[Tensor, Any]:
+    """What ``rnn(inputs, state)`` computes, with `masks` between the layers."""
+    h = rnn.hidden_size
+    outputs = inputs
+    final: list[tuple[Tensor, ...]] = []
+    for l, before in enumerate(_by_layer(rnn, state, inputs.shape[1])):
+        w_x, w_h, b_x, b_h = _weights(rnn, l)
+        if masks is not None and l > 0:
+            outputs = outputs * masks[l - 1]
+        if rnn.mode == "GRU":
+            projected = project(outputs, w_x.t(), b_x + pad(b_h[: 2 * h], (0, h)))
+            outputs = GRURecurrence.apply(projected, *before, w_h.t(), b_h[2 * h :])
+            final.append((outputs[-1],))
+        elif rnn.mode == "LSTM":
+            outputs, C = LSTMRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), *before, w_h.t())
+            final.append((outputs[-1], C))
+        else:
+            outputs = TanhRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), *before, w_h.t())
+            final.append((outputs[-1],))
+    return outputs, _stacked(rnn, final)
+
+
+def _vectors(rnn: nn.RNNBase, inputs: Tensor) -> Tensor:
+    """One-hot vectors (T, B, in) of tokens (T, B); vectors as they are."""
+    if inputs.is_floating_point():
+        return inputs
+    vectors = rnn.weight_ih_l0.new_zeros(*inputs.shape, rnn.input_size)
+    return vectors.scatter_(2, inputs.long().unsqueeze(2), 1)
+
+
+def _by_layer(rnn: nn.RNNBase, state: Any, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    """The states of the layers, ``(H,)`` or ``(H, C)``, each (B, h)."""
+    if state is None:
+        zeros = rnn.weight_ih_l0.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size)
+        state = (zeros, zeros) if rnn.mode == "LSTM" else zeros
+    parts = state if rnn.mode == "LSTM" else (state,)
+    return zip(*(part.unbind() for part in parts), strict=True)
+
+
+def _stacked(rnn: nn.RNNBase, states: list[tuple[Tensor, ...]]) -> Any:
+    """The inverse of `_by_layer`."""
+    parts = tuple(torch.stack(part) for part in zip(*states, strict=True))
+    return parts if rnn.mode == "LSTM" else parts[0]
+
+
+def _weights(rnn: nn.RNNBase, l: int) -> list[Tensor]:
+    return [getattr(rnn, f"{name}_l{l}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+
+def _recurrent_biases(rnn: nn.RNNBase) -> list[nn.Parameter]:
+    return [getattr(rnn, f"bias_hh_l{l}") for l in range(rnn.num_layers)]
+
+
+@unserializable_hook
+def _only_b_hn(gradient: Tensor) -> Tensor:
+    """Zeroes the gradient of the r and z parts of a GRU's recurrent bias (3·h,)."""
+    h = len(gradient) // 3
+    return pad(gradient[2 * h :], (2 * h, 0))

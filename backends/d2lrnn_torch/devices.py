@@ -1,0 +1,53 @@
+"""The devices that PyTorch computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch.backends import cudnn
+
+from d2lrnn.adapter import Device
+
+
+def num_gpus() -> int:
+    """How many GPUs PyTorch can use."""
+    return int(torch.cuda.device_count())
+
+
+def try_gpu(i: int = 0) -> torch.device:
+    """The GPU numbered i, or the CPU where there is no such GPU.
+
+    Example:
+        >>> try_gpu(99)
+        device(type='cpu')
+    """
+    return torch.device(f"cuda:{i}") if i < num_gpus() else torch.device("cpu")
+
+
+def devices() -> Sequence[Device]:
+    """All GPUs, then the CPU."""
+    gpus = [Device(f"gpu:{i}", torch.cuda.get_device_name(i)) for i in range(num_gpus())]
+    return [*gpus, Device("cpu", f"PyTorch on this computer, {torch.get_num_threads()} threads")]
+
+
+def native_device(device: Device) -> torch.device:
+    """PyTorch's own name for a device: ``gpu:0`` is ``cuda:0``."""
+    return torch.device(device.name.replace("gpu", "cuda"))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Within it cuDNN multiplies float32 as float32.
+
+    By default it rounds the factors to TF32, 10 bits instead of 23: a model would not give the numbers that
+    it gives elsewhere. The switch is global, so it is set while a call lasts and then put back.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    )

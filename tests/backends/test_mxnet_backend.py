@@ -1,0 +1,504 @@
+"""What only the MXNet backend has: Gluon's registration, its own dropout and optimiser, two biases, compiled graphs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from d2lrnn.adapter import PADDING, Batch, ModelSpec, TrainingSpec
+from d2lrnn.parameters import initial_parameters
+from parity.models import REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
+
+mx = pytest.importorskip("mxnet")
+
+from d2lrnn import mxnet as d2l  # noqa: E402
+from d2lrnn_mxnet import devices, program, recurrence, scratch  # noqa: E402
+from d2lrnn_mxnet.adapter import MXNetBackend  # noqa: E402
+from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
+from mxnet import autograd, gluon, np, npx  # noqa: E402
+
+BACKEND = MXNetBackend()
+
+
+@pytest.fixture(autouse=True)
+def numpy_semantics() -> Iterator[None]:
+    """As the book's cells have them; the library's own calls must not need it (see the tests that leave it)."""
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        yield
+
+
+SCRATCH = {
+    "rnn": partial(d2l.RNNScratch, 5, 4),
+    "gru": partial(d2l.GRUScratch, 5, 4),
+    "gru-after": partial(d2l.GRUScratch, 5, 4, reset_after=True),
+    "lstm": partial(d2l.LSTMScratch, 5, 4),
+    "stacked": partial(d2l.StackedRNNScratch, 5, 4, 3),
+    "stacked-lstm": partial(d2l.StackedRNNScratch, 5, 4, 2, layer=d2l.LSTMScratch),
+}
+CONCISE = {
+    "rnn": partial(d2l.RNN, 4, num_layers=2),
+    "gru": partial(d2l.GRU, 4, num_layers=2),
+    "lstm": partial(d2l.LSTM, 4, num_layers=2),
+}
+ALL = [pytest.param(make, id=f"scratch-{name}") for name, make in SCRATCH.items()] + [
+    pytest.param(make, id=f"concise-{name}") for name, make in CONCISE.items()
+]
+
+
+def _flat(state: Any) -> list[Any]:
+    return [part for inner in state for part in _flat(inner)] if isinstance(state, list | tuple) else [state]
+
+
+def _python(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | environment
+    root = Path(__file__).parents[2]
+    env["PYTHONPATH"] = os.pathsep.join([str(root), str(root / "backends")])
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+# Importing
+
+
+def test_importing_the_tab_changes_nothing_but_the_wait_policy() -> None:
+    code = """
+import os, random, numpy
+before = dict(os.environ), numpy.random.get_state()[1].tolist()
+from d2lrnn import mxnet as d2l
+import mxnet as mx
+changed = set(os.environ.items()) ^ set(before[0].items())
+changed = {(k, v) for k, v in changed if not k.startswith(("KMP", "DMLC"))}
+print(changed, mx.util.is_np_array(), mx.util.is_np_shape(), numpy.random.get_state()[1].tolist() == before[1])
+"""
+    assert _python(code) == "{('OMP_WAIT_POLICY', 'passive')} False False True"
+    assert "active" in _python("import d2lrnn_mxnet, os; print(os.environ['OMP_WAIT_POLICY'])", OMP_WAIT_POLICY="active")
+
+
+def test_the_wait_policy_is_set_before_mxnet_is_loaded() -> None:
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mxnet":
+            print(os.environ.get("OMP_WAIT_POLICY"))
+sys.meta_path.insert(0, Watch())
+import d2lrnn_mxnet.adapter
+"""
+    assert _python(code).splitlines()[0] == "passive"
+
+
+def test_without_the_books_set_np() -> None:
+    """Models, training and lazily read results, all outside NumPy semantics."""
+    code = """
+import numpy
+from mxnet import np
+from d2lrnn import mxnet as d2l, backend
+from d2lrnn.adapter import Batch, ModelSpec, TrainingSpec
+from d2lrnn.parameters import initial_parameters
+print(d2l.RNNLM(d2l.GRU(4, 2), 5)(np.zeros((2, 3), dtype="int32")).shape)
+spec = ModelSpec(5, "gru", "concise", 4, num_layers=2)
+learner = backend("mxnet").learner(backend("mxnet").build(spec, initial_parameters(spec)), TrainingSpec())
+tokens = numpy.zeros((2, 3), numpy.int32)
+result, state = learner.train_step(Batch(tokens, tokens), learner.initial_state(2))
+print(float(result.loss) > 0, float(result.grad_norm) > 0, state.shape)
+"""
+    assert _python(code).splitlines() == ["(2, 3, 5)", "True True (2, 2, 4)"]
+
+
+# Direct use
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_direct_use(make: Any) -> None:
+    model = make()
+    inputs = np.random.uniform(-1, 1, (6, 3, 5))
+    outputs, state = model(inputs)
+    assert outputs.shape == (6, 3, 4)
+    # In two halves, with the state fed back, for a batch of more than one.
+    _, half = model(inputs[:2])
+    kept = [part.asnumpy() for part in _flat(half)]
+    holder = list(half) if isinstance(half, list) else half
+    rest, final = model(inputs[2:], holder)
+    numpy.testing.assert_allclose(rest.asnumpy(), outputs[2:].asnumpy(), atol=1e-6)
+    for one, two in zip(_flat(final), _flat(state), strict=True):
+        numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), atol=1e-6)
+    for part, before in zip(_flat(half), kept, strict=True):
+        numpy.testing.assert_array_equal(part.asnumpy(), before)
+    if isinstance(half, list):
+        assert all(one is two for one, two in zip(holder, half, strict=True)), "the caller's list was changed"
+
+
+def test_shapes_of_states() -> None:
+    inputs = np.zeros((6, 3, 5))
+    assert d2l.RNNScratch(5, 4)(inputs)[1].shape == (3, 4)
+    assert d2l.GRUScratch(5, 4)(inputs)[1].shape == (3, 4)
+    assert [part.shape for part in d2l.LSTMScratch(5, 4)(inputs)[1]] == [(3, 4), (3, 4)]
+    assert [part.shape for part in d2l.StackedRNNScratch(5, 4, 2)(inputs)[1]] == [(3, 4), (3, 4)]
+    assert d2l.GRU(4, 2)(inputs)[1].shape == (2, 3, 4)
+    assert [part.shape for part in d2l.LSTM(4, 2)(inputs)[1]] == [(2, 3, 4), (2, 3, 4)]
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_language_models(make: Any) -> None:
+    head = d2l.RNNLMScratch if make.func in (p.func for p in SCRATCH.values()) else d2l.RNNLM
+    model = head(make(), vocab_size=5, lr=2)
+    tokens = np.array([[0, 1, 2, 3], [4, 3, 2, 1]], dtype="int32")
+    logits = model(tokens)
+    assert logits.shape == (2, 4, 5)
+    assert model.lr == 2
+    first, state = model.unroll(tokens[:, :3])
+    last, _ = model.unroll(tokens[:, 3:], state)
+    stepwise = np.concatenate([first, last], axis=1)
+    numpy.testing.assert_allclose(stepwise.asnumpy(), logits.asnumpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_hybridised_is_the_same(make: Any) -> None:
+    model = make()
+    inputs = np.random.uniform(-1, 1, (6, 3, 5))
+    expected, state = model(inputs)
+    model.hybridize()
+    outputs, _ = model(inputs)
+    numpy.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
+    longer, _ = model(np.concatenate([inputs, inputs]), state)
+    assert longer.shape == (12, 3, 4)
+
+
+def test_initial_values() -> None:
+    model = d2l.LSTMScratch(50, 60, sigma=0.5)
+    assert float(np.std(model.W_xh.data())) == pytest.approx(0.5, rel=0.05)
+    assert float(np.std(model.W_hh.data())) == pytest.approx(0.5, rel=0.05)
+    assert not model.b_h.data().asnumpy().any()
+
+
+# Registration: a list of layers has every parameter trained by Gluon's own optimiser
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_gluons_trainer_trains_every_parameter(make: Any) -> None:
+    model = make()
+    inputs = np.random.uniform(-1, 1, (6, 3, 5))
+    weights = np.random.uniform(-1, 1, (6, 3, 4))
+    model(inputs)
+    parameters = model.collect_params()
+    before = {name: p.data().asnumpy() for name, p in parameters.items()}
+    trainer = gluon.Trainer(parameters, "sgd", {"learning_rate": 1.0})
+    # Twice: behind weights of 0.01, gradients three layers down are small, but none is zero.
+    for _ in range(2):
+        with autograd.record():
+            outputs, _ = model(inputs)
+            loss = (outputs * weights).sum()
+        loss.backward()
+        trainer.step(1)
+    for name, parameter in parameters.items():
+        changed = parameter.data().asnumpy() != before[name]
+        if name.endswith("h2h_bias"):
+            assert not changed[:8].any(), "the second bias of r, z (all of it but in a GRU) stays zero"
+            assert changed[8:].all(), "b_hn is trained"
+        else:
+            assert changed.mean() > 0.9, f"{name} is not trained"
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_second_bias_counts_for_nothing(cell: Any) -> None:
+    spec = ModelSpec(11, cell, "concise", 8, num_layers=2)
+    model = BACKEND.build(spec, drawn_parameters(spec))
+    learner = BACKEND.learner(model, TrainingSpec(clip=0.01), device="cpu")
+    state = learner.initial_state(3)
+    for seed in range(3):
+        _, state = learner.train_step(drawn_batch(spec, 3, 5, seed), state)
+    for layer in model.rnn.layers:
+        bias = layer.l0_h2h_bias.data().asnumpy()
+        assert not (bias[:16] if cell == "gru" else bias).any()
+        assert layer.l0_i2h_bias.data().asnumpy().all()
+        if cell == "gru":
+            assert bias[16:].all()
+
+
+# Recurrences
+
+STEPS = {
+    "rnn_tanh": (scratch.rnn_step, 1, 1),
+    "lstm": (scratch.lstm_step, 4, 2),
+    "gru": (None, 3, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mode", STEPS)
+def test_the_fused_operator_is_the_formula(mode: str, dtype: str) -> None:
+    """Values and gradients of everything that goes in."""
+    step, gates, parts = STEPS[mode]
+    random = numpy.random.default_rng(0)
+    shapes = [(7, 3, 5), (5, gates * 4), (4, gates * 4), (gates * 4,)] + [(3, 4)] * parts
+    if mode == "gru":
+        shapes.append((4,))
+    arrays = [np.array(random.uniform(-1, 1, shape), dtype=dtype) for shape in shapes]
+    weights = np.array(random.uniform(-1, 1, (7, 3, 4)), dtype=dtype)
+
+    def run(recur: Any) -> list[Any]:
+        for array in arrays:
+            array.attach_grad()
+        with autograd.record():
+            outputs, state = recur(*arrays)
+            loss = (outputs * weights).sum() + sum(((i + 2) * part).sum() for i, part in enumerate(state))
+        loss.backward()
+        return [outputs, *state, *(array.grad.copy() for array in arrays)]
+
+    def fused(inputs: Any, W_xh: Any, W_hh: Any, b_h: Any, *rest: Any) -> Any:
+        state, b_hn = rest[:parts], (rest[parts] if mode == "gru" else None)
+        return recurrence.fused(mx.nd, mode, inputs, state, W_xh, W_hh, b_h, b_hn, num_hiddens=4)
+
+    def unrolled(inputs: Any, W_xh: Any, W_hh: Any, b_h: Any, *rest: Any) -> Any:
+        formula = step or scratch.gru_reset_after_step(rest[parts])
+        state = rest[:parts]
+        return recurrence.unroll(
+            mx.nd, formula, inputs, state, W_xh, W_hh, b_h, num_gates=gates, num_hiddens=4
+        )
+
+    for one, two in zip(run(fused), run(unrolled), strict=True):
+        assert one.dtype == numpy.dtype(dtype)
+        numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_gluons_own_stack_computes_the_same(cell: str) -> None:
+    """Forwards only: Gluon's gradients of a stack are wrong on the CPU, which is why ours is built of single layers."""
+    model = {"rnn": d2l.RNN, "gru": d2l.GRU, "lstm": d2l.LSTM}[cell](4, num_layers=2)
+    native = {"rnn": partial(gluon.rnn.RNN, activation="tanh"), "gru": gluon.rnn.GRU, "lstm": gluon.rnn.LSTM}[cell](
+        4, num_layers=2
+    )
+    native.initialize()
+    inputs = np.random.uniform(-1, 1, (6, 3, 5))
+    native(inputs)
+    model(inputs)
+    for l, layer in enumerate(model.layers):
+        for kind in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"):
+            getattr(native, f"l{l}_{kind}").set_data(getattr(layer, f"l0_{kind}").data())
+    outputs, state = model(inputs)
+    expected, expected_state = native(inputs, native.begin_state(3))
+    numpy.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
+    for part, expected_part in zip(_flat(state), expected_state, strict=True):
+        numpy.testing.assert_allclose(part.asnumpy(), expected_part.asnumpy(), atol=1e-6)
+
+
+# Gluon's own dropout, when a model is used directly
+
+
+@pytest.mark.parametrize("make", [d2l.RNN, d2l.GRU, d2l.LSTM])
+def test_gluons_dropout_is_between_the_layers(make: Any) -> None:
+    model = make(32, num_layers=3, dropout=0.25)
+    seen = []
+    model.dropout.register_forward_hook(lambda block, inputs, output: seen.append((inputs[0], output)))
+    inputs = np.random.uniform(-1, 1, (20, 16, 5))
+    with autograd.record():
+        outputs, _ = model(inputs)
+    assert len(seen) == 2
+    for before, after in seen:
+        ratio = (after / before).asnumpy()
+        dropped = ratio == 0
+        assert dropped.mean() == pytest.approx(0.25, abs=0.02)
+        numpy.testing.assert_allclose(ratio[~dropped], 1 / 0.75, rtol=1e-5)
+    assert (outputs.asnumpy() != 0).all(), "never after the last layer"
+    with autograd.record():
+        again, _ = model(inputs)
+    assert np.abs(again - outputs).max() > 1e-3
+
+    seen.clear()
+    one, two = model(inputs)[0], model(inputs)[0]
+    numpy.testing.assert_array_equal(one.asnumpy(), two.asnumpy())
+    for before, after in seen:
+        numpy.testing.assert_array_equal(after.asnumpy(), before.asnumpy())
+
+
+# Loss
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("spread", [1.0, 30.0, 400.0])
+def test_cross_entropy_and_its_gradient(spread: float, dtype: str) -> None:
+    """Exact also where a probability vanishes in float32: a spread of 400 is a loss of hundreds of nats."""
+    random = numpy.random.default_rng(0)
+    logits = (random.normal(0, 1, (5, 4, 11)) * spread).astype(dtype)
+    targets = random.integers(0, 11, (4, 5)).astype(numpy.int32)
+    targets[2, 1:] = PADDING
+    exact = logits.astype(numpy.float64)
+    exact -= exact.max(axis=2, keepdims=True)
+    log_likelihoods = exact - numpy.log(numpy.exp(exact).sum(axis=2, keepdims=True))
+    one_hot = (targets.T[:, :, None] == numpy.arange(11)).astype(float)
+    valid = targets.T >= 0
+    expected = -(log_likelihoods * one_hot).sum() / valid.sum()
+    expected_gradient = (numpy.exp(log_likelihoods) - one_hot) * valid[:, :, None] / valid.sum()
+
+    native = np.array(logits, dtype=dtype), np.array(targets, dtype="int32")
+    tolerance = 1e-12 if dtype == "float64" else 2e-7
+    assert float(CrossEntropy(dtype)(*native)) == pytest.approx(expected, rel=2 * tolerance)
+    gradient = CrossEntropyGradient(11, dtype)(*native).asnumpy()
+    numpy.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=tolerance)
+
+
+def test_a_batch_of_padding_alone_has_no_loss() -> None:
+    logits, targets = np.zeros((3, 2, 5)), np.full((2, 3), PADDING, dtype="int32")
+    assert float(CrossEntropy("float32")(logits, targets)) == 0
+    assert not CrossEntropyGradient(5, "float32")(logits, targets).asnumpy().any()
+
+
+# Learner
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
+def test_graphs_are_traced_once(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+    kept = program.tracing
+    monkeypatch.setattr(program, "tracing", lambda num_steps: traced.append(num_steps) or kept(num_steps))
+    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    batch = drawn_batch(spec, 2, 4)
+    state = learner.initial_state(2)
+    for _ in range(3):
+        _, state = learner.train_step(batch, state)
+        learner.eval_step(batch, state)
+        _, after = learner.predict_step(batch.inputs[:, 0], state)
+        learner.predict_step(batch.inputs[:, 1], after)
+    assert sorted(traced) == [1, 4, 4]
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
+def test_results_stay_valid_after_later_steps(spec: ModelSpec) -> None:
+    """Memory is planned once and reused: what a step handed out must not lie in it."""
+    learners = [
+        BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu") for _ in range(2)
+    ]
+    batches = [drawn_batch(spec, 2, 4, seed) for seed in range(6)]
+    states = [learner.initial_state(2) for learner in learners]
+    late, early = [], []
+    for batch in batches:
+        result, states[0] = learners[0].train_step(batch, states[0])
+        loss, _ = learners[0].eval_step(batch, states[0])
+        late.append((result.loss, result.grad_norm, loss, *_flat(states[0])))
+        result, states[1] = learners[1].train_step(batch, states[1])
+        loss, _ = learners[1].eval_step(batch, states[1])
+        early.append([part.asnumpy() for part in (result.loss, result.grad_norm, loss, *_flat(states[1]))])
+    for one, two in zip(late, early, strict=True):
+        for part, expected in zip(one, two, strict=True):
+            numpy.testing.assert_array_equal(part.asnumpy(), expected)
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
+def test_states_are_cut_off_from_the_graph(spec: ModelSpec) -> None:
+    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    batch = drawn_batch(spec, 2, 4)
+    _, trained = learner.train_step(batch, learner.initial_state(2))
+    _, evaluated = learner.eval_step(batch, trained)
+    _, predicted = learner.predict_step(batch.inputs[:, 0], evaluated)
+    for part in _flat([trained, evaluated, predicted]):
+        with pytest.raises(mx.base.MXNetError, match="not in a computational graph|without recording"):
+            part.backward()
+
+
+def test_the_model_itself_is_trained_and_stays_plain() -> None:
+    spec = ModelSpec(11, "gru", "scratch", 8)
+    model = BACKEND.build(spec, drawn_parameters(spec))
+    learner = BACKEND.learner(model, TrainingSpec(), device="cpu")
+    batch = drawn_batch(spec, 2, 4)
+    tokens = np.array(batch.inputs, dtype="int32")
+    before = model(tokens).asnumpy()
+    learner.train_step(batch, learner.initial_state(2))
+    after = model(tokens).asnumpy()
+    assert numpy.abs(after - before).max() > 1e-4
+    logits, _ = learner.predict_step(batch.inputs[:, 0], learner.initial_state(2))
+    numpy.testing.assert_allclose(logits, after[:, 0], atol=1e-6)
+    assert model(np.array(batch.inputs[:, :3], dtype="int32")).shape == (2, 3, 11), "any number of steps"
+
+
+def test_batches_may_change_their_shape() -> None:
+    spec = ModelSpec(11, "gru", "scratch", 8)
+    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    judge = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    for batch_size, num_steps in ((2, 4), (3, 6), (2, 1), (1, 4), (2, 4)):
+        batch = drawn_batch(spec, batch_size, num_steps)
+        loss, _ = learner.eval_step(batch, learner.initial_state(batch_size))
+        assert float(loss) == pytest.approx(judge.gradients(batch, judge.initial_state(batch_size))[0], rel=1e-6)
+
+
+def test_batches_are_neither_kept_nor_locked() -> None:
+    """MXNet takes memory over from NumPy: it must not be the caller's."""
+    spec = ModelSpec(11, "rnn", "scratch", 8)
+    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    batch = drawn_batch(spec, 2, 4)
+    strided = Batch(numpy.asfortranarray(batch.inputs), numpy.asfortranarray(batch.targets))
+    state = learner.initial_state(2)
+    expected = float(learner.eval_step(batch, state)[0])
+    loss, _ = learner.eval_step(strided, state)
+    strided.inputs[:] = 0
+    strided.targets[:] = 0
+    assert float(loss) == expected
+
+
+def test_a_float64_model_beside_a_float32_one() -> None:
+    specs = [ModelSpec(11, "lstm", "concise", 8, num_layers=2, dtype=dtype) for dtype in ("float64", "float32")]
+    models = [BACKEND.build(spec, initial_parameters(spec)) for spec in specs]
+    tokens = np.array([[1, 2, 3]], dtype="int32")
+    wide, narrow = (model(tokens) for model in models)
+    assert (wide.dtype, narrow.dtype) == (numpy.float64, numpy.float32)
+    assert 0 < numpy.abs(wide.asnumpy() - narrow.asnumpy()).max() < 1e-6
+    assert np.ones(2).dtype == numpy.float32
+
+
+# Devices
+
+
+def test_devices_of_a_build_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 0)
+    assert d2l.num_gpus() == 0
+    assert d2l.try_gpu() == mx.cpu()
+    assert [device.name for device in BACKEND.devices()] == ["cpu"]
+
+
+def test_devices_of_a_build_with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
+    monkeypatch.setattr(mx.context, "gpu_memory_info", lambda i: (0, 80 * 2**30))
+    assert d2l.try_gpu(1) == mx.gpu(1)
+    assert d2l.try_gpu(2) == mx.cpu()
+    listed = BACKEND.devices()
+    assert [device.name for device in listed] == ["gpu:0", "gpu:1", "cpu"]
+    assert listed[1].description == "MXNet gpu(1), 80 GiB"
+    assert [devices.context_of(device) for device in listed] == [mx.gpu(0), mx.gpu(1), mx.cpu()]
+
+
+def test_a_model_moves_to_the_learners_device() -> None:
+    """Between two CPU contexts, as between any two devices."""
+    from d2lrnn_mxnet.adapter import MXNetLearner
+
+    spec = ModelSpec(11, "gru", "concise", 8, num_layers=2, dropout=0.5)
+    results = []
+    for context in (mx.cpu(0), mx.cpu(1)):
+        learner = MXNetLearner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(clip=0.1), context)
+        batch = drawn_batch(spec, 2, 4)
+        _, state = learner.train_step(batch, learner.initial_state(2))
+        result, state = learner.train_step(batch, state)
+        assert state.ctx == context
+        logits, _ = learner.predict_step(batch.inputs[:, 0], state)
+        learner.import_parameters(learner.export_parameters())
+        outputs, _ = BACKEND.run_layers(learner.model, numpy.zeros((3, 2, 11), numpy.float32))
+        results.append((float(result.loss), logits, outputs))
+    assert results[0][0] == results[1][0]
+    for one, two in zip(results[0][1:], results[1][1:], strict=True):
+        numpy.testing.assert_array_equal(one, two)
+
+
+def test_synchronising_waits() -> None:
+    spec = ModelSpec(11, "rnn", "scratch", 8)
+    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    learner.train_step(drawn_batch(spec, 2, 4), learner.initial_state(2))
+    learner.synchronize()
+    npx.waitall()
