@@ -27,6 +27,9 @@ def _pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
     listed = SKIPPED / f"{session.name}.txt"
     listed.unlink(missing_ok=True)
     environment["D2LRNN_SKIPPED_LIST"] = str(listed.resolve())
+    # The tests multiply small matrices: threads that wait for each other cost more than they gain, and on a
+    # busy machine ten times as much.
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run("pytest", *arguments, *session.posargs, env=environment)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,13 +24,16 @@ from d2lrnn.adapter import (
 from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
-from d2lrnn_mxnet import GRU, LSTM, RNN, RNNLM, GRUScratch, LSTMScratch, RNNLMScratch, RNNScratch, StackedRNNScratch
 from d2lrnn_mxnet.arrays import on_device
+from d2lrnn_mxnet.concise import GRU, LSTM, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
+from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
 from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
 from d2lrnn_mxnet.program import Program
 from d2lrnn_mxnet.recurrence import Array
+from d2lrnn_mxnet.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
 from d2lrnn_mxnet.states import detached, export_state, import_state, zero_state
+
 
 @mx.util.use_np
 class MXNetBackend:
@@ -83,7 +86,9 @@ class MXNetLearner:
         if model.collect_params().list_ctx() != [context]:
             model.collect_params().reset_ctx(context)
         self._slots = parameter_slots(model, self._spec)
-        self._programs: dict[tuple[str, int, int], Program] = {}
+        self._programs: dict[tuple[Any, ...], Program] = {}
+        # Keeps Gluon's own dropout out of evaluation; a model without dropout takes no masks.
+        self._no_masks: list[Array] | None = [] if self._spec.dropout else None
 
     def initial_state(self, batch_size: int) -> Any:
         """Zeros."""
@@ -104,18 +109,18 @@ class MXNetLearner:
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         """The loss alone."""
         program = self._program("evaluate", batch.inputs.shape)
-        logits, state = program.unroll(self._tokens(batch.inputs), state)
+        logits, state = self._infer(program, batch.inputs, state)
         return program.loss(logits, self._tokens(batch.targets)), state
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
         program = self._program("predict", (len(tokens), 1))
-        logits, state = program.unroll(self._tokens(tokens[:, None]), state)
+        logits, state = self._infer(program, tokens[:, None], state)
         return logits.asnumpy()[0], state
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
-        loss, _ = self._backward("gradients", batch, state, [] if self._spec.dropout else None)
+        loss, _ = self._backward("gradients", batch, state, self._no_masks)
         return float(loss), {name: slot.gradient() for name, slot in self._slots.items()}
 
     def export_parameters(self) -> dict[str, FloatArray]:
@@ -138,13 +143,20 @@ class MXNetLearner:
         """Waits for MXNet's engine."""
         npx.waitall()
 
+    def _infer(self, program: Program, tokens: IntArray, state: Any) -> tuple[Array, Any]:
+        """Logits (T, B, V) and the final state; no graph is recorded and nothing is dropped."""
+        # In training mode all the same: what the fused operator does elsewhere depends, in a graph whose
+        # memory is planned, on where that memory lies, and two equal calls could differ in the last bit.
+        with autograd.pause(train_mode=True):
+            return program.unroll(self._tokens(tokens), state, self._no_masks)
+
     def _backward(
         self, purpose: str, batch: Batch, state: Any, masks: list[Array] | None
     ) -> tuple[Array, Any]:
         """The mean loss and the final state; the gradients are left in the parameters."""
         program = self._program(purpose, batch.inputs.shape)
         targets = self._tokens(batch.targets)
-        # In training mode even where nothing is dropped: without it the fused operator cannot go backwards.
+        # In training mode even for `gradients`: without it the fused operator cannot go backwards.
         with autograd.record():
             logits, state = program.unroll(self._tokens(batch.inputs), state, masks)
         logits.backward(program.loss_gradient(logits.detach(), targets))
@@ -174,11 +186,12 @@ def _concise_layers(spec: ModelSpec) -> RNN:
 
 
 def _scratch_layers(spec: ModelSpec) -> RNNScratch | StackedRNNScratch:
-    layer = {
+    layers: dict[str, Callable[..., RNNScratch]] = {
         "rnn": RNNScratch,
         "gru": partial(GRUScratch, reset_after=bool(spec.reset_after)),
         "lstm": LSTMScratch,
-    }[spec.cell]
+    }
+    layer = layers[spec.cell]
     if spec.num_layers == 1:
         return layer(spec.vocab_size, spec.num_hiddens)
     return StackedRNNScratch(spec.vocab_size, spec.num_hiddens, spec.num_layers, layer=layer)

@@ -1,10 +1,10 @@
 """The concise models: Gluon's own recurrent layers, any number of them, with dropout between.
 
-Layers of one layer each are stacked here. Gluon's own ``num_layers`` has wrong gradients on the CPU (in float64
-always, in float32 without oneDNN), and its ``dropout`` does nothing there.
+Layers of one layer each are stacked here. Gluon's own ``num_layers`` has wrong gradients on the CPU (in
+float64 always, in float32 without oneDNN), and its ``dropout`` does nothing there.
 
-Gluon keeps two biases a gate whose sum is all that counts. The recurrent one stays zero and is not trained, save
-that of a GRU's n gate, which the reset gate multiplies.
+Gluon keeps two biases a gate whose sum is all that counts. The recurrent one stays zero and is not trained,
+save that of a GRU's n gate, which the reset gate multiplies.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class RNN(nn.HybridBlock):
 
     num_states = 1
 
-    def __init__(self, num_hiddens: int, num_layers: int = 1, dropout: float = 0, *, num_inputs: int = 0) -> None:
+    def __init__(
+        self, num_hiddens: int, num_layers: int = 1, dropout: float = 0, *, num_inputs: int = 0
+    ) -> None:
         super().__init__()
         self.num_hiddens, self.num_layers = num_hiddens, num_layers
         with self.name_scope():
@@ -74,8 +76,9 @@ class RNN(nn.HybridBlock):
         Args:
             inputs: (T, B, in).
             state: (L, B, h), for an LSTM ``(H, C)``, each (L, B, h); None is zeros. It is not changed.
-            masks: L - 1 dropout masks, each (T, B, h), that multiply the outputs of all layers but the last; an
-                empty list drops nothing. None leaves dropout to Gluon: on inside ``autograd.record()``, else off.
+            masks: L - 1 dropout masks, each (T, B, h), that multiply the outputs of all layers but the last;
+                an empty list drops nothing. None leaves dropout to Gluon: on inside ``autograd.record()``,
+                else off.
 
         Returns:
             The outputs of the last layer (T, B, h) and the final state.
@@ -109,7 +112,10 @@ class GRU(RNN):
 
 @mx.util.use_np
 class LSTM(RNN):
-    """Long short-term memory on ``gluon.rnn.LSTM``; the arguments are those of `RNN`. Its state is ``(H, C)``."""
+    """Long short-term memory on ``gluon.rnn.LSTM``; the arguments are those of `RNN`.
+
+    Its state is ``(H, C)``.
+    """
 
     num_states = 2
 

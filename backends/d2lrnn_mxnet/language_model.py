@@ -91,7 +91,7 @@ class RNNLMScratch(nn.HybridBlock):
         return logits.swapaxes(0, 1), state
 
     def unroll_by_step(self, tokens: Array, state: Any = None, masks: Any = None) -> tuple[Array, Any]:
-        """As `unroll`, with the time steps first: tokens (T, B) to logits (T, B, V). No large array is turned."""
+        """As `unroll`, time steps first: tokens (T, B) to logits (T, B, V). No large array is turned."""
         F = mx.nd if isinstance(tokens, NDArray) else mx.sym
         inputs = F.npx.one_hot(tokens, self.vocab_size, dtype=self._dtype)
         hiddens, state = self.rnn(inputs, state) if masks is None else self.rnn(inputs, state, masks)

@@ -1,9 +1,9 @@
 """Cross-entropy over the targets that are not padding, and its gradient at the logits.
 
-Both take logits (T, B, V) and targets (B, T), where a negative target is padding, and divide by the number of targets
-that are not. The gradient is written out and handed to ``logits.backward``, because the one that autograd derives
-costs more than the recurrence: MXNet's reductions over a short last axis are slow on the CPU (at batch 1024, 32 steps
-and 28 symbols a log-sum-exp takes 30 ms forwards and backwards, everything here 5).
+Both take logits (T, B, V) and targets (B, T), where a negative target is padding, and divide by the number of
+targets that are not. The gradient is written out and handed to ``logits.backward``, because the one that
+autograd derives costs more than the recurrence: MXNet's reductions over a short last axis are slow on the CPU
+(at batch 1024, 32 steps and 28 symbols a log-sum-exp takes 30 ms forwards and backwards, everything here 5).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _SMALL = 1e-30
 class CrossEntropy(nn.HybridBlock):
     """-log softmax(o)[y], the mean over all positions that are not padding.
 
-    The logarithm of ``npx.softmax`` is as exact as a log-sum-exp. ``npx.log_softmax`` is not (oneDNN's is off by 1e-6,
-    always to one side): it serves only where a probability would vanish, and the loss is large.
+    The logarithm of ``npx.softmax`` is as exact as a log-sum-exp. ``npx.log_softmax`` is not (oneDNN's is off
+    by 1e-6, always to one side): it serves only where a probability would vanish, and the loss is large.
 
     Args:
         dtype: that of the logits.

@@ -1,7 +1,7 @@
 """The canonical parameters (`d2lrnn.parameters`) in Gluon's layout and back.
 
-The scratch models keep them as they are. Gluon's layers keep weights as (out, in) with the gates in the same order,
-and a GRU's ``b_hn`` as the last third of a second bias.
+The scratch models keep them as they are. Gluon's layers keep weights as (out, in) with the gates in the same
+order, and a GRU's ``b_hn`` as the last third of a second bias.
 """
 
 from __future__ import annotations

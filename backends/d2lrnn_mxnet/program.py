@@ -15,11 +15,12 @@ from d2lrnn_mxnet.recurrence import Array, tracing
 class Program:
     """What a training or an evaluation step is made of, each part one graph.
 
-    Memory is planned when a graph first runs and kept: to allocate anew at every step takes as long again as to
-    compute. Use a program for one shape of batch and for one purpose, or it is planned anew.
+    Memory is planned when a graph first runs and kept: to allocate anew at every step takes as long again as
+    to compute. Use a program for one shape of batch and for one purpose, or it is planned anew.
 
     Attributes:
-        unroll: tokens (B, T), the state and dropout masks (`RNNLMScratch.unroll`) to logits (T, B, V) and the final state.
+        unroll: tokens (B, T), the state and dropout masks (`RNNLMScratch.unroll`) to logits (T, B, V) and the
+            final state.
         loss: logits (T, B, V) and targets (B, T) to the mean loss.
         loss_gradient: the same to the gradient at the logits.
     """
@@ -39,7 +40,8 @@ class _Unroll(nn.HybridBlock):
 
     def __init__(self, model: RNNLMScratch, num_steps: int) -> None:
         super().__init__()
-        # The methods and not the model: Gluon would take that for a child and hybridise it for its other users, too.
+        # The methods and not the model: Gluon would take that for a child and hybridise it for its other
+        # users, too.
         self._unroll, self._parameters = model.unroll_by_step, model.collect_params
         self._num_steps = num_steps
 

@@ -1,8 +1,10 @@
-"""The recurrences of the scratch models: a formula repeated step by step, and MXNet's fused operator beside it.
+"""The recurrences of the scratch models: a formula repeated step by step, and the fused operator beside it.
 
-`unroll` is the plain version: it projects all inputs at once and then applies a cell's formula to one time step
-after the other. `fused` computes the same function (a test holds one to the other) with one call of ``npx.rnn``,
-in about half the time forwards and backwards. A GRU that resets before the product has no fused operator.
+`unroll` is the plain version: it projects all inputs at once and then applies a cell's formula to one time
+step after the other. `fused` computes the same function (a test holds one to the other) with one call of
+``npx.rnn``, in about half the time forwards and backwards. For a single step `unroll` is the faster one,
+since the operator wants all weights copied into one vector; and a GRU that resets before the product has no
+operator.
 
 Both are written for `F`, which is ``mx.nd`` while code runs directly and ``mx.sym`` while a graph is traced.
 T = time steps, B = batch size, h = hidden units, G = gates.
@@ -26,11 +28,11 @@ LayerState = tuple[Array, ...]
 #: A matrix product, ``dot(H, W)``.
 Dot = Callable[[Array, Array], Array]
 
-#: One time step: F, dot, the projected inputs of the G gates (each (B, h)), the state and the recurrent weights of
-#: the G gates (for `dot`) to the next state. Its first part is the output.
+#: One time step: F, dot, the projected inputs of the G gates (each (B, h)), the state and the recurrent
+#: weights of the G gates (for `dot`) to the next state. Its first part is the output.
 Step = Callable[[Any, Dot, Sequence[Array], LayerState, Sequence[Array]], LayerState]
 
-_steps_while_tracing: ContextVar[int] = ContextVar("_steps_while_tracing")
+_steps_while_tracing: ContextVar[int | None] = ContextVar("_steps_while_tracing", default=None)
 
 
 @contextmanager
@@ -43,6 +45,11 @@ def tracing(num_steps: int) -> Iterator[None]:
         _steps_while_tracing.reset(token)
 
 
+def number_of_steps(F: Any, inputs: Array) -> int | None:
+    """T; None in a graph that is traced outside `tracing`."""
+    return _steps_while_tracing.get() if F is symbol else len(inputs)
+
+
 def unroll(
     F: Any,
     step: Step,
@@ -52,6 +59,7 @@ def unroll(
     W_hh: Array,
     b_h: Array,
     *,
+    num_steps: int,
     num_gates: int,
     num_hiddens: int,
 ) -> tuple[Array, LayerState]:
@@ -65,6 +73,7 @@ def unroll(
         W_xh: (in, G·h).
         W_hh: (h, G·h).
         b_h: (G·h,).
+        num_steps: T.
         num_gates: G.
         num_hiddens: h.
 
@@ -75,7 +84,6 @@ def unroll(
     def dot(H: Array, W: Array) -> Array:
         return linear(F, H, W, num_outputs=num_hiddens)
 
-    num_steps = _steps_while_tracing.get() if F is symbol else len(inputs)
     # Weights are cut into gates before the products and not what comes of them: it is far larger.
     weights_x, weights_h, biases = (cut(F, part, num_gates) for part in (W_xh.T, W_hh.T, b_h))
     projected = [
@@ -151,8 +159,8 @@ def linear(F: Any, x: Array, weight: Array, bias: Array | None = None, *, num_ou
 def cut(F: Any, x: Array, pieces: int, *, squeeze: bool = False) -> list[Array]:
     """`x` in equal pieces along its first axis; `squeeze` drops that axis, when every piece has length 1.
 
-    By the legacy operator: ``np.split`` takes 30 ms for what this does in 1 (batch 1024, 32 steps), and the gradient
-    of indexing writes the whole array for every index.
+    By the legacy operator: ``np.split`` takes 30 ms for what this does in 1 (batch 1024, 32 steps), and the
+    gradient of indexing writes the whole array for every index.
     """
     if pieces == 1:
         return [F.np.squeeze(x, axis=0) if squeeze else x]

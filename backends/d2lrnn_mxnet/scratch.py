@@ -1,9 +1,10 @@
 """The models from scratch: each cell's formula in plain sight.
 
-T = time steps, B = batch size, h = hidden units, G = gates, σ the logistic function, ∘ the element-wise product.
-The gates of a layer lie side by side in ``W_xh`` (in, G·h), ``W_hh`` (h, G·h) and ``b_h`` (G·h,); X W_xh + b_h is
-computed for all time steps at once. The formulas below are what is added at every step. Where MXNet has a fused
-operator for a formula it is used in its place (`d2lrnn_mxnet.recurrence`).
+T = time steps, B = batch size, h = hidden units, G = gates, σ the logistic function, ∘ the element-wise
+product. The gates of a layer lie side by side in ``W_xh`` (in, G·h), ``W_hh`` (h, G·h) and ``b_h`` (G·h,); X
+W_xh + b_h is computed for all time steps at once. The formulas below are what is added at every step. Where
+MXNet has a fused operator for a formula, that is used in its place for sequences of more than one step
+(`d2lrnn_mxnet.recurrence`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import mxnet as mx
 from mxnet import init, np
 from mxnet.gluon import nn
 
-from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, unroll
+from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, number_of_steps, unroll
 
 
 def rnn_step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequence[Array]) -> LayerState:
@@ -120,11 +121,32 @@ class RNNScratch(nn.HybridBlock):
         return outputs, final[0] if self.num_states == 1 else tuple(final)
 
     def hybrid_forward(
-        self, F: Any, inputs: Array, *state: Array, **parameters: Array
+        self, F: Any, inputs: Array, *state: Array, b_hn: Array | None = None, **weights: Array
     ) -> tuple[Array, list[Array]]:
         """The same for Gluon, which hands over `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
-        outputs, final = fused(F, self.mode, inputs, state, num_hiddens=self.num_hiddens, **parameters)
+        num_steps = number_of_steps(F, inputs)
+        if num_steps is not None and (num_steps == 1 or not self._has_operator()):
+            outputs, final = unroll(
+                F,
+                self._formula(b_hn),
+                inputs,
+                state,
+                **weights,
+                num_steps=num_steps,
+                num_gates=self.num_gates,
+                num_hiddens=self.num_hiddens,
+            )
+        else:
+            outputs, final = fused(
+                F, self.mode, inputs, state, **weights, b_hn=b_hn, num_hiddens=self.num_hiddens
+            )
         return outputs, list(final)
+
+    def _formula(self, b_hn: Array | None) -> Step:
+        return rnn_step
+
+    def _has_operator(self) -> bool:
+        return True
 
 
 @mx.util.use_np
@@ -135,8 +157,8 @@ class GRUScratch(RNNScratch):
         num_inputs: size of the input vectors.
         num_hiddens: h.
         sigma: standard deviation of the initial weights.
-        reset_after: where the reset gate is applied: before the product as in the book (`gru_step`), or after it as
-            in cuDNN and Gluon (`gru_reset_after_step`), which has one more bias, ``b_hn`` (h,).
+        reset_after: where the reset gate is applied: before the product as in the book (`gru_step`), or after
+            it as in cuDNN and Gluon (`gru_reset_after_step`), which has one more bias, ``b_hn`` (h,).
 
     Attributes:
         W_xh: (num_inputs, 3h), gates r, z, n.
@@ -160,21 +182,16 @@ class GRUScratch(RNNScratch):
     def hybridize(self, active: bool = True, **kwargs: Any) -> None:
         """As Gluon's; the form that resets before the product stays as it is.
 
-        Its loop needs the number of steps, which a symbol does not tell. The learner of `d2lrnn_mxnet.adapter`
-        compiles it all the same, one graph for every number of steps.
+        Its loop needs the number of steps, which a symbol does not tell. The learner of
+        `d2lrnn_mxnet.adapter` compiles it all the same, one graph for every number of steps.
         """
         super().hybridize(active and self.reset_after, **kwargs)
 
-    def hybrid_forward(
-        self, F: Any, inputs: Array, *state: Array, **parameters: Array
-    ) -> tuple[Array, list[Array]]:
-        """See `RNNScratch.hybrid_forward`."""
-        if self.reset_after:
-            return super().hybrid_forward(F, inputs, *state, **parameters)
-        outputs, final = unroll(
-            F, gru_step, inputs, state, num_gates=3, num_hiddens=self.num_hiddens, **parameters
-        )
-        return outputs, list(final)
+    def _formula(self, b_hn: Array | None) -> Step:
+        return gru_step if b_hn is None else gru_reset_after_step(b_hn)
+
+    def _has_operator(self) -> bool:
+        return self.reset_after
 
 
 @mx.util.use_np
@@ -193,6 +210,9 @@ class LSTMScratch(RNNScratch):
     num_states = 2
     mode = "lstm"
 
+    def _formula(self, b_hn: Array | None) -> Step:
+        return lstm_step
+
 
 @mx.util.use_np
 class StackedRNNScratch(nn.HybridBlock):
@@ -203,8 +223,8 @@ class StackedRNNScratch(nn.HybridBlock):
         num_hiddens: h.
         num_layers: L.
         sigma: standard deviation of the initial weights.
-        layer: what makes a layer of ``(num_inputs, num_hiddens, sigma)``: `RNNScratch`, `GRUScratch`, `LSTMScratch`
-            or a function.
+        layer: what makes a layer of ``(num_inputs, num_hiddens, sigma)``: `RNNScratch`, `GRUScratch`,
+            `LSTMScratch` or a function.
 
     Attributes:
         rnns: the layers. They are registered with Gluon, so that a ``gluon.Trainer`` trains all of them.

@@ -1,7 +1,7 @@
 """The states of the models of this tab, and as NumPy: ``(h,)`` or ``(h, c)``, each (L, B, h).
 
-A concise model's state is one array (L, B, h), a scratch layer's one (B, h), a stack's a list of its layers' states;
-an LSTM has a pair ``(H, C)`` in place of each array.
+A concise model's state is one array (L, B, h), a scratch layer's one (B, h), a stack's a list of its layers'
+states; an LSTM has a pair ``(H, C)`` in place of each array.
 """
 
 from __future__ import annotations

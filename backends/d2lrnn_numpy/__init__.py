@@ -1,6 +1,7 @@
 """The NumPy tab, ``from d2lrnn import numpy as d2l``: the reference, with no framework."""
 
 from d2lrnn_numpy.concise import GRU, LSTM, RNN
+from d2lrnn_numpy.devices import num_gpus, try_gpu
 from d2lrnn_numpy.language_model import RNNLM, RNNLMScratch
 from d2lrnn_numpy.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
 
@@ -14,4 +15,6 @@ __all__ = [
     "RNNLMScratch",
     "RNNScratch",
     "StackedRNNScratch",
+    "num_gpus",
+    "try_gpu",
 ]

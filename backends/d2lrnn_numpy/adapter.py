@@ -21,6 +21,7 @@ from d2lrnn.clipping import clip_scale, global_norm
 from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
+from d2lrnn_numpy.devices import CPU
 from d2lrnn_numpy.language_model import RNNLMScratch
 from d2lrnn_numpy.layer import Layer
 from d2lrnn_numpy.stack import RecurrentStack
@@ -52,7 +53,7 @@ class NumpyBackend:
 
     def devices(self) -> Sequence[Device]:
         """NumPy computes on the CPU."""
-        return [Device("cpu", "NumPy on this computer")]
+        return [CPU]
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> LanguageModel:
         """See `d2lrnn.adapter.Backend`."""

@@ -2,6 +2,7 @@
 
 # The check that Keras runs on TensorFlow comes before anything that uses Keras.
 from d2lrnn_tensorflow import framework as framework  # isort: split
+
 from d2lrnn_tensorflow.concise import GRU, LSTM, RNN
 from d2lrnn_tensorflow.devices import num_gpus, try_gpu
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch

@@ -23,7 +23,7 @@ from d2lrnn.adapter import (
 )
 from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
-from d2lrnn.parameters import check_parameters, parameter_shapes
+from d2lrnn.parameters import check_parameters
 from d2lrnn_tensorflow import concise, scratch
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
@@ -95,9 +95,9 @@ def _scratch_layers(spec: ModelSpec) -> keras.layers.Layer:
 class TensorFlowLearner:
     """Trains a model of `TensorFlowBackend.build` in place; see `d2lrnn.adapter.Learner` for the methods.
 
-    Every method runs a compiled function, traced once for every shape of a batch. Only prediction goes through
-    XLA, which halves the cost of a call there; a training step is no faster with it on a CPU (0.8 to 1.3 × the
-    time) and takes several times as long to compile.
+    Every method runs a compiled function, traced once for every shape of a batch. Only prediction goes
+    through XLA, which halves the cost of a call there; a training step takes 0.8 to 1.3 × the time with it on
+    a CPU, and several times as long to compile.
     """
 
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: str) -> None:
@@ -148,9 +148,8 @@ class TensorFlowLearner:
         return loss, norm, state
 
     def _prediction_step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        with tf.device(self._device):
-            logits, state = self.model.unroll(tokens[:, tf.newaxis], state)
-            return logits[:, 0], state
+        logits, state = self.model.unroll(tokens[:, tf.newaxis], state)
+        return logits[:, 0], state
 
     # The contract.
 
@@ -183,13 +182,14 @@ class TensorFlowLearner:
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
-        on_device = tf.constant(tokens, tf.int32)
-        predict = self._predictors.get(len(tokens))
-        if predict is None:
-            # A concrete function skips the look-up by argument types, which costs as much as the step.
-            predict = self._predict.get_concrete_function(on_device, state)
-            self._predictors[len(tokens)] = predict
-        logits, state = predict(on_device, state)
+        with tf.device(self._device):
+            inputs = tf.constant(tokens, tf.int32)
+            predict = self._predictors.get(len(tokens))
+            if predict is None:
+                # A concrete function skips the look-up by argument types, which costs as much as the step.
+                predict = self._predict.get_concrete_function(inputs, state)
+                self._predictors[len(tokens)] = predict
+            logits, state = predict(inputs, state)
         return logits.numpy(), state
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
@@ -223,8 +223,7 @@ class TensorFlowLearner:
         tf.test.experimental.sync_devices()
 
     def _canonical(self, values: Sequence[Tensor]) -> dict[str, FloatArray]:
-        spec = self.model.spec
-        return to_canonical(spec, list(parameter_shapes(spec)), [value.numpy() for value in values])
+        return to_canonical(self.model.spec, [value.numpy() for value in values])
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor]:

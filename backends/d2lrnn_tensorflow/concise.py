@@ -1,8 +1,9 @@
 """The concise models: Keras' own recurrent layers, any number of them, with dropout between.
 
-The weights are those of `keras.layers.SimpleRNN`, `GRU` and `LSTM`, one layer each, made, initialised and named
-by Keras. The time steps run through `d2lrnn_tensorflow.recurrence` instead of Keras' own loop, which takes
-(batch, time) only and adds up its weight gradients step by step. A test holds each model to its Keras layers.
+The weights are those of `keras.layers.SimpleRNN`, `GRU` and `LSTM`, one layer each, made, initialised and
+named by Keras. The time steps run through `d2lrnn_tensorflow.recurrence` instead of Keras' own loop, which
+takes (batch, time) only and adds up its weight gradients step by step. A test holds each model to its Keras
+layers.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def num_gpus() -> int:
 
 
 def try_gpu(i: int = 0) -> Any:
-    """GPU number `i` where there is one, else the CPU: ``with try_gpu(): ...``.
+    """The context of GPU number `i` where there is one, else of the CPU, as in the book.
 
     Example:
         >>> with try_gpu(99):
@@ -44,8 +44,8 @@ def native_name(device: Device) -> str:
 def move_variables(variables: Sequence[keras.Variable], device: str) -> None:
     """Puts variables on a device where they are not on it yet.
 
-    A `tf.Variable` cannot be moved, and a compiled step cannot reach one on another device: the Keras variable
-    gets a new one. Code that took ``variable.value`` before still has the old one.
+    A `tf.Variable` cannot be moved, and XLA cannot reach one on another device: the Keras variable gets a new
+    one. Code that took ``variable.value`` before still has the old one.
     """
     with tf.device(device):
         for variable in variables:

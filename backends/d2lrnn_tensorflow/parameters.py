@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from d2lrnn.adapter import FloatArray, ModelSpec, Parameters, StateArrays
+from d2lrnn.parameters import parameter_shapes
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
 
 
@@ -41,16 +42,17 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> list[FloatArray]:
     return [*values, parameters["head.w"], parameters["head.b"]]
 
 
-def to_canonical(spec: ModelSpec, names: Sequence[str], values: Sequence[FloatArray]) -> dict[str, FloatArray]:
+def to_canonical(spec: ModelSpec, values: Sequence[FloatArray]) -> dict[str, FloatArray]:
     """The inverse of `to_native`, for parameters and for their gradients alike: new arrays."""
     if _is_keras_gru(spec):
         unpacked: list[FloatArray] = []
         for l in range(spec.num_layers):
             kernel, recurrent, bias = values[3 * l : 3 * l + 3]
             b_hn = bias[1, 2 * spec.num_hiddens :]
-            unpacked += [_swap_first_gates(kernel), _swap_first_gates(recurrent), _swap_first_gates(bias[0]), b_hn]
+            unpacked += [*map(_swap_first_gates, (kernel, recurrent, bias[0])), b_hn]
         values = [*unpacked, *values[3 * spec.num_layers :]]
-    return {name: np.array(value, order="C") for name, value in zip(names, values, strict=True)}
+    named = zip(parameter_shapes(spec), values, strict=True)
+    return {name: np.array(value, order="C") for name, value in named}
 
 
 def _is_keras_gru(spec: ModelSpec) -> bool:

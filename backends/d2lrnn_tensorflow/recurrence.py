@@ -108,7 +108,7 @@ def recurrence(
 def _forward(
     step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
 ) -> tuple[list[Tensor], list[Tensor], LayerState]:
-    """The states before the first and after every step (T + 1, B, h), the products (T, B, n), the last state."""
+    """The states before the first step and after each (T + 1, B, h), products (T, B, n), the last state."""
     num_steps = tf.shape(projected)[0]
     history = [_array(num_steps + 1, part).write(0, part) for part in state]
     kept = [_array(num_steps, state[0] @ weight[0]) for weight in weights]

@@ -1,11 +1,11 @@
 """The scratch models: the formulas in plain sight, on weights of their own.
 
-Every model here is a `keras.layers.Layer`. It takes real vectors (T, B, num_inputs), or token indices (T, B) in
-place of one-hot vectors, and returns the outputs (T, B, h) and the state after the last step. Its ``step`` is
-the formula for one time step: ``X`` is ``X_t W_x + b`` there, made for all steps at once, and ``product(H)`` is
-``H W_h`` (`d2lrnn_tensorflow.recurrence`).
+Every model here is a `keras.layers.Layer`. It takes real vectors (T, B, num_inputs), or token indices (T, B)
+in place of one-hot vectors, and returns the outputs (T, B, h) and the state after the last step. Its ``step``
+is the formula for one time step: ``X`` is ``X_t W_x + b`` there, made for all steps at once, and
+``product(H)`` is ``H W_h`` (`d2lrnn_tensorflow.recurrence`).
 
-Weights come from `add_weight`: Keras 3 does not see a plain ``tf.Variable`` attribute, and would not train it.
+Weights come from `add_weight`: Keras 3 does not see a plain ``tf.Variable`` attribute and would not train it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 All inputs of a layer are projected at once, outside the recurrence (`project`); what is here starts from
 ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. Autograd's own
 graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function` here walks the
-steps in reverse once (Werbos 1990, "Backpropagation through time"), with everything that does not depend on
-the step after computed for all steps beforehand, and makes the weight gradient one product after the loop.
+steps in reverse once (Werbos 1990, "Backpropagation through time") and makes the weight gradient one product
+after the loop. Every gradient at a pre-activation is dH (or dC) times a factor that is known beforehand: the
+factors of all steps are computed at once, and the loop multiplies dH into them in place. Fresh memory of this
+size costs page faults, so there is little of it.
 
 `unroll` is the plain version: the formulas are the `step` methods in `d2lrnn_torch.scratch`, and
 tests/backends/test_torch_backend.py holds each Function to them.
@@ -84,15 +86,11 @@ class TanhRecurrence(Function):
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """With tanh' = 1 - tanh²; the loop keeps dH, the gradient at the state that leaves step t."""
         states, w_h = ctx.saved_tensors
-        slopes = _one_minus_square(states[1:])
-        d_projected = torch.empty_like(slopes)
+        d_projected = _one_minus_square(states[1:])
         w_h_transposed = w_h.t()
         dH, *earlier = _incoming(d_outputs)
-        for slope, d_outer, d in zip(
-            reversed(slopes.unbind()), earlier, reversed(d_projected.unbind()), strict=True
-        ):
-            torch.mul(dH, slope, out=d)
-            dH = torch.addmm(d_outer, d, w_h_transposed)
+        for d, d_outer in zip(reversed(d_projected.unbind()), earlier, strict=True):
+            dH = torch.addmm(d_outer, d.mul_(dH), w_h_transposed)
         return d_projected, dH, _sum_over_time(states[:-1], d_projected)
 
 
@@ -140,26 +138,26 @@ class GRURecurrence(Function):
         states, RZ, inner, N, w_h = ctx.saved_tensors
         num_steps, batch, h = N.shape
         R, Z = RZ.chunk(2, dim=-1)
-        to_n = _one_minus_square(N).mul_(1 - Z)
-        factors = N.new_empty(num_steps, batch, 3, h)
-        slopes = RZ * (1 - RZ)
-        torch.mul(slopes[..., :h], inner, out=factors[:, :, 0]).mul_(to_n)
-        torch.mul(slopes[..., h:], states[:-1] - N, out=factors[:, :, 1])
-        torch.mul(to_n, R, out=factors[:, :, 2])
-        d_hidden = torch.empty_like(factors)
-        dHs = torch.empty_like(N)
-        factors_t, d_t, Z_t, dH_t = factors.unbind(), d_hidden.unbind(), Z.unbind(), dHs.unbind()
+        d_n = _one_minus_square(N)
+        d_n.addcmul_(d_n, Z, value=-1)
+        d_hidden = N.new_empty(num_steps, batch, 3 * h)
+        d_r, d_z, d_inner = d_hidden.chunk(3, dim=-1)
+        _slope(RZ, out=d_hidden[..., : 2 * h])
+        d_r.mul_(inner).mul_(d_n)
+        d_z.mul_(states[:-1] - N)
+        torch.mul(d_n, R, out=d_inner)
+        d_t, d_blocks, dn_t, Z_t = (
+            x.unbind() for x in (d_hidden, d_hidden.unflatten(2, (3, h)), d_n, Z)
+        )
         w_h_transposed = w_h.t()
         dH, *earlier = _incoming(d_outputs)
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
-            dH_t[t].copy_(dH)
-            torch.mul(dH.unsqueeze(1), factors_t[t], out=d_t[t])
-            dH = torch.addcmul(d_outer, dH, Z_t[t]).addmm_(d_t[t].flatten(1), w_h_transposed)
-        d_w_h = _sum_over_time(states[:-1], d_hidden.flatten(2))
-        d_b_hn = d_hidden[:, :, 2].sum(dim=(0, 1))
-        d_projected = d_hidden  # now that d_inner is summed, d_n takes its place
-        torch.mul(dHs, to_n, out=d_projected[:, :, 2])
-        return d_projected.flatten(2), dH, d_w_h, d_b_hn
+            d_blocks[t].mul_(dH.unsqueeze(1))
+            dn_t[t].mul_(dH)
+            dH = torch.addcmul(d_outer, dH, Z_t[t]).addmm_(d_t[t], w_h_transposed)
+        d_w_h, d_b_hn = _sum_over_time(states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
+        d_inner.copy_(d_n)  # its sums are taken: what is left is the gradient at `projected`
+        return d_hidden, dH, d_w_h, d_b_hn
 
 
 class GRUBeforeRecurrence(Function):
@@ -205,26 +203,29 @@ class GRUBeforeRecurrence(Function):
         """
         states, RZ, kept, N, w_h = ctx.saved_tensors
         num_steps, batch, h = N.shape
-        R, Z = (part.unbind() for part in RZ.chunk(2, dim=-1))
-        slopes = RZ * (1 - RZ)
-        to_r = slopes[..., :h].mul_(states[:-1]).unbind()
-        to_z = slopes[..., h:].mul_(states[:-1] - N).unbind()
-        to_n = _one_minus_square(N).mul_(1 - RZ[..., h:]).unbind()
+        R, Z = RZ.chunk(2, dim=-1)
         d_projected = N.new_empty(num_steps, batch, 3 * h)
-        d_rz, d_n = d_projected[..., : 2 * h].unbind(), d_projected[..., 2 * h :].unbind()
-        d_r, d_z = d_projected[..., :h].unbind(), d_projected[..., h : 2 * h].unbind()
+        d_r, d_z, d_n = d_projected.chunk(3, dim=-1)
+        d_rz = d_projected[..., : 2 * h]
+        _slope(RZ, out=d_rz)
+        d_r.mul_(states[:-1])
+        d_z.mul_(states[:-1] - N)
+        d_n.copy_(_one_minus_square(N))
+        d_n.addcmul_(d_n, Z, value=-1)
+        R_t, Z_t, drz_t, dr_t, dn_t = (x.unbind() for x in (R, Z, d_rz, d_r, d_n))
+        d_zn = d_projected.unflatten(2, (3, h))[:, :, 1:].unbind()
         w_hrz_transposed, w_hn_transposed = w_h[:, : 2 * h].t(), w_h[:, 2 * h :].t()
         dH, *earlier = _incoming(d_outputs)
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
-            torch.mul(dH, to_z[t], out=d_z[t])
-            torch.mul(dH, to_n[t], out=d_n[t])
-            d_kept = d_n[t] @ w_hn_transposed
-            torch.mul(d_kept, to_r[t], out=d_r[t])
-            dH = torch.addcmul(d_outer, dH, Z[t]).addcmul_(d_kept, R[t]).addmm_(d_rz[t], w_hrz_transposed)
+            d_zn[t].mul_(dH.unsqueeze(1))
+            d_kept = dn_t[t] @ w_hn_transposed
+            dr_t[t].mul_(d_kept)
+            dH = torch.addcmul(d_outer, dH, Z_t[t]).addcmul_(d_kept, R_t[t])
+            dH.addmm_(drz_t[t], w_hrz_transposed)
         d_w_h = torch.cat(
             [
-                _sum_over_time(states[:-1], d_projected[..., : 2 * h]),
-                _sum_over_time(kept, d_projected[..., 2 * h :]),
+                _sum_over_time(states[:-1], d_rz),
+                _sum_over_time(kept, d_n),
             ],
             dim=1,
         )
@@ -278,28 +279,27 @@ class LSTMRecurrence(Function):
         - dH_{t-1} = [d_i, d_f, d_g, d_o] w_hᵀ;  dC_{t-1} = dC ∘ F
         """
         states, cells, gates, tanh_cells, w_h = ctx.saved_tensors
-        num_steps, batch, h = tanh_cells.shape
+        num_steps, _, h = tanh_cells.shape
         if d_outputs is None:
             d_outputs = torch.zeros_like(tanh_cells)
         I, F, G, O = gates.chunk(4, dim=-1)
-        factors = gates.new_empty(num_steps, batch, 4, h)
-        torch.mul(I, 1 - I, out=factors[:, :, 0]).mul_(G)
-        torch.mul(F, 1 - F, out=factors[:, :, 1]).mul_(cells[:-1])
-        torch.mul(I, _one_minus_square(G), out=factors[:, :, 2])
-        torch.mul(O, 1 - O, out=factors[:, :, 3]).mul_(tanh_cells)
-        to_cell = _one_minus_square(tanh_cells).mul_(O).unbind()
-        to_ifg, to_o, F_t = factors[:, :, :3].unbind(), factors[:, :, 3].unbind(), F.unbind()
         d_projected = torch.empty_like(gates)
-        d_t = d_projected.unbind()
-        d_blocks = d_projected.unflatten(2, (4, h))
-        d_ifg, d_o = d_blocks[:, :, :3].unbind(), d_blocks[:, :, 3].unbind()
+        d_i, d_f, d_g, d_o = d_projected.chunk(4, dim=-1)
+        _slope(gates[..., : 2 * h], out=d_projected[..., : 2 * h])
+        d_i.mul_(G)
+        d_f.mul_(cells[:-1])
+        torch.mul(_one_minus_square(G), I, out=d_g)
+        _slope(O, out=d_o).mul_(tanh_cells)
+        to_cell = _one_minus_square(tanh_cells).mul_(O)
+        d_ifg = d_projected[..., : 3 * h].unflatten(2, (3, h))
+        d_t, difg_t, do_t, to_cell_t, F_t = (x.unbind() for x in (d_projected, d_ifg, d_o, to_cell, F))
         w_h_transposed = w_h.t()
         dC = torch.zeros_like(cells[0]) if d_C is None else d_C.clone()
         dH, *earlier = _incoming(d_outputs)
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
-            dC.addcmul_(dH, to_cell[t])
-            torch.mul(dC.unsqueeze(1), to_ifg[t], out=d_ifg[t])
-            torch.mul(dH, to_o[t], out=d_o[t])
+            dC.addcmul_(dH, to_cell_t[t])
+            difg_t[t].mul_(dC.unsqueeze(1))
+            do_t[t].mul_(dH)
             dC *= F_t[t]
             dH = torch.addmm(d_outer, d_t[t], w_h_transposed)
         return d_projected, dH, dC, _sum_over_time(states[:-1], d_projected)
@@ -318,8 +318,13 @@ def _incoming(d_outputs: Tensor) -> list[Tensor]:
 
 
 def _one_minus_square(x: Tensor) -> Tensor:
-    """1 - x²: what tanh' is at its value x."""
-    return (x * x).neg_().add_(1)
+    """1 - x²: the slope of tanh where its value is x."""
+    return torch.addcmul(x.new_ones(()), x, x, value=-1)
+
+
+def _slope(x: Tensor, out: Tensor) -> Tensor:
+    """The slope of σ where its value is x, x (1 - x), into `out`."""
+    return torch.addcmul(x, x, x, value=-1, out=out)
 
 
 def _sum_over_time(left: Tensor, right: Tensor) -> Tensor:

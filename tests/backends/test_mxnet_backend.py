@@ -1,4 +1,4 @@
-"""What only the MXNet backend has: Gluon's registration, its own dropout and optimiser, two biases, compiled graphs."""
+"""What only the MXNet backend has: Gluon's registration, optimiser and dropout, two biases, its graphs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from typing import Any
 
 import numpy
 import pytest
+from parity.models import KINDS, REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
 
+import d2lrnn
 from d2lrnn.adapter import PADDING, Batch, ModelSpec, TrainingSpec
 from d2lrnn.parameters import initial_parameters
-from parity.models import REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
 
 mx = pytest.importorskip("mxnet")
 
-from d2lrnn import mxnet as d2l  # noqa: E402
 from d2lrnn_mxnet import devices, program, recurrence, scratch  # noqa: E402
-from d2lrnn_mxnet.adapter import MXNetBackend  # noqa: E402
+from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
 from mxnet import autograd, gluon, np, npx  # noqa: E402
+
+from d2lrnn import mxnet as d2l  # noqa: E402
 
 BACKEND = MXNetBackend()
 
 
 @pytest.fixture(autouse=True)
 def numpy_semantics() -> Iterator[None]:
-    """As the book's cells have them; the library's own calls must not need it (see the tests that leave it)."""
+    """As in the book's cells. The library itself does without: `test_without_the_books_set_np`."""
     with mx.util.np_shape(True), mx.util.np_array(True):
         yield
 
@@ -51,6 +53,10 @@ CONCISE = {
 ALL = [pytest.param(make, id=f"scratch-{name}") for name, make in SCRATCH.items()] + [
     pytest.param(make, id=f"concise-{name}") for name, make in CONCISE.items()
 ]
+
+
+def _learner(spec: ModelSpec) -> MXNetLearner:
+    return BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
 
 
 def _flat(state: Any) -> list[Any]:
@@ -78,10 +84,12 @@ from d2lrnn import mxnet as d2l
 import mxnet as mx
 changed = set(os.environ.items()) ^ set(before[0].items())
 changed = {(k, v) for k, v in changed if not k.startswith(("KMP", "DMLC"))}
-print(changed, mx.util.is_np_array(), mx.util.is_np_shape(), numpy.random.get_state()[1].tolist() == before[1])
+print(changed, mx.util.is_np_array(), mx.util.is_np_shape(),
+      numpy.random.get_state()[1].tolist() == before[1])
 """
     assert _python(code) == "{('OMP_WAIT_POLICY', 'passive')} False False True"
-    assert "active" in _python("import d2lrnn_mxnet, os; print(os.environ['OMP_WAIT_POLICY'])", OMP_WAIT_POLICY="active")
+    code = "import d2lrnn_mxnet, os; print(os.environ['OMP_WAIT_POLICY'])"
+    assert _python(code, OMP_WAIT_POLICY="active") == "active"
 
 
 def test_the_wait_policy_is_set_before_mxnet_is_loaded() -> None:
@@ -203,8 +211,8 @@ def test_gluons_trainer_trains_every_parameter(make: Any) -> None:
     for name, parameter in parameters.items():
         changed = parameter.data().asnumpy() != before[name]
         if name.endswith("h2h_bias"):
-            assert not changed[:8].any(), "the second bias of r, z (all of it but in a GRU) stays zero"
-            assert changed[8:].all(), "b_hn is trained"
+            trained = [8, 9, 10, 11] if isinstance(model, d2l.GRU) else []
+            assert numpy.flatnonzero(changed).tolist() == trained, "only a GRU's b_hn"
         else:
             assert changed.mean() > 0.9, f"{name} is not trained"
 
@@ -262,20 +270,21 @@ def test_the_fused_operator_is_the_formula(mode: str, dtype: str) -> None:
     def unrolled(inputs: Any, W_xh: Any, W_hh: Any, b_h: Any, *rest: Any) -> Any:
         formula = step or scratch.gru_reset_after_step(rest[parts])
         state = rest[:parts]
-        return recurrence.unroll(
-            mx.nd, formula, inputs, state, W_xh, W_hh, b_h, num_gates=gates, num_hiddens=4
-        )
+        sizes = {"num_steps": 7, "num_gates": gates, "num_hiddens": 4}
+        return recurrence.unroll(mx.nd, formula, inputs, state, W_xh, W_hh, b_h, **sizes)
 
+    tolerance = 1e-5 if dtype == "float32" else 1e-13
     for one, two in zip(run(fused), run(unrolled), strict=True):
         assert one.dtype == numpy.dtype(dtype)
-        numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
+        numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_gluons_own_stack_computes_the_same(cell: str) -> None:
-    """Forwards only: Gluon's gradients of a stack are wrong on the CPU, which is why ours is built of single layers."""
+    """Forwards only: Gluon's gradients of a stack are wrong on the CPU, hence our single layers."""
     model = {"rnn": d2l.RNN, "gru": d2l.GRU, "lstm": d2l.LSTM}[cell](4, num_layers=2)
-    native = {"rnn": partial(gluon.rnn.RNN, activation="tanh"), "gru": gluon.rnn.GRU, "lstm": gluon.rnn.LSTM}[cell](
+    native = {"rnn": partial(gluon.rnn.RNN, activation="tanh"), "gru": gluon.rnn.GRU, "lstm":
+    gluon.rnn.LSTM}[cell](
         4, num_layers=2
     )
     native.initialize()
@@ -312,7 +321,7 @@ def test_gluons_dropout_is_between_the_layers(make: Any) -> None:
     assert (outputs.asnumpy() != 0).all(), "never after the last layer"
     with autograd.record():
         again, _ = model(inputs)
-    assert np.abs(again - outputs).max() > 1e-3
+    assert (again.asnumpy() != outputs.asnumpy()).mean() > 0.9
 
     seen.clear()
     one, two = model(inputs)[0], model(inputs)[0]
@@ -361,7 +370,7 @@ def test_graphs_are_traced_once(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
     traced = []
     kept = program.tracing
     monkeypatch.setattr(program, "tracing", lambda num_steps: traced.append(num_steps) or kept(num_steps))
-    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    learner = _learner(spec)
     batch = drawn_batch(spec, 2, 4)
     state = learner.initial_state(2)
     for _ in range(3):
@@ -375,9 +384,7 @@ def test_graphs_are_traced_once(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
 def test_results_stay_valid_after_later_steps(spec: ModelSpec) -> None:
     """Memory is planned once and reused: what a step handed out must not lie in it."""
-    learners = [
-        BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu") for _ in range(2)
-    ]
+    learners = [_learner(spec) for _ in range(2)]
     batches = [drawn_batch(spec, 2, 4, seed) for seed in range(6)]
     states = [learner.initial_state(2) for learner in learners]
     late, early = [], []
@@ -393,15 +400,50 @@ def test_results_stay_valid_after_later_steps(spec: ModelSpec) -> None:
             numpy.testing.assert_array_equal(part.asnumpy(), expected)
 
 
+@pytest.mark.parametrize("spec", KINDS, ids=name_of)
+def test_evaluation_sees_the_latest_parameters(spec: ModelSpec) -> None:
+    """oneDNN keeps packed copies of weights for inference: none may be older than the last update."""
+    learner = _learner(spec)
+    reference = d2lrnn.backend("numpy")
+    batch, state = drawn_batch(spec, 2, 4), learner.initial_state(2)
+    for change in ("nothing", "step", "import", "step"):
+        if change == "step":
+            learner.train_step(batch, state)
+        elif change == "import":
+            half = numpy.float32(0.5)
+            learner.import_parameters({k: v * half for k, v in learner.export_parameters().items()})
+        judge = reference.learner(reference.build(spec, learner.export_parameters()), TrainingSpec())
+        expected, _ = judge.eval_step(batch, judge.initial_state(2))
+        assert float(learner.eval_step(batch, state)[0]) == pytest.approx(expected, rel=1e-6)
+        expected_logits, _ = judge.predict_step(batch.inputs[:, 0], judge.initial_state(2))
+        logits, _ = learner.predict_step(batch.inputs[:, 0], state)
+        numpy.testing.assert_allclose(logits, expected_logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=name_of)
+def test_equal_calls_of_equal_learners_are_bit_identical(spec: ModelSpec) -> None:
+    """Outside training mode they were not: with two layers, one learner in three differed in the last bit."""
+    seen = set()
+    batch, keep = drawn_batch(spec, 2, 4), []
+    for size in range(12):
+        keep.append(bytearray(37 * size + 11))  # so that memory lies elsewhere for every learner
+        learner = _learner(spec)
+        _, state = learner.eval_step(batch, learner.initial_state(2))
+        logits, after = learner.predict_step(batch.inputs[:, 0], state)
+        parts = [logits, *learner.export_state(state), *learner.export_state(after)]
+        seen.add(b"".join(part.tobytes() for part in parts))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
 def test_states_are_cut_off_from_the_graph(spec: ModelSpec) -> None:
-    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    learner = _learner(spec)
     batch = drawn_batch(spec, 2, 4)
     _, trained = learner.train_step(batch, learner.initial_state(2))
     _, evaluated = learner.eval_step(batch, trained)
     _, predicted = learner.predict_step(batch.inputs[:, 0], evaluated)
     for part in _flat([trained, evaluated, predicted]):
-        with pytest.raises(mx.base.MXNetError, match="not in a computational graph|without recording"):
+        with pytest.raises(mx.base.MXNetError, match=r"not in a computational graph|without recording"):
             part.backward()
 
 
@@ -422,18 +464,19 @@ def test_the_model_itself_is_trained_and_stays_plain() -> None:
 
 def test_batches_may_change_their_shape() -> None:
     spec = ModelSpec(11, "gru", "scratch", 8)
-    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
-    judge = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    learner = _learner(spec)
+    judge = _learner(spec)
     for batch_size, num_steps in ((2, 4), (3, 6), (2, 1), (1, 4), (2, 4)):
         batch = drawn_batch(spec, batch_size, num_steps)
         loss, _ = learner.eval_step(batch, learner.initial_state(batch_size))
-        assert float(loss) == pytest.approx(judge.gradients(batch, judge.initial_state(batch_size))[0], rel=1e-6)
+        expected, _ = judge.gradients(batch, judge.initial_state(batch_size))
+        assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
 def test_batches_are_neither_kept_nor_locked() -> None:
     """MXNet takes memory over from NumPy: it must not be the caller's."""
     spec = ModelSpec(11, "rnn", "scratch", 8)
-    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    learner = _learner(spec)
     batch = drawn_batch(spec, 2, 4)
     strided = Batch(numpy.asfortranarray(batch.inputs), numpy.asfortranarray(batch.targets))
     state = learner.initial_state(2)
@@ -445,7 +488,7 @@ def test_batches_are_neither_kept_nor_locked() -> None:
 
 
 def test_a_float64_model_beside_a_float32_one() -> None:
-    specs = [ModelSpec(11, "lstm", "concise", 8, num_layers=2, dtype=dtype) for dtype in ("float64", "float32")]
+    specs = [ModelSpec(11, "lstm", "concise", 8, num_layers=2, dtype=d) for d in ("float64", "float32")]
     models = [BACKEND.build(spec, initial_parameters(spec)) for spec in specs]
     tokens = np.array([[1, 2, 3]], dtype="int32")
     wide, narrow = (model(tokens) for model in models)
@@ -477,8 +520,6 @@ def test_devices_of_a_build_with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_moves_to_the_learners_device() -> None:
     """Between two CPU contexts, as between any two devices."""
-    from d2lrnn_mxnet.adapter import MXNetLearner
-
     spec = ModelSpec(11, "gru", "concise", 8, num_layers=2, dropout=0.5)
     results = []
     for context in (mx.cpu(0), mx.cpu(1)):
@@ -498,7 +539,7 @@ def test_a_model_moves_to_the_learners_device() -> None:
 
 def test_synchronising_waits() -> None:
     spec = ModelSpec(11, "rnn", "scratch", 8)
-    learner = BACKEND.learner(BACKEND.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    learner = _learner(spec)
     learner.train_step(drawn_batch(spec, 2, 4), learner.initial_state(2))
     learner.synchronize()
     npx.waitall()

@@ -16,14 +16,15 @@ import pytest
 keras = pytest.importorskip("keras", reason="this environment has no Keras")
 tf = pytest.importorskip("tensorflow", reason="this environment has no TensorFlow")
 
-from d2lrnn import tensorflow as d2l  # noqa: E402
-from d2lrnn.adapter import ModelSpec, TrainingSpec  # noqa: E402
-from d2lrnn.errors import BackendNotInstalledError  # noqa: E402
 from d2lrnn_tensorflow import devices  # noqa: E402
 from d2lrnn_tensorflow.adapter import TensorFlowBackend  # noqa: E402
 from d2lrnn_tensorflow.parameters import trainable_variables  # noqa: E402
 from d2lrnn_tensorflow.recurrence import plain_recurrence, recurrence  # noqa: E402
 from parity.models import drawn_batch, drawn_parameters, name_of  # noqa: E402
+
+from d2lrnn import tensorflow as d2l  # noqa: E402
+from d2lrnn.adapter import ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.errors import BackendNotInstalledError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +40,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "GRU": lambda: d2l.GRU(4, num_layers=2),
     "LSTM": lambda: d2l.LSTM(4, num_layers=2),
 }
+
+#: How many weights each of them has: three a layer, and b_hn of the GRU that resets after the product.
+NUM_WEIGHTS = [3, 3, 4, 3, 9, 6, 6, 6, 6, 6]
 
 CONCISE = [d2l.RNN, d2l.GRU, d2l.LSTM]
 
@@ -67,13 +71,15 @@ def learner_of(spec: ModelSpec, training: TrainingSpec | None = None) -> Any:
 def test_a_state_goes_back_in_and_is_not_changed(make: Callable[[], Any], batch_size: int) -> None:
     rnn = make()
     inputs = tf.cast(uniform(5, batch_size, 7), tf.float32)
+    rnn(inputs)
+    randomise(rnn.trainable_variables)
     outputs, state = rnn(inputs)
     assert outputs.shape == (5, batch_size, 4)
     before = [part.numpy() for part in tf.nest.flatten(state)]
     handed = list(state) if isinstance(state, tuple) else state
     kept = list(handed) if isinstance(handed, list) else handed
     again, after = rnn(inputs, handed)
-    assert np.abs(again - outputs).max() > 1e-7, "the state counts"
+    assert np.abs(again - outputs).max() > 1e-3, "the state counts"
     tf.nest.assert_same_structure(state, after)
     for part, value in zip(tf.nest.flatten(handed), before, strict=True):
         np.testing.assert_array_equal(part, value)
@@ -110,15 +116,18 @@ def test_unbuilt_concise_layers_refuse_tokens() -> None:
         d2l.RNN(4)(tf.zeros((5, 2), tf.int32))
 
 
-@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize(("make", "num_weights"), zip(LAYERS.values(), NUM_WEIGHTS, strict=True), ids=LAYERS)
 @pytest.mark.parametrize("head", [d2l.RNNLMScratch, d2l.RNNLM])
-def test_keras_own_optimiser_trains_every_parameter(make: Callable[[], Any], head: Any) -> None:
+def test_keras_own_optimiser_trains_every_parameter(
+    make: Callable[[], Any], num_weights: int, head: Any
+) -> None:
     model = head(make(), 7, lr=0.5)
     assert model.lr == 0.5
     randomise(model.trainable_variables)
     batch = drawn_batch(ModelSpec(7), batch_size=4, num_steps=6)
     assert model(batch.inputs).shape == (4, 6, 7)
     variables = model.trainable_variables
+    assert len(variables) == num_weights + 2
     assert {id(v) for v in variables} == {id(v) for v in trainable_variables(model)}
     before = [variable.numpy() for variable in variables]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -222,7 +231,7 @@ def through_keras(model: Any, inputs: Any, parts: list[Any]) -> tuple[Any, list[
 
 @pytest.mark.parametrize("make", CONCISE)
 def test_a_concise_model_is_its_keras_layers(make: Any) -> None:
-    """Values and gradients; the second bias of the GRU is not zero, and has no gradient where it is redundant."""
+    """Values and gradients. The GRU's second bias is not zero here; where redundant, it has no gradient."""
     model = make(5, num_layers=3, dtype="float64")
     model.build((None, None, 7))
     assert all(isinstance(layer, make._keras_layer) for layer in model.rnns)
@@ -262,9 +271,7 @@ def test_the_redundant_bias_of_the_gru_stays_zero_and_out_of_the_norm() -> None:
 
 @pytest.mark.parametrize("make", CONCISE)
 def test_dropout_is_between_layers_and_only_in_training(make: Any) -> None:
-    """The second layer multiplies by zero, but for an RNN, which passes on what it gets: dropped units are seen."""
-    rate = 0.3
-    model = make(50, num_layers=2, dropout=rate)
+    model = make(50, num_layers=2, dropout=0.3)
     inputs = tf.cast(uniform(20, 40, 7), tf.float32)
     quiet, _ = model(inputs, training=False)
     np.testing.assert_array_equal(quiet, model(inputs)[0])
@@ -272,8 +279,14 @@ def test_dropout_is_between_layers_and_only_in_training(make: Any) -> None:
     assert not np.array_equal(model(inputs, training=True)[0], model(inputs, training=True)[0])
     one_layer = make(50, num_layers=1, dropout=0.9)
     np.testing.assert_array_equal(one_layer(inputs, training=True)[0], one_layer(inputs)[0])
-    if make is not d2l.RNN:
-        return
+
+
+def test_the_dropout_rate_and_its_place() -> None:
+    """A second layer that passes on what it gets shows which of its inputs were dropped, and how many."""
+    rate = 0.3
+    model = d2l.RNN(50, num_layers=2, dropout=rate)
+    inputs = tf.cast(uniform(20, 40, 7), tf.float32)
+    model.build(inputs.shape)
     cell = model.rnns[1].cell
     cell.kernel.assign(np.eye(50))
     cell.recurrent_kernel.assign(np.zeros((50, 50)))
@@ -290,6 +303,7 @@ def test_a_language_model_drops_in_training_alone() -> None:
     quiet = model(tokens)
     np.testing.assert_array_equal(model(tokens, training=False), quiet)
     assert np.abs(model(tokens, training=True) - quiet).max() > 1e-3
+    assert np.abs(model.unroll(tokens, training=True)[0] - quiet).max() > 1e-3
     # Masks take the place of the framework's dropout.
     ones = tf.ones((1, 5, 3, 8))
     np.testing.assert_array_equal(model.unroll(tokens, masks=ones, training=True)[0], quiet)
@@ -425,5 +439,5 @@ def test_keras_on_another_installed_framework_is_refused(monkeypatch: pytest.Mon
     from d2lrnn_tensorflow import framework
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(BackendNotInstalledError, match="unset KERAS_BACKEND .* Keras runs on jax"):
+    with pytest.raises(BackendNotInstalledError, match=r"unset KERAS_BACKEND .* Keras runs on jax"):
         importlib.reload(framework)

@@ -26,7 +26,7 @@ from d2lrnn_torch import (  # noqa: E402
     try_gpu,
 )
 from d2lrnn_torch.adapter import TorchBackend  # noqa: E402
-from d2lrnn_torch.devices import native_device  # noqa: E402
+from d2lrnn_torch.devices import full_precision, native_device  # noqa: E402
 from d2lrnn_torch.recurrence import (  # noqa: E402
     GRUBeforeRecurrence,
     GRURecurrence,
@@ -244,6 +244,8 @@ def test_the_framework_s_optimiser_trains_every_parameter(make) -> None:
     torch.manual_seed(0)
     model = RNNLMScratch(make(), vocab_size=7)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    if isinstance(model.rnn, StackedRNNScratch):
+        assert len(before) == 3 * model.rnn.num_layers + 2, "the layers are known to the framework"
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
     tokens = torch.randint(0, 7, (4, 6))
     for _ in range(2):  # from zero biases the first step may leave a gradient at zero
@@ -417,3 +419,11 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert try_gpu(2) == torch.device("cpu")
     assert native_device(Device("gpu:1", "card 1")) == torch.device("cuda:1")
     assert native_device(Device("cpu", "")) == torch.device("cpu")
+
+
+def test_full_precision_lasts_as_long_as_a_call() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with full_precision(torch.device("cuda:0")):
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.enabled
+    assert torch.backends.cudnn.allow_tf32 == before
