@@ -16,6 +16,7 @@ import mxnet as mx
 from mxnet import init, np
 from mxnet.gluon import nn
 
+from d2lrnn.errors import SpecError
 from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, number_of_steps, unroll
 
 
@@ -125,6 +126,12 @@ class RNNScratch(nn.HybridBlock):
     ) -> tuple[Array, list[Array]]:
         """The same for Gluon, which hands over `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
         num_steps = number_of_steps(F, inputs)
+        if num_steps is None and not self._has_operator():
+            raise SpecError(
+                "a GRU that resets before the product cannot be part of a hybridised block: a "
+                "symbol does not tell the number of steps. Take reset_after=True, or leave "
+                "the block as it is"
+            )
         if num_steps is not None and (num_steps == 1 or not self._has_operator()):
             outputs, final = unroll(
                 F,

@@ -164,9 +164,7 @@ class TorchLearner:
             gradients = torch.autograd.grad(loss, list(self._trained.values()))
         return loss.detach(), gradients, _detached(state)
 
-    def _loss(
-        self, batch: Batch, state: State, masks: FloatArray | None = None
-    ) -> tuple[Tensor, State]:
+    def _loss(self, batch: Batch, state: State, masks: FloatArray | None = None) -> tuple[Tensor, State]:
         tokens, targets = self._tensor(batch.inputs), self._tensor(batch.targets.T.astype(np.int64))
         logits, state = self.model.unroll(tokens, state, None if masks is None else self._tensor(masks))
         # The logits lie in memory step by step; taken in that order they need not be copied.

@@ -52,9 +52,7 @@ class RNN(nn.Module):
         self._train_one_bias()
 
     @takes_tokens
-    def forward(
-        self, inputs: Tensor, state: Any = None, masks: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
+    def forward(self, inputs: Tensor, state: Any = None, masks: Tensor | None = None) -> tuple[Tensor, Any]:
         """Runs all layers over all steps.
 
         Args:

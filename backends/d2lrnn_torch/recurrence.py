@@ -146,9 +146,7 @@ class GRURecurrence(Function):
         d_r.mul_(inner).mul_(d_n)
         d_z.mul_(states[:-1] - N)
         torch.mul(d_n, R, out=d_inner)
-        d_t, d_blocks, dn_t, Z_t = (
-            x.unbind() for x in (d_hidden, d_hidden.unflatten(2, (3, h)), d_n, Z)
-        )
+        d_t, d_blocks, dn_t, Z_t = (x.unbind() for x in (d_hidden, d_hidden.unflatten(2, (3, h)), d_n, Z))
         w_h_transposed = w_h.t()
         dH, *earlier = _incoming(d_outputs)
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
@@ -244,9 +242,7 @@ class LSTMRecurrence(Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, projected: Tensor, H_0: Tensor, C_0: Tensor, w_h: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, projected: Tensor, H_0: Tensor, C_0: Tensor, w_h: Tensor) -> tuple[Tensor, Tensor]:
         """See the class; `H_0` and `C_0` (B, h), `w_h` (h, 4·h)."""
         num_steps, (batch, h) = len(projected), H_0.shape
         states, cells = _states(H_0, num_steps), _states(C_0, num_steps)

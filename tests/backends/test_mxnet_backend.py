@@ -16,6 +16,7 @@ from parity.models import KINDS, REPRESENTATIVE, drawn_batch, drawn_parameters, 
 
 import d2lrnn
 from d2lrnn.adapter import PADDING, Batch, ModelSpec, TrainingSpec
+from d2lrnn.errors import SpecError
 from d2lrnn.parameters import initial_parameters
 
 mx = pytest.importorskip("mxnet")
@@ -112,15 +113,21 @@ import numpy
 from mxnet import np
 from d2lrnn import mxnet as d2l, backend
 from d2lrnn.adapter import Batch, ModelSpec, TrainingSpec
+from d2lrnn.errors import SpecError
 from d2lrnn.parameters import initial_parameters
-print(d2l.RNNLM(d2l.GRU(4, 2), 5)(np.zeros((2, 3), dtype="int32")).shape)
+layers = [make(5, 4) for make in (d2l.RNNScratch, d2l.GRUScratch, d2l.LSTMScratch)]
+layers += [d2l.StackedRNNScratch(5, 4, 2), d2l.RNN(4, 2), d2l.GRU(4, 2), d2l.LSTM(4, 2)]
+print({layer(np.ones((2, 3, 5)))[0].shape for layer in layers})
+for layer in layers:
+    for head in (d2l.RNNLMScratch, d2l.RNNLM):
+        assert head(layer, 5)(np.zeros((2, 3), dtype="int32")).shape == (2, 3, 5)
 spec = ModelSpec(5, "gru", "concise", 4, num_layers=2)
 learner = backend("mxnet").learner(backend("mxnet").build(spec, initial_parameters(spec)), TrainingSpec())
 tokens = numpy.zeros((2, 3), numpy.int32)
 result, state = learner.train_step(Batch(tokens, tokens), learner.initial_state(2))
 print(float(result.loss) > 0, float(result.grad_norm) > 0, state.shape)
 """
-    assert _python(code).splitlines() == ["(2, 3, 5)", "True True (2, 2, 4)"]
+    assert _python(code).splitlines() == ["{(2, 3, 4)}", "True True (2, 2, 4)"]
 
 
 # Direct use
@@ -180,6 +187,24 @@ def test_hybridised_is_the_same(make: Any) -> None:
     numpy.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
     longer, _ = model(np.concatenate([inputs, inputs]), state)
     assert longer.shape == (12, 3, 4)
+
+
+def test_a_gru_that_resets_before_refuses_a_hybridised_parent() -> None:
+    """It must not become the fused operator there, which computes another function."""
+
+    class Parent(gluon.nn.HybridBlock):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = d2l.GRUScratch(5, 4)
+
+        def hybrid_forward(self, F: Any, inputs: Any, state: Any) -> Any:
+            return self.gru(inputs, state)
+
+    parent, inputs, state = Parent(), np.ones((6, 3, 5)), np.zeros((3, 4))
+    assert parent(inputs, state)[0].shape == (6, 3, 4)
+    parent.hybridize()
+    with pytest.raises(SpecError, match="cannot be part of a hybridised block"):
+        parent(inputs, state)
 
 
 def test_initial_values() -> None:
@@ -283,10 +308,9 @@ def test_the_fused_operator_is_the_formula(mode: str, dtype: str) -> None:
 def test_gluons_own_stack_computes_the_same(cell: str) -> None:
     """Forwards only: Gluon's gradients of a stack are wrong on the CPU, hence our single layers."""
     model = {"rnn": d2l.RNN, "gru": d2l.GRU, "lstm": d2l.LSTM}[cell](4, num_layers=2)
-    native = {"rnn": partial(gluon.rnn.RNN, activation="tanh"), "gru": gluon.rnn.GRU, "lstm":
-    gluon.rnn.LSTM}[cell](
-        4, num_layers=2
-    )
+    native = {"rnn": partial(gluon.rnn.RNN, activation="tanh"), "gru": gluon.rnn.GRU, "lstm": gluon.rnn.LSTM}[
+        cell
+    ](4, num_layers=2)
     native.initialize()
     inputs = np.random.uniform(-1, 1, (6, 3, 5))
     native(inputs)
@@ -436,19 +460,20 @@ def test_equal_calls_of_equal_learners_are_bit_identical(spec: ModelSpec) -> Non
 
 
 @pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
-def test_states_are_cut_off_from_the_graph(spec: ModelSpec) -> None:
+def test_states_belong_to_no_graph(spec: ModelSpec) -> None:
     learner = _learner(spec)
     batch = drawn_batch(spec, 2, 4)
     _, trained = learner.train_step(batch, learner.initial_state(2))
-    _, evaluated = learner.eval_step(batch, trained)
-    _, predicted = learner.predict_step(batch.inputs[:, 0], evaluated)
+    with autograd.record():  # the caller's own
+        _, evaluated = learner.eval_step(batch, trained)
+        _, predicted = learner.predict_step(batch.inputs[:, 0], evaluated)
     for part in _flat([trained, evaluated, predicted]):
         with pytest.raises(mx.base.MXNetError, match=r"not in a computational graph|without recording"):
             part.backward()
 
 
 def test_the_model_itself_is_trained_and_stays_plain() -> None:
-    spec = ModelSpec(11, "gru", "scratch", 8)
+    spec = ModelSpec(11, "lstm", "scratch", 8, num_layers=2)
     model = BACKEND.build(spec, drawn_parameters(spec))
     learner = BACKEND.learner(model, TrainingSpec(), device="cpu")
     batch = drawn_batch(spec, 2, 4)
@@ -459,7 +484,11 @@ def test_the_model_itself_is_trained_and_stays_plain() -> None:
     assert numpy.abs(after - before).max() > 1e-4
     logits, _ = learner.predict_step(batch.inputs[:, 0], learner.initial_state(2))
     numpy.testing.assert_allclose(logits, after[:, 0], atol=1e-6)
-    assert model(np.array(batch.inputs[:, :3], dtype="int32")).shape == (2, 3, 11), "any number of steps"
+    assert model(tokens[:, :3]).shape == (2, 3, 11), "any number of steps"
+    hybridised: list[bool] = []
+    model.apply(lambda block: hybridised.append(block._active))
+    assert hybridised
+    assert not any(hybridised), "the learner compiles around the model, not in it"
 
 
 def test_batches_may_change_their_shape() -> None:
@@ -479,11 +508,15 @@ def test_batches_are_neither_kept_nor_locked() -> None:
     learner = _learner(spec)
     batch = drawn_batch(spec, 2, 4)
     strided = Batch(numpy.asfortranarray(batch.inputs), numpy.asfortranarray(batch.targets))
-    state = learner.initial_state(2)
+    state = learner.import_state((numpy.ones((1, 2, 8), numpy.float32),))
     expected = float(learner.eval_step(batch, state)[0])
-    loss, _ = learner.eval_step(strided, state)
-    strided.inputs[:] = 0
-    strided.targets[:] = 0
+    assert float(learner.eval_step(strided, state)[0]) == expected
+    arrays = (numpy.ones((1, 2, 8), numpy.float32),)
+    imported = learner.import_state(arrays)
+    arrays[0][:] = 0
+    loss, _ = learner.eval_step(batch, imported)
+    batch.inputs[:] = 0
+    batch.targets[:] = 0
     assert float(loss) == expected
 
 
