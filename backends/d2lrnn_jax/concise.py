@@ -2,8 +2,8 @@
 
 Every layer is a flax cell, which makes, names and initialises the parameters. What `nn.RNN` would compute
 with a cell is computed here with the inputs projected before the recurrence, the gates as one product and the
-weight gradients after it (`d2lrnn_jax.recurrence`): at 512 hidden units in about two thirds of the time, at 32
-in the same. The tests hold every layer to ``nn.RNN(cell)``.
+weight gradients after it (`d2lrnn_jax.recurrence`): at 512 hidden units in two thirds of the time, at 32 in
+the same. The tests hold every layer to ``nn.RNN(cell)``.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ class GRU(RNN):
 
     def _run_layer(self, cell: Any, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         w_x, w_h, b, b_hn = gru_cell_weights(cell)
-        outputs, (H,) = scan_recurrence(
-            GRU_RESET_AFTER_CELL, (w_h, b_hn), (state,), project(inputs, w_x, b)
-        )
+        outputs, (H,) = scan_recurrence(GRU_RESET_AFTER_CELL, (w_h, b_hn), (state,), project(inputs, w_x, b))
         return outputs, H
 
 

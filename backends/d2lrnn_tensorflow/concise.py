@@ -43,9 +43,7 @@ class RNN(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_hiddens, self.num_layers = num_hiddens, num_layers
         self.rnns = [
-            self._keras_layer(
-                num_hiddens, return_sequences=True, return_state=True, dtype=self.dtype_policy
-            )
+            self._keras_layer(num_hiddens, return_sequences=True, return_state=True, dtype=self.dtype_policy)
             for _ in range(num_layers)
         ]
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)

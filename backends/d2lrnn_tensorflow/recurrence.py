@@ -154,6 +154,8 @@ def _backward(
     num_steps = tf.shape(projected)[0]
     # Where a step only adds X to a product, the gradients of both are one tensor: it is kept once.
     added_to: int | None = None
+    # Likewise, the H of the step before is in the history: only another factor, as R ∘ H, is collected.
+    own_factors: list[int] = []
     d_projected = _array(num_steps, projected[0])
     lefts = [_array(num_steps, history[0][0]) for _ in weights]
     d_products = [_array(num_steps, product[0]) for product in products]
@@ -162,7 +164,7 @@ def _backward(
     def body(
         t: Tensor, d_projected: Any, lefts: list[Any], d_products: list[Any], d_state: LayerState
     ) -> tuple[Any, ...]:
-        nonlocal added_to
+        nonlocal added_to, own_factors
         left: dict[int, Tensor] = {}
         results: dict[int, Tensor] = {}
 
@@ -186,7 +188,8 @@ def _backward(
         added_to = next((k for k, d in d_results.items() if d is d_X), None)
         if added_to is None:
             d_projected = d_projected.write(t, d_X)
-        lefts = [array.write(t, left[k]) for k, array in enumerate(lefts)]
+        own_factors = [k for k in left if left[k] is not state[0]]
+        lefts = [array.write(t, left[k]) if k in own_factors else array for k, array in enumerate(lefts)]
         d_products = [array.write(t, d_results[k]) for k, array in enumerate(d_products)]
         return t - 1, d_projected, lefts, d_products, tuple(d_state)
 
@@ -198,8 +201,9 @@ def _backward(
     )
     collected = [array.stack() for array in d_products]
     d_weights: list[Weight] = []
-    for weight, left, d_product in zip(weights, lefts, collected, strict=True):
-        d_matrix = tf.matmul(_rows(left.stack()), _rows(d_product), transpose_a=True)
+    for k, (weight, d_product) in enumerate(zip(weights, collected, strict=True)):
+        left = lefts[k].stack() if k in own_factors else history[0][:-1]
+        d_matrix = tf.matmul(_rows(left), _rows(d_product), transpose_a=True)
         d_weights.append((d_matrix, tf.reduce_sum(d_product, axis=(0, 1)))[: len(weight)])
     return d_projected.stack() if added_to is None else collected[added_to], d_state, d_weights
 

@@ -75,8 +75,9 @@ def test_the_backward_pass_by_hand_is_the_derivative_of_the_formula(cell: Any, g
         return jnp.sum(outputs * by_output) + sum(k * jnp.sum(p * by_state) for k, p in enumerate(final, 1))
 
     differentiate = jax.value_and_grad(loss, argnums=(1, 2, 3))
-    fast, plain = differentiate(scan_recurrence, weights, state, inputs), differentiate(
-        plain_scan, weights, state, inputs
+    fast, plain = (
+        differentiate(scan_recurrence, weights, state, inputs),
+        differentiate(plain_scan, weights, state, inputs),
     )
     _assert_trees_close(fast, plain)
 

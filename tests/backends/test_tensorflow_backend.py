@@ -116,7 +116,9 @@ def test_unbuilt_concise_layers_refuse_tokens() -> None:
         d2l.RNN(4)(tf.zeros((5, 2), tf.int32))
 
 
-@pytest.mark.parametrize(("make", "num_weights"), zip(LAYERS.values(), NUM_WEIGHTS, strict=True), ids=LAYERS)
+@pytest.mark.parametrize(
+    ("make", "num_weights"), list(zip(LAYERS.values(), NUM_WEIGHTS, strict=True)), ids=LAYERS
+)
 @pytest.mark.parametrize("head", [d2l.RNNLMScratch, d2l.RNNLM])
 def test_keras_own_optimiser_trains_every_parameter(
     make: Callable[[], Any], num_weights: int, head: Any
