@@ -285,7 +285,9 @@ def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
-    code = "import os, signal, sys; from d2lrnn import cli, commands\n"
+    # A shell starts what it puts into the background with SIGINT ignored, and a child inherits that.
+    code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from d2lrnn import cli, commands\n"
     code += "commands.load_run = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.exit(cli.main(['generate', 'x']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

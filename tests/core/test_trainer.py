@@ -155,8 +155,13 @@ def test_a_second_ctrl_c_interrupts_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        _trainer([1.0] * 5, 5, on_step=interrupt).fit(1)
+    # Where the tests run in the background of a shell, SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _trainer([1.0] * 5, 5, on_step=interrupt).fit(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_no_epochs_is_an_error() -> None:
