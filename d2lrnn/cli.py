@@ -13,10 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from d2lrnn import __version__
-from d2lrnn.errors import D2LError
-
-#: Exit codes: wrong input, an error that is ours, Ctrl-C (as a shell counts it).
-WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
+from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WRONG_INPUT, D2LError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,10 +16,9 @@ from typing import Any
 from d2lrnn.adapter import Backend, Device, Learner, ModelSpec, TrainingSpec
 from d2lrnn.atomic import write_atomically
 from d2lrnn.checkpoint import Run, load_run, prepare_folder, save_run
-from d2lrnn.cli import INTERRUPTED
 from d2lrnn.data_spec import DataSpec
 from d2lrnn.devices import choose_device
-from d2lrnn.errors import DivergedError, RunError, SpecError, reason_of
+from d2lrnn.errors import INTERRUPTED, DivergedError, RunError, SpecError, reason_of
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.generation import generate as continue_text
 from d2lrnn.losses import bits_per_token, perplexity

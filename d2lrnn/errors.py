@@ -6,6 +6,9 @@ command line prints that message and ends with exit code 2; a traceback is shown
 
 from __future__ import annotations
 
+#: Exit codes of the command line: wrong input, an error that is ours, Ctrl-C (as a shell counts it).
+WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
+
 
 class D2LError(Exception):
     """The base of all errors that d2lrnn raises on purpose."""
