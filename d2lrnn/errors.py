@@ -60,5 +60,8 @@ class DivergedError(D2LError, ArithmeticError):
 
 def reason_of(error: Exception) -> str:
     """Why a file or an address failed, in the system's words: ``Permission denied``."""
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, Exception):  # urllib wraps the error that a person can act on
+        return reason_of(inner)
     strerror = error.strerror if isinstance(error, OSError) else None
     return strerror or str(error) or type(error).__name__

@@ -137,6 +137,7 @@ def test_another_answer_is_refused_and_never_kept(cached: Path, answer: bytes, t
     ("error", "told"),
     [
         (URLError("Name or service not known"), "Name or service not known"),
+        (URLError(OSError(-2, "Name or service not known")), ": Name or service not known. Put"),
         (TimeoutError("timed out"), "timed out"),
         (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
         (HTTPException(), "HTTPException"),

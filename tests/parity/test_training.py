@@ -114,6 +114,24 @@ def test_nothing_passed_in_is_changed(backend: Backend, reference: Backend, spec
     np.testing.assert_array_equal(batch.targets, kept.targets)
 
 
+def test_a_batch_may_be_overwritten_after_the_call(backend: Backend, reference: Backend) -> None:
+    """A backend that works ahead must not still be reading the caller's arrays."""
+    spec = ModelSpec(28, "rnn", "concise", 64)
+    runs = []
+    for overwrite in (False, True):
+        learner, _ = learners(backend, reference, spec, TrainingSpec())
+        inputs, targets = np.empty((2, BATCH_SIZE, NUM_STEPS), np.int32)
+        results = []
+        for batch in _batches(28)[:8]:
+            inputs[:], targets[:] = batch
+            result, _ = learner.train_step(Batch(inputs, targets), learner.initial_state(BATCH_SIZE))
+            results.append(result)
+            if overwrite:
+                inputs[:], targets[:] = 0, 0
+        runs.append([float(result.loss) for result in results])
+    assert runs[0] == runs[1]
+
+
 def test_two_runs_are_bit_identical(backend: Backend, reference: Backend) -> None:
     spec = ModelSpec(28, "gru", "concise", num_layers=2, dropout=0.2)
     runs = []
