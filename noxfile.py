@@ -13,6 +13,10 @@ PYTHON = "3.11"
 BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
 
+#: The matrices here are small: threads that wait for each other cost more than they gain, and on a busy
+#: machine ten times as much.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 #: Where the sessions leave what they skipped, one file each.
 SKIPPED = Path(".nox") / "skipped"
 
@@ -27,9 +31,7 @@ def _pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
     listed = SKIPPED / f"{session.name}.txt"
     listed.unlink(missing_ok=True)
     environment["D2LRNN_SKIPPED_LIST"] = str(listed.resolve())
-    # The tests multiply small matrices: threads that wait for each other cost more than they gain, and on a
-    # busy machine ten times as much.
-    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment |= ONE_THREAD
     session.run("pytest", *arguments, *session.posargs, env=environment)
 
 
@@ -72,7 +74,7 @@ def parity(session: nox.Session, backend: str) -> None:
 def novel(session: nox.Session, backend: str) -> None:
     """The book's models on the novel, into benchmarks/results; not part of a plain nox."""
     _install(session, backend)
-    environment = {"D2LRNN_BACKEND": backend}
+    environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD}
     with Path(f"benchmarks/results/train-{backend}.txt").open("w") as printed:
         session.run("d2lrnn", "train", "time-machine", stdout=printed, env=environment)
     session.run("python", "benchmarks/novel.py", "run", env=environment)
