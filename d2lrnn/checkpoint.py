@@ -1,112 +1,93 @@
-"""Saved runs: a model with all that is needed to use it again, whatever framework trained it.
+"""Saved runs on disk: never torn, never lost, and nothing believed that was not checked.
 
 A run is a folder::
 
     run/
-      latest               the name of the newest whole checkpoint
+      latest -> step-00001000
+      best   -> step-00000900        the lowest validation perplexity of the checkpoints
+      model.safetensors, run.json    those of the newest checkpoint, for other programs to find
+      step-00000900/ …
       step-00001000/
-        model.safetensors  the parameters, canonical names and layout (`d2lrnn.parameters`)
-        run.json           the specifications, the vocabulary, the history, versions, a digest of the model
+        model.safetensors            the parameters, canonical names and layout (`d2lrnn.parameters`)
+        state.safetensors            the carried state ``h`` (and ``c``), each (L, B, h), inside an epoch that
+                                     carries it
+        run.json                     everything else (`d2lrnn.run`)
+        SHA256SUMS                   a digest of every file, as ``sha256sum -c SHA256SUMS`` checks it
 
 A checkpoint is written beside, synced, and renamed; ``latest`` names it only when it is whole, and only then
-does the one before it go. Whatever happens in between, the folder holds a whole checkpoint.
+do older ones go. Whatever happens in between, a kill or a full disk, the folder holds a whole checkpoint.
+Where a file system has no symbolic links, ``latest`` and ``best`` are files with the name.
+
+This is format 2. In format 1 the digest stood in run.json; it is still read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
-import tempfile
-from dataclasses import dataclass, field
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.numpy
-
-from d2lrnn.adapter import Backend, FloatArray, Model, ModelSpec, TrainingSpec
+from d2lrnn.adapter import ModelSpec
 from d2lrnn.atomic import sync_folder, write_atomically
-from d2lrnn.data_spec import DataSpec
-from d2lrnn.errors import RunError, reason_of
-from d2lrnn.parameters import check_parameters
-from d2lrnn.vocab import Vocab
+from d2lrnn.errors import RunError, SpecError, reason_of
+from d2lrnn.parameters import parameter_shapes
+from d2lrnn.run import Run, describe, digest_in, has_state, parse, read_run
+from d2lrnn.tensors import read_safetensors, to_safetensors
 
-#: The version of the layout above, written into every run.json.
-FORMAT_VERSION = 1
+LATEST, BEST = "latest", "best"
+_MODEL, _STATE, _RUN, _SUMS = "model.safetensors", "state.safetensors", "run.json", "SHA256SUMS"
 
-_LATEST = "latest"
-_MODEL = "model.safetensors"
-_RUN = "run.json"
-_CHECKPOINT = re.compile(r"step-\d{8}(-\d+)?")
+_CHECKPOINT = re.compile(r"step-(\d{8,19})(?:-(\d{1,9}))?")
 _TEMPORARY = ".writing-"
+_SUM = re.compile(r"([0-9a-f]{64})  (\S+)")
+#: More than anyone's vocabulary and history take; a longer run.json is not read.
+_MAX_RUN_BYTES = 1 << 26
+_MAX_SUMS_BYTES = 1 << 12
+#: How often a reader looks again when the checkpoint that it was reading went away.
+_ATTEMPTS = 5
 
 
-@dataclass(frozen=True)
-class Run:
-    """A trained model and where it came from.
-
-    Attributes:
-        model: which function it computes.
-        parameters: canonical names to arrays.
-        vocab: what its tokens are.
-        data: the text and the iterator that it was trained on.
-        training: rate, clipping, seed.
-        step: training steps taken.
-        history: one object an epoch, as `History.to_json` gives them.
-        backend: the name of the backend that trained it.
-        versions: of what computed, by package.
-    """
-
-    model: ModelSpec
-    parameters: dict[str, FloatArray] = field(repr=False)
-    vocab: Vocab
-    data: DataSpec
-    training: TrainingSpec
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    backend: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def build(self, backend: Backend) -> Model:
-        """The model on a backend, which need not be the one that trained it."""
-        return backend.build(self.model, self.parameters)
-
-
-def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
+def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1) -> Path:
     """Writes a checkpoint into a run's folder, which is made where it is missing.
 
     Args:
         run: what to write.
-        folder: the run's folder. A checkpoint in it goes when this one is whole, and not before.
+        folder: the run's folder. What it holds of another run goes when this checkpoint is whole.
+        keep: how many of the run's newest checkpoints stay, this one among them; the best one by validation
+            stays in any case.
 
     Returns:
         The checkpoint's own folder.
 
     Raises:
+        SpecError: `keep` is below 1.
         RunError: it cannot be written; what was there before is untouched.
     """
+    if keep < 1:
+        raise SpecError(f"the number of checkpoints to keep is {keep}: it must be at least 1")
     root = prepare_folder(folder)
     temporary: Path | None = None
     try:
         for orphan in root.glob(_TEMPORARY + "*"):
-            shutil.rmtree(orphan)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
-        # safetensors writes wrong bytes, without a word, for arrays that are not C-contiguous.
-        arrays = {name: np.ascontiguousarray(value) for name, value in run.parameters.items()}
-        model = safetensors.numpy.save(arrays)
-        _write_synced(temporary / _MODEL, model)
-        _write_synced(temporary / _RUN, _describe(run, hashlib.sha256(model).hexdigest()))
+            _remove(orphan)
+        temporary = _new_folder(root)
+        sums = ""
+        for name, content in _files(run):
+            _write_synced(temporary / name, content)
+            sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+        _write_synced(temporary / _SUMS, sums.encode())
         sync_folder(temporary)
         checkpoint = _free_name(root, run.step)
         os.rename(temporary, checkpoint)
-        write_atomically(root / _LATEST, checkpoint.name.encode())
-        for other in root.iterdir():
-            if _CHECKPOINT.fullmatch(other.name) and other != checkpoint and (other / _RUN).is_file():
-                shutil.rmtree(other)
+        _point(root, LATEST, checkpoint.name)
+        _drop_others(root, run, checkpoint, keep)
     except OSError as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -116,41 +97,23 @@ def save_run(run: Run, folder: str | os.PathLike[str]) -> Path:
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
-    """Reads a run.
+    """Reads a run, and checks all of it.
 
     Args:
-        folder: a run's folder, or one checkpoint in it.
+        folder: a run's folder, for its newest checkpoint; its ``best``; or one checkpoint in it.
 
     Raises:
         RunError: there is none, or it is damaged: the message says in which file, and what is wrong.
     """
-    checkpoint = _newest(Path(folder))
-    document = _read_document(checkpoint / _RUN)
-    try:
-        stored = (checkpoint / _MODEL).read_bytes()
-    except OSError as error:
-        raise RunError(f"{checkpoint / _MODEL} cannot be read: {reason_of(error)}") from error
-    try:
-        if hashlib.sha256(stored).hexdigest() != document["digests"][_MODEL]:
-            raise RunError(f"{checkpoint / _MODEL} is damaged: its digest is not the one in {_RUN}")
-        spec = ModelSpec(**document["model"])
-        parameters = check_parameters(spec, safetensors.numpy.load(stored))
-        return Run(
-            model=spec,
-            parameters=parameters,
-            vocab=Vocab.from_json(document["vocabulary"]),
-            data=DataSpec(**document["data"]),
-            training=TrainingSpec(**document["training"]),
-            step=int(document["step"]),
-            history=list(document["history"]),
-            backend=str(document["backend"]),
-            versions=dict(document["versions"]),
-        )
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-        if isinstance(error, RunError):
-            raise
-        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"the run in {checkpoint} is damaged: {why}") from error
+    for attempt in range(_ATTEMPTS):
+        checkpoint = _checkpoint_of(Path(folder))
+        try:
+            return _load(checkpoint)
+        except RunError:
+            # A training run may have put a newer one in its place while this one was read.
+            if attempt == _ATTEMPTS - 1 or checkpoint == _checkpoint_of(Path(folder)):
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def prepare_folder(folder: str | os.PathLike[str]) -> Path:
@@ -169,55 +132,208 @@ def prepare_folder(folder: str | os.PathLike[str]) -> Path:
     return root
 
 
-def _describe(run: Run, digest: str) -> bytes:
-    document = {
-        "format": FORMAT_VERSION,
-        "model": run.model.to_json(),
-        "training": run.training.to_json(),
-        "data": run.data.to_json(),
-        "vocabulary": run.vocab.to_json(),
-        "step": run.step,
-        "history": run.history,
-        "backend": run.backend,
-        "versions": run.versions,
-        "digests": {_MODEL: digest},
-    }
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
+def _files(run: Run) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of a checkpoint's files."""
+    described = describe(run)
+    if len(described) > _MAX_RUN_BYTES:
+        raise RunError(f"the vocabulary and history of the run take {len(described):,} bytes: at most "
+                       f"{_MAX_RUN_BYTES:,} can be saved")  # fmt: skip
+    yield _MODEL, to_safetensors(run.parameters)
+    part = run.position.part
+    if part is not None and part.state is not None:
+        yield _STATE, to_safetensors(dict(zip(_state_shapes(run.model, 1), part.state, strict=True)))
+    yield _RUN, described
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def _state_shapes(spec: ModelSpec, batch_size: int) -> dict[str, tuple[int, ...]]:
+    shape = (spec.num_layers, batch_size, spec.num_hiddens)
+    return {"h": shape, "c": shape} if spec.cell == "lstm" else {"h": shape}
+
+
+def _point(root: Path, name: str, target: str) -> None:
+    """Lets ``root/name`` name the checkpoint `target`, from one moment to the next."""
+    path, beside = root / name, root / f"{_TEMPORARY}{name}"
+    _remove(beside)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        os.symlink(target, beside, target_is_directory=True)
+    except (OSError, NotImplementedError):
+        write_atomically(path, target.encode())
+        return
+    if path.is_dir() and not path.is_symlink():
+        # A copy of a run can have a folder in place of the link.
+        os.rename(path, _new_folder(root) / name)
+    os.replace(beside, path)
+    for file in (_MODEL, _RUN) if name == LATEST else ():
+        if not os.path.lexists(root / file):
+            os.symlink(os.path.join(LATEST, file), root / file)
+    sync_folder(root)
+
+
+def _drop_others(root: Path, run: Run, newest: Path, keep: int) -> None:
+    """Removes what is not to be kept, and sees to it that ``best`` names the best of what stays."""
+    mine = {newest: run}
+    foreign = []
+    for path in root.iterdir():
+        if path == newest or not _CHECKPOINT.fullmatch(path.name) or not (path / _RUN).is_file():
+            continue
+        try:
+            other = _describe_only(path)
+        except RunError:
+            continue  # what cannot be read may be of use to someone who can mend it
+        if other.identity == run.identity:
+            mine[path] = other
+        else:
+            foreign.append(path)
+    by_age = sorted(mine, key=lambda path: (path == newest, mine[path].step, path.name))
+    scored = [path for path in by_age if mine[path].position.part is None and mine[path].position.epochs]
+    kept = set(by_age[-keep:])
+    if scored:
+        # Of equals the older: it took less training.
+        best = min(scored, key=lambda path: mine[path].position.epochs[-1].val_perplexity)
+        kept.add(best)
+        if _target(root / BEST) != best.name:
+            _point(root, BEST, best.name)
+    elif os.path.lexists(root / BEST):
+        _remove(root / BEST)
+    for path in [*foreign, *(path for path in by_age if path not in kept)]:
+        # Under a name that the next save sweeps away: a kill in the middle leaves no half of a checkpoint.
+        aside = root / f"{_TEMPORARY}{path.name}"
+        os.rename(path, aside)
+        shutil.rmtree(aside)
+
+
+def _checkpoint_of(folder: Path) -> Path:
+    """The checkpoint that a folder is or names."""
+    name = _target(folder / LATEST)
+    if name is None:
+        if folder.name in (LATEST, BEST) and not (folder / _RUN).is_file():
+            name, folder = _target(folder), folder.parent
+        if name is None:
+            if (folder / _RUN).is_file():
+                return folder
+            there = "is no saved run" if os.path.lexists(folder) else "does not exist"
+            raise RunError(f"{folder} {there}: make one with d2lrnn train --out {folder}")
+    if name != LATEST and not _CHECKPOINT.fullmatch(name):
+        raise RunError(f"{folder / LATEST} names {name[:60]!r}, which is no checkpoint")
+    return folder / name
+
+
+def _target(pointer: Path) -> str | None:
+    """What ``latest`` or ``best`` names; None where there is none."""
+    with suppress(OSError, ValueError):
+        if pointer.is_symlink():
+            return os.readlink(pointer)
+        if pointer.is_dir():
+            return pointer.name
+        if pointer.stat().st_size <= _MAX_SUMS_BYTES and stat.S_ISREG(pointer.stat().st_mode):
+            return pointer.read_text(encoding="utf-8").strip()
+    return None
+
+
+def _describe_only(checkpoint: Path) -> Run:
+    """The run of a checkpoint without its arrays."""
+    return _parsed(checkpoint / _RUN, _read_file(checkpoint / _RUN, _MAX_RUN_BYTES))[0]
+
+
+def _load(checkpoint: Path) -> Run:
+    content = _read_file(checkpoint / _RUN, _MAX_RUN_BYTES)
+    sums = _read_sums(checkpoint / _SUMS)
+    if sums and sums.get(_RUN) != hashlib.sha256(content).hexdigest():
+        raise RunError(f"{checkpoint / _RUN} is damaged: its digest is not the one in {_SUMS}")
+    run, has_state, digest = _parsed(checkpoint / _RUN, content)
+    if digest is None:
+        files = {_MODEL, _RUN} | ({_STATE} if has_state else set())
+        if set(sums) != files:
+            raise RunError(f"{checkpoint / _SUMS} is damaged: it must list {', '.join(sorted(files))}")
+    else:
+        sums = {_MODEL: digest}
+    _check_digest(checkpoint / _MODEL, sums[_MODEL])
+    shapes = parameter_shapes(run.model)
+    run = replace(run, parameters=read_safetensors(checkpoint / _MODEL, shapes, run.model.dtype))
+    part, data = run.position.part, run.data
+    if not has_state or part is None or data is None:
+        return run
+    _check_digest(checkpoint / _STATE, sums[_STATE])
+    shapes = _state_shapes(run.model, data.batch_size)
+    state = tuple(read_safetensors(checkpoint / _STATE, shapes, run.model.dtype).values())
+    return replace(run, position=replace(run.position, part=replace(part, state=state)))
+
+
+def _parsed(path: Path, content: bytes) -> tuple[Run, bool, str | None]:
+    """The run, whether it has a carried state, and in format 1 the digest of the model."""
+    try:
+        document = parse(content)
+        return read_run(document), has_state(document), digest_in(document)
+    except (RunError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """Names to digests; none where there is no such file, as in format 1."""
+    if not os.path.lexists(path):
+        return {}
+    lines = _read_file(path, _MAX_SUMS_BYTES).decode("ascii", "replace").splitlines()
+    matches = [_SUM.fullmatch(line) for line in lines]
+    if not lines or not all(matches):
+        raise RunError(f"{path} is damaged: its lines must be a digest, two spaces and a name")
+    return {match[2]: match[1] for match in matches if match}
+
+
+def _check_digest(path: Path, digest: str) -> None:
+    _check_regular(path)
+    found = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT_VERSION:
-        raise RunError(f"{path} is not a run of format {FORMAT_VERSION}, which is what this version reads")
-    return document
+    if found.hexdigest() != digest:
+        raise RunError(f"{path} is damaged: its digest is not the one that was saved with it")
 
 
-def _newest(folder: Path) -> Path:
-    """The checkpoint that a folder is or names."""
-    if (folder / _RUN).is_file():
-        return folder
+def _read_file(path: Path, most: int) -> bytes:
+    _check_regular(path)
     try:
-        name = (folder / _LATEST).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        there = "is no saved run" if folder.exists() else "does not exist"
-        raise RunError(f"{folder} {there}: make one with d2lrnn train --out {folder}") from None
-    if not _CHECKPOINT.fullmatch(name):
-        raise RunError(f"{folder / _LATEST} names {name!r}, which is no checkpoint")
-    return folder / name
+        if path.stat().st_size > most:
+            raise RunError(f"{path} is damaged: it has more than {most:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
+
+
+def _check_regular(path: Path) -> None:
+    """A checkpoint's files lie in its folder: not a pipe that never ends, not a link to somewhere else."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
+    if not stat.S_ISREG(mode) or path.resolve().parent != path.parent.resolve():
+        raise RunError(f"{path} is damaged: it must be a file, and is a link, a folder or a device")
 
 
 def _free_name(root: Path, step: int) -> Path:
     """A folder name for this step that is not taken: by an earlier run in the same place, say."""
     path, count = root / f"step-{step:08d}", 1
-    while path.exists():
+    while os.path.lexists(path):
         count += 1
         path = root / f"step-{step:08d}-{count}"
     return path
+
+
+def _new_folder(root: Path) -> Path:
+    """An empty folder that the next save sweeps away; not mkdtemp's, which only their owner may read."""
+    path = root / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    path.mkdir()
+    return path
+
+
+def _remove(path: Path) -> None:
+    """A file, a link or a folder; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

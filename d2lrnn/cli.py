@@ -76,21 +76,19 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "text",
         nargs="?",
-        default="sample",
         help="a text file, 'time-machine' (the novel) or 'sample' (the built-in story; default)",
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--cell", default="rnn", help="rnn, gru or lstm (default: rnn)")
+    model.add_argument("--cell", help="rnn, gru or lstm (default: rnn)")
     model.add_argument(
         "--impl",
-        default="scratch",
         help="scratch (the formulas spelt out) or concise (the framework's layers; default: scratch)",
     )
-    model.add_argument("--layers", type=int, default=1, help="recurrent layers (default: 1)")
-    model.add_argument("--hidden", type=int, default=32, help="hidden units of a layer (default: 32)")
-    model.add_argument("--dropout", type=float, default=0.0, help="rate between concise layers (default: 0)")
+    model.add_argument("--layers", type=int, help="recurrent layers (default: 1)")
+    model.add_argument("--hidden", type=int, help="hidden units of a layer (default: 32)")
+    model.add_argument("--dropout", type=float, help="rate between concise layers (default: 0)")
     text = parser.add_argument_group("text")
-    text.add_argument("--tokens", default="char", help="what a token is: char or word (default: char)")
+    text.add_argument("--tokens", help="what a token is: char or word (default: char)")
     text.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,
@@ -99,7 +97,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     text.add_argument(
         "--iterator",
-        default="sliding",
         help="sliding (overlapping windows), random or sequential (the state carried from batch to batch; "
         "default: sliding)",
     )
@@ -108,13 +105,27 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     text.add_argument("--num-train", type=int, help="training windows, sliding (default: 10000 at most)")
     text.add_argument("--num-val", type=int, help="validation windows, sliding (default: 5000 at most)")
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=100, help="times through the data (default: 100)")
-    training.add_argument("--lr", type=float, default=1.0, help="learning rate of SGD (default: 1)")
-    training.add_argument("--clip", type=float, default=1.0, help="largest gradient norm (default: 1)")
-    training.add_argument("--seed", type=int, default=0, help="decides start, order and dropout (default: 0)")
+    training.add_argument("--epochs", type=int, help="times through the data, in all (default: 100)")
+    training.add_argument("--lr", type=float, help="learning rate of SGD (default: 1)")
+    training.add_argument("--clip", type=float, help="largest gradient norm (default: 1)")
+    training.add_argument("--seed", type=int, help="decides start, order and dropout (default: 0)")
     _add_device(training)
     output = parser.add_argument_group("output")
-    output.add_argument("--out", metavar="DIR", help="save the model here after every epoch")
+    output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
+    output.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with a saved run, on any backend, until it has --epochs (default: what it was started "
+        "with); it is saved where it was, or in --out",
+    )
+    output.add_argument(
+        "--keep",
+        type=int,
+        default=1,
+        metavar="K",
+        help="how many of the newest checkpoints stay; the best by validation always does (default: 1)",
+    )
+    output.add_argument("--save-every", type=int, metavar="STEPS", help="save inside an epoch, too")
     _add_json(output)
     _add_debug(parser)
 

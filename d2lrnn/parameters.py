@@ -54,8 +54,10 @@ def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
     """Draws the values that training starts from; the same on every backend.
 
     A scratch model starts as in the book: weights from N(0, 0.01²), biases zero. A concise one starts as
-    recurrent layers commonly do: everything uniform in ±1/sqrt(h). Every parameter has a random stream of its
-    own, numbered by its name, so that a further layer leaves the others as they were.
+    recurrent layers commonly do, everything uniform in ±1/sqrt(h), but for the weights that tokens pick rows
+    of: one term reaches a unit from a one-hot vector, not h of them, so those are uniform in ±1, which is
+    ±1/sqrt(fan-in) for a fan-in of one. Every parameter has a random stream of its own, numbered by its name,
+    so that a further layer leaves the others as they were.
 
     Args:
         spec: the model.
@@ -70,7 +72,9 @@ def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
     for name, shape in parameter_shapes(spec).items():
         random = np.random.default_rng([seed, zlib.crc32(name.encode())])
         if spec.implementation == "concise":
-            drawn = random.uniform(-bound, bound, shape)
+            drawn = (
+                random.uniform(-bound, bound, shape) if name != "rnn.0.w_x" else random.uniform(-1, 1, shape)
+            )
         elif len(shape) == 2:
             drawn = random.normal(0.0, SCRATCH_SIGMA, shape)
         else:

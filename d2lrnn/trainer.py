@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from types import FrameType
 from typing import Any, Literal, SupportsFloat
 
-from d2lrnn.adapter import Learner, State
+from d2lrnn.adapter import Batch, Learner, State, StateArrays
 from d2lrnn.data import DataModule
 from d2lrnn.errors import DivergedError, SpecError
 from d2lrnn.losses import bits_per_token, perplexity
@@ -62,24 +63,71 @@ class Progress:
     tokens_per_second: float
 
 
+@dataclass(frozen=True)
+class EpochPart:
+    """The part of an epoch that is done, to the last bit that the rest of it depends on.
+
+    Attributes:
+        num_batches: how many batches were trained on.
+        nats: their total cross-entropy.
+        num_tokens: their targets.
+        seconds: how long that took.
+        state: the state after them, where batches continue each other (`DataModule.carries_state`).
+    """
+
+    num_batches: int
+    nats: float
+    num_tokens: int
+    seconds: float
+    state: StateArrays | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: with the parameters, all that is needed to go on as if it had never stopped.
+
+    The order of the batches and the dropout masks follow from seeds and these numbers; SGD has no memory.
+
+    Attributes:
+        step: training steps taken.
+        epochs: the whole epochs.
+        part: the epoch under way, where there is one.
+    """
+
+    step: int = 0
+    epochs: tuple[EpochRecord, ...] = ()
+    part: EpochPart | None = None
+
+
 @dataclass
 class History:
     """The epochs of a run so far, and how it ended.
 
     Attributes:
-        epochs: one record an epoch.
+        epochs: one record a whole epoch.
+        cut_short: the record of the epoch that Ctrl-C cut short; it is done anew, or to its end, when the
+            run goes on.
         ended: ``"finished"``, or ``"interrupted"`` by Ctrl-C, or ``"diverged"`` (see `DivergedError`).
     """
 
     epochs: list[EpochRecord] = field(default_factory=list)
+    cut_short: EpochRecord | None = None
     ended: Literal["finished", "interrupted", "diverged"] = "finished"
 
+    @property
+    def records(self) -> list[EpochRecord]:
+        """The whole epochs and, last, the one that was cut short."""
+        return self.epochs + ([self.cut_short] if self.cut_short else [])
+
     def to_json(self) -> list[dict[str, Any]]:
-        """The records as plain data; a number that is not finite becomes None."""
-        return [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(e).items()}
-            for e in self.epochs
-        ]
+        """All records as plain data; a number that is not finite becomes None."""
+        return [record_to_json(record) for record in self.records]
+
+
+def record_to_json(record: EpochRecord) -> dict[str, Any]:
+    """A record as plain data; a number that is not finite becomes None."""
+    values = asdict(record).items()
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values}
 
 
 class Trainer:
@@ -88,6 +136,7 @@ class Trainer:
     Args:
         learner: the model to train, from `Backend.learner`.
         data: batches, from `d2lrnn.data`.
+        position: where to go on; the learner has the parameters that belong to it, and is set to its step.
         on_step: called after every training step.
         on_epoch: called after every epoch with its record, and after the epoch that Ctrl-C cut short: the
             place to save a run.
@@ -103,33 +152,50 @@ class Trainer:
         learner: Learner,
         data: DataModule,
         *,
+        position: Position | None = None,
         on_step: Callable[[Progress], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
         self.learner = learner
         self.data = data
         self.history = History()
+        self._part: EpochPart | None = None
+        self._running: _Epoch | None = None
+        if position is not None:
+            learner.step = position.step
+            self.history.epochs = list(position.epochs)
+            self._part = position.part
         self._on_step = on_step
         self._on_epoch = on_epoch
 
+    def position(self) -> Position:
+        """Where the run stands now; `on_step` and `on_epoch` may ask, too. Waits for the losses under way."""
+        part = self._running.part() if self._running else self._part
+        return Position(self.learner.step, tuple(self.history.epochs), part)
+
     def fit(self, num_epochs: int) -> History:
-        """Trains for `num_epochs` epochs, or until Ctrl-C.
+        """Trains until the run has `num_epochs` whole epochs, or until Ctrl-C.
 
         Ctrl-C lets the step under way end, validates, records the part of the epoch that was done and
-        returns; a second one raises KeyboardInterrupt at once.
+        returns; a second one raises KeyboardInterrupt at once. A further `fit` goes on from there.
 
         Raises:
             SpecError: `num_epochs` is below 1.
             DivergedError: a loss was NaN or infinite. The learner holds the parameters that it had after the
-                last whole epoch, and `history` the epochs up to there.
+                last whole epoch, or where this call began, and `history` the epochs up to there.
         """
         if num_epochs < 1:
             raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
+        self.history.ended = "finished"
         with _interrupt_flag() as interrupted:
-            for epoch in range(1, num_epochs + 1):
-                record = self._epoch(epoch, num_epochs, interrupted)
+            while len(self.history.epochs) < num_epochs:
+                self.history.cut_short = None
+                record = self._epoch(len(self.history.epochs) + 1, num_epochs, interrupted)
                 if record is not None:
-                    self.history.epochs.append(record)
+                    if self._part is None:
+                        self.history.epochs.append(record)
+                    else:
+                        self.history.cut_short = record
                     if self._on_epoch:
                         self._on_epoch(record)
                 if interrupted.is_set():
@@ -148,53 +214,84 @@ class Trainer:
             totals.add(loss, batch.num_tokens)
         return totals.read()
 
-    def _epoch(self, epoch: int, num_epochs: int, interrupted: threading.Event) -> EpochRecord | None:
-        """One epoch of training and its validation; None where Ctrl-C came before its first step."""
+    def _epoch(self, number: int, num_epochs: int, interrupted: threading.Event) -> EpochRecord | None:
+        """An epoch, or the rest of it, and its validation; None where Ctrl-C came before its first step."""
         learner, data = self.learner, self.data
         last_good, first_step = learner.export_parameters(), learner.step
-        totals, state = _Totals(), None
-        num_steps = data.num_train_batches
-        started = time.perf_counter()
+        running = self._running = _Epoch(learner, data, self._part)
+        whole = True
         try:
-            for batch in data.train_batches(epoch):
+            for batch in islice(data.train_batches(number), running.num_batches, None):
                 if interrupted.is_set():
+                    whole = False
                     break
-                if state is None or not data.carries_state:
-                    state = learner.initial_state(len(batch.inputs))
-                result, state = learner.train_step(batch, state)
-                totals.add(result.loss, batch.num_tokens)
+                running.train(batch)
                 if self._on_step:
-                    nats, tokens = totals.so_far
-                    speed = tokens / (time.perf_counter() - started)
-                    step = learner.step - first_step
+                    nats, tokens = running.totals.so_far
+                    ppl, speed = perplexity(nats, tokens), tokens / running.seconds
                     self._on_step(
-                        Progress(epoch, num_epochs, step, num_steps, perplexity(nats, tokens), speed)
+                        Progress(number, num_epochs, running.num_batches, data.num_train_batches, ppl, speed)
                     )
-            nats, tokens = totals.read()
+            nats, tokens = running.totals.read()
+            learner.synchronize()
+            seconds = running.seconds
         except _NotFiniteError as error:
             learner.import_parameters(last_good)
             learner.step = first_step
             self.history.ended = "diverged"
             step = first_step + error.index + 1
+            since = "where training was resumed" if self._part else "the last whole epoch"
             raise DivergedError(
-                f"the loss became {error.loss} at step {step} (epoch {epoch}): training stopped, and the "
-                f"parameters are those of the last whole epoch. Try a smaller learning rate or clipping norm",
+                f"the loss became {error.loss} at step {step} (epoch {number}): training stopped, and the "
+                f"parameters are those of {since}. Try a smaller learning rate or clipping norm",
                 step,
             ) from None
-        learner.synchronize()
-        seconds = time.perf_counter() - started
-        if not tokens:
+        finally:
+            self._running = None
+        if not running.num_batches:
             return None
+        self._part = None if whole else running.part()
         val_nats, val_tokens = self.validate()
         return EpochRecord(
-            epoch=epoch,
+            epoch=number,
             train_perplexity=perplexity(nats, tokens),
             val_perplexity=perplexity(val_nats, val_tokens),
             train_bits_per_token=bits_per_token(nats, tokens),
             val_bits_per_token=bits_per_token(val_nats, val_tokens),
             tokens_per_second=tokens / seconds,
-            num_steps=learner.step - first_step,
+            num_steps=running.num_batches,
         )
+
+
+class _Epoch:
+    """The epoch under way: the losses so far, and the state that is carried from batch to batch."""
+
+    def __init__(self, learner: Learner, data: DataModule, done: EpochPart | None) -> None:
+        self._learner, self._data = learner, data
+        self.num_batches = done.num_batches if done else 0
+        self.totals = _Totals(done.nats, done.num_tokens) if done else _Totals()
+        self._state: State = learner.import_state(done.state) if done and done.state else None
+        self._started = time.perf_counter() - (done.seconds if done else 0.0)
+
+    @property
+    def seconds(self) -> float:
+        """How long the epoch has been trained."""
+        return time.perf_counter() - self._started
+
+    def train(self, batch: Batch) -> None:
+        """One step."""
+        if self._state is None or not self._data.carries_state:
+            self._state = self._learner.initial_state(len(batch.inputs))
+        result, self._state = self._learner.train_step(batch, self._state)
+        self.totals.add(result.loss, batch.num_tokens)
+        self.num_batches += 1
+
+    def part(self) -> EpochPart:
+        """What is done, with all losses read."""
+        nats, num_tokens = self.totals.read()
+        carried = self._data.carries_state and self._state is not None
+        state = self._learner.export_state(self._state) if carried else None
+        return EpochPart(self.num_batches, nats, num_tokens, self.seconds, state)
 
 
 class _NotFiniteError(Exception):
@@ -208,9 +305,9 @@ class _NotFiniteError(Exception):
 class _Totals:
     """Sums losses in float64, reading each one `_LAG` steps after it was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, nats: float = 0.0, num_tokens: int = 0) -> None:
         self._pending: deque[tuple[SupportsFloat, int]] = deque()
-        self._nats, self._tokens, self._index = 0.0, 0, 0
+        self._nats, self._tokens, self._index = nats, num_tokens, 0
 
     def add(self, loss: SupportsFloat, num_tokens: int) -> None:
         self._pending.append((loss, num_tokens))

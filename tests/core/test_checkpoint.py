@@ -1,9 +1,17 @@
+"""Saved runs: what comes back, what stays, and what a failure leaves."""
+
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import resource
+import shutil
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,74 +19,245 @@ import pytest
 import d2lrnn
 from d2lrnn import checkpoint
 from d2lrnn.adapter import ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import Run, load_run, save_run
+from d2lrnn.checkpoint import load_run, save_run
 from d2lrnn.data_spec import DataSpec
-from d2lrnn.errors import RunError
+from d2lrnn.errors import RunError, SpecError
 from d2lrnn.parameters import initial_parameters
+from d2lrnn.run import Run
+from d2lrnn.trainer import EpochPart, EpochRecord, Position
 from d2lrnn.vocab import Vocab
 
 VOCAB = Vocab(list("abcdefg "))
+BATCH_SIZE = 4
 
 
-def _run(seed: int = 0, step: int = 7, dtype: str = "float32") -> Run:
-    spec = ModelSpec(len(VOCAB), "gru", "concise", 5, 2, dropout=0.1, dtype=dtype)  # type: ignore[arg-type]
+def _record(epoch: int, val_perplexity: float = 8.5) -> EpochRecord:
+    return EpochRecord(epoch, float("inf"), val_perplexity, 0.1 + 0.2, 3.25, 1234.5, 7)
+
+
+def _run(
+    *val_perplexities: float, seed: int = 0, dtype: str = "float32", cell: str = "gru", **changes: Any
+) -> Run:
+    """A run with an epoch for every perplexity."""
+    spec = ModelSpec(len(VOCAB), cell, "concise", 5, 2, dropout=0.1, dtype=dtype)  # type: ignore[arg-type]
     # Not C-contiguous, which safetensors would write wrongly.
     parameters = {name: np.asfortranarray(value) for name, value in initial_parameters(spec, seed).items()}
-    history = [{"epoch": 1, "train_perplexity": 9.5, "val_perplexity": None}]
-    return Run(spec, parameters, VOCAB, DataSpec(seed=3), TrainingSpec(2.0, None, 3), step, history, "numpy",
-               {"numpy": np.__version__})  # fmt: skip
+    epochs = tuple(_record(number, value) for number, value in enumerate(val_perplexities or [9.5], start=1))
+    run = Run(
+        model=spec,
+        parameters=parameters,
+        vocab=VOCAB,
+        data=DataSpec(seed=3, batch_size=BATCH_SIZE, iterator="sequential"),
+        training=TrainingSpec(2.0, None, 3),
+        position=Position(7 * len(epochs), epochs),
+        num_epochs=12,
+        text_digest="ab" * 32,
+        backend="numpy",
+        versions={"numpy": np.__version__},
+        identity="this run",
+    )
+    return dataclasses.replace(run, **changes)
+
+
+def _part(cell: str, dtype: str) -> EpochPart:
+    random = np.random.default_rng(5)
+    state = tuple(random.normal(size=(2, BATCH_SIZE, 5)).astype(dtype) for _ in range(1 + (cell == "lstm")))
+    return EpochPart(3, 0.1 + 0.2, 77, 1.5, state)
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("step-*"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_was_saved_comes_back(tmp_path: Path, dtype: str) -> None:
-    run = _run(dtype=dtype)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_what_was_saved_comes_back(tmp_path: Path, dtype: str, cell: str) -> None:
+    run = _run(9.5, 8.5, dtype=dtype, cell=cell)
+    run = dataclasses.replace(run, position=dataclasses.replace(run.position, part=_part(cell, dtype)))
     saved = save_run(run, tmp_path / "a" / "run")
-    for folder in (tmp_path / "a" / "run", saved):
+    for folder in (tmp_path / "a" / "run", saved, tmp_path / "a" / "run" / "latest"):
         back = load_run(folder)
         for field in dataclasses.fields(Run):
-            if field.name != "parameters":
+            if field.name not in ("parameters", "position"):
                 assert getattr(back, field.name) == getattr(run, field.name)
+        assert back.position.epochs == run.position.epochs
+        assert back.step == 14
         assert list(back.parameters) == list(run.parameters)
         for name, value in back.parameters.items():
             assert value.dtype == np.dtype(dtype)
             np.testing.assert_array_equal(value, run.parameters[name])
+        part, before = back.position.part, run.position.part
+        assert part is not None
+        assert before is not None
+        assert dataclasses.replace(part, state=None) == dataclasses.replace(before, state=None)
+        for mine, theirs in zip(part.state or (), before.state or (), strict=True):
+            assert mine.dtype == np.dtype(dtype)
+            np.testing.assert_array_equal(mine, theirs)
     backend = d2lrnn.backend("numpy")
-    learner = backend.learner(back.build(backend), back.training)
+    learner = backend.learner(back.build(backend), TrainingSpec())
     assert learner.export_parameters().keys() == run.parameters.keys()
 
 
-def test_a_new_checkpoint_replaces_the_one_before(tmp_path: Path) -> None:
-    save_run(_run(seed=0, step=7), tmp_path)
+def test_a_model_alone_needs_no_text(tmp_path: Path) -> None:
+    run = _run()
+    alone = Run(run.model, run.parameters)
+    save_run(alone, tmp_path)
+    back = load_run(tmp_path)
+    assert (back.vocab, back.data, back.training, back.position) == (None, None, None, Position())
+
+
+def test_other_programs_find_the_files_and_can_check_them(tmp_path: Path) -> None:
+    """The folder looks to them like one checkpoint, the newest."""
+    import safetensors.numpy
+
+    os.umask(umask := os.umask(0))
+    save_run(_run(9.5), tmp_path / "run")
+    saved = save_run(_run(9.5, 8.5, seed=2), tmp_path / "run")
+    stored = safetensors.numpy.load_file(tmp_path / "run" / "model.safetensors")
+    np.testing.assert_array_equal(stored["head.w"], _run(seed=2).parameters["head.w"])
+    document = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert (document["format"], document["position"]["step"]) == (2, 14)
+    assert saved.stat().st_mode & 0o777 == 0o777 & ~umask
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=saved, check=True, capture_output=True)
+
+
+def test_a_copy_of_a_run_is_a_run(tmp_path: Path) -> None:
+    """Copying with the links followed leaves folders where they were."""
+    for perplexity in (9.5, 8.5, 8.7):
+        save_run(_run(*[9.5, 8.5, 8.7][: [9.5, 8.5, 8.7].index(perplexity) + 1]), tmp_path / "run")
+    copy = Path(shutil.copytree(tmp_path / "run", tmp_path / "copy"))
+    assert not (copy / "latest").is_symlink()
+    assert load_run(copy).step == load_run(copy / "latest").step == 21
+    assert load_run(copy / "best").step == 14
+    save_run(_run(9.5, 8.5, 8.7, 8.6), copy)
+    assert load_run(copy).step == 28
+    assert load_run(copy / "best").step == 14
+    # A checkpoint that was taken out of its run stands alone.
+    shutil.copytree(copy / "best", tmp_path / "alone")
+    assert load_run(tmp_path / "alone").step == 14
+
+
+def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
+    scores = [9.0, 7.0, 8.0, 8.5, 7.5, 7.0, 9.0]
+    kept = []
+    for count in range(1, len(scores) + 1):
+        save_run(_run(*scores[:count]), tmp_path, keep=2)
+        kept.append(_checkpoints(tmp_path))
+        assert load_run(tmp_path).step == 7 * count
+    assert kept == [
+        ["step-00000007"],
+        ["step-00000007", "step-00000014"],
+        ["step-00000014", "step-00000021"],
+        ["step-00000014", "step-00000021", "step-00000028"],
+        ["step-00000014", "step-00000028", "step-00000035"],
+        # As good as the best one: the older stays.
+        ["step-00000014", "step-00000035", "step-00000042"],
+        ["step-00000014", "step-00000042", "step-00000049"],
+    ]
+    assert load_run(tmp_path / "best").position.epochs[-1].val_perplexity == 7.0
+    with pytest.raises(SpecError, match="keep is 0: it must be at least 1"):
+        save_run(_run(), tmp_path, keep=0)
+
+
+def test_inside_an_epoch_nothing_is_the_best(tmp_path: Path) -> None:
+    for count in (1, 2):
+        run = _run(*[9.0, 6.0][:count])
+        save_run(run, tmp_path)
+        position = dataclasses.replace(run.position, step=run.step + 3, part=_part("gru", "float32"))
+        save_run(dataclasses.replace(run, position=position), tmp_path)
+        assert load_run(tmp_path).position.part is not None
+        assert load_run(tmp_path / "best").step == 7 * count
+    assert _checkpoints(tmp_path) == ["step-00000014", "step-00000017"]
+
+
+def test_another_run_in_the_same_folder_goes_when_this_one_is_whole(tmp_path: Path) -> None:
+    for count in (1, 2):
+        save_run(_run(*[9.0, 8.0][:count], identity="another run"), tmp_path, keep=5)
     (tmp_path / ".writing-orphan").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "step-00000001").mkdir()
-    save_run(_run(seed=1, step=7), tmp_path)
-    save_run(_run(seed=2, step=9), tmp_path)
-    assert load_run(tmp_path).step == 9
-    np.testing.assert_array_equal(load_run(tmp_path).parameters["head.w"], _run(seed=2).parameters["head.w"])
+    save_run(_run(9.9, seed=1), tmp_path, keep=5)
+    assert load_run(tmp_path).identity == load_run(tmp_path / "best").identity == "this run"
+    np.testing.assert_array_equal(load_run(tmp_path).parameters["head.w"], _run(seed=1).parameters["head.w"])
     # What is not a checkpoint of ours is left alone.
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "latest", "notes.txt", "step-00000001", "step-00000009",
+        "best", "latest", "model.safetensors", "notes.txt", "run.json", "step-00000001", "step-00000007-2",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", ["_write_synced", "sync_folder", "write_atomically"])
+def test_a_run_of_format_1_opens_and_goes_on(tmp_path: Path) -> None:
+    """The folder beside this file was written by version 0.1.0."""
+    folder = Path(shutil.copytree(Path(__file__).parent / "format-1", tmp_path / "run"))
+    run = load_run(folder)
+    assert (run.step, run.model.cell, run.num_epochs) == (18, "gru", 2)
+    assert [record["epoch"] for record in run.history] == [1, 2]
+    assert run.history[1]["val_perplexity"] == pytest.approx(7.052, abs=1e-3)
+    save_run(dataclasses.replace(run, position=dataclasses.replace(run.position, step=27)), folder)
+    assert load_run(folder).step == 27
+    assert _checkpoints(folder) == ["step-00000027"]
+
+
+@pytest.mark.parametrize("broken", ["_write_synced", "sync_folder", "_point"])
 def test_a_write_that_fails_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    save_run(_run(seed=0, step=1), tmp_path)
+    save_run(_run(9.0), tmp_path)
 
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, broken, full)
         with pytest.raises(RunError, match=r"cannot be written to .*: No space left on device\. Nothing"):
-            save_run(_run(seed=1, step=2), tmp_path)
-    assert load_run(tmp_path).step == 1
-    save_run(_run(seed=1, step=2), tmp_path)
-    assert load_run(tmp_path).step == 2
+            save_run(_run(9.0, 8.0, seed=1), tmp_path)
+    assert load_run(tmp_path).step == 7
+    save_run(_run(9.0, 8.0, seed=1), tmp_path)
+    assert load_run(tmp_path).step == 14
     assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_full_disk_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    """The system's own limit on the size of a file, met in the middle of the model."""
+    save_run(_run(9.0), tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+        with pytest.raises(RunError, match=r"cannot be written to .*: File too large\. Nothing was lost"):
+            save_run(_run(9.0, 8.0, seed=1), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    np.testing.assert_array_equal(load_run(tmp_path).parameters["head.w"], _run().parameters["head.w"])
+    assert _checkpoints(tmp_path) == ["step-00000007"]
+
+
+def test_without_symbolic_links_a_file_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", none)
+    for count in (1, 2, 3):
+        save_run(_run(*[9.0, 7.0, 8.0][:count]), tmp_path)
+    assert (tmp_path / "latest").read_text() == "step-00000021"
+    assert load_run(tmp_path).step == load_run(tmp_path / "latest").step == 21
+    assert load_run(tmp_path / "best").step == 14
+    assert _checkpoints(tmp_path) == ["step-00000014", "step-00000021"]
+
+
+def test_a_reader_does_not_mind_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint that is being read is replaced by the next."""
+    save_run(_run(9.0), tmp_path)
+    read = checkpoint._load
+
+    def late(folder: Path) -> Run:
+        monkeypatch.setattr(checkpoint, "_load", read)
+        save_run(_run(9.0, 8.0), tmp_path)
+        return read(folder)
+
+    monkeypatch.setattr(checkpoint, "_load", late)
+    assert load_run(tmp_path).step == 14
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
@@ -92,37 +271,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be made"):
         save_run(_run(), tmp_path / "file" / "run")
-
-
-def test_a_damaged_run_says_where(tmp_path: Path) -> None:
-    saved = save_run(_run(), tmp_path)
-    model, document = saved / "model.safetensors", saved / "run.json"
-    whole, described = model.read_bytes(), json.loads(document.read_text("utf-8"))
-
-    model.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(RunError, match="is damaged: its digest is not the one in run"):
-        load_run(tmp_path)
-    model.unlink()
-    with pytest.raises(RunError, match=r"model.safetensors cannot be read: No such file"):
-        load_run(tmp_path)
-    model.write_bytes(whole)
-    for change, message in [
-        ({"format": 99}, "is not a run of format 1"),
-        ({"vocabulary": ["a"]}, "the vocabulary lacks"),
-        ({"model": {**described["model"], "num_hiddens": 6}}, "has shape"),
-        ({"model": {**described["model"], "cell": "x"}}, "unknown cell"),
-        ({"training": {"speed": 3}}, "is damaged"),
-    ]:
-        document.write_text(json.dumps({**described, **change}), "utf-8")
-        with pytest.raises(RunError, match=message):
-            load_run(tmp_path)
-    del described["step"]
-    document.write_text(json.dumps(described), "utf-8")
-    with pytest.raises(RunError, match="step is missing"):
-        load_run(tmp_path)
-    document.write_bytes(b"{\xff")
-    with pytest.raises(RunError, match=r"run.json is damaged"):
-        load_run(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,167 @@
+"""``d2lrnn train --resume``: on the command line, as a person goes on with a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2lrnn.checkpoint import load_run
+from d2lrnn.cli import main
+
+QUICK = ["--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16", "--hidden", "8"]
+
+
+def _train(*words: str) -> int:
+    return main(["train", *words])
+
+
+def _epochs(path: Path) -> list[dict[str, Any]]:
+    epochs: list[dict[str, Any]] = json.loads(path.read_text())["epochs"]
+    return [{**epoch, "tokens_per_second": 0} for epoch in epochs]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    result = tmp_path_factory.mktemp("whole") / "result.json"
+    assert _train("sample", *QUICK, "--epochs", "4", "--json", str(result)) == 0
+    return _epochs(result)
+
+
+@pytest.fixture(scope="module")
+def half_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("half") / "run"
+    assert _train("sample", *QUICK, "--epochs", "2", "--out", str(folder)) == 0
+    return folder
+
+
+@pytest.fixture
+def half(half_made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(half_made, tmp_path / "half", symlinks=True))
+
+
+def test_a_resumed_run_gives_the_same_numbers(
+    half: Path, tmp_path: Path, whole: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "result.json"
+    assert _train("--resume", str(half), "--epochs", "4", "--json", str(result)) == 0
+    assert _epochs(result) == whole
+    assert "2 of 4 epochs, step 10, trained with numpy" in capsys.readouterr().out
+    assert [{**epoch, "tokens_per_second": 0} for epoch in load_run(half).history] == whole
+
+
+def test_it_can_be_saved_elsewhere(half: Path, tmp_path: Path) -> None:
+    assert _train("--resume", str(half), "--epochs", "3", "--out", str(tmp_path / "other")) == 0
+    assert (load_run(half).step, load_run(tmp_path / "other").step) == (10, 15)
+
+
+def test_a_finished_run_has_nothing_to_do(half: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train("--resume", str(half)) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 epochs" in printed
+    assert "validation  perplexity" in printed
+    assert load_run(half).step == 10
+
+
+def test_the_words_of_the_first_command_may_be_said_again(half: Path) -> None:
+    assert _train("sample", *QUICK, "--cell", "rnn", "--epochs", "3", "--resume", str(half)) == 0
+    assert load_run(half).step == 15
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--hidden", "9"], "--hidden 9 cannot be: "),
+        (["--lr", "3"], "was begun with 1.0, and a run that is resumed goes on as it began"),
+        (["--batch-size", "64"], "--batch-size 64 cannot be: "),
+        (["time-machine.txt"], "time-machine.txt"),
+        (["--epochs", "0"], "the number of epochs is 0"),
+        (["--keep", "0"], "the number of checkpoints to keep is 0"),
+        (["--save-every", "0"], "--save-every is 0 steps"),
+    ],
+)
+def test_what_cannot_be(
+    half: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(*words, "--resume", str(half)) == 2
+    log = capsys.readouterr().err
+    assert message in log
+    assert log.count("\n") == 1
+
+
+def test_another_text_is_refused_and_a_moved_one_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a rose is a rose is a rose. " * 40)
+    words = ["--batch-size", "64", "--steps", "8", "--hidden", "4"]
+    run = str(tmp_path / "run")
+    assert _train(str(text), *words, "--epochs", "1", "--out", run) == 0
+    moved = text.rename(tmp_path / "moved.txt")
+    assert _train("--resume", run, "--epochs", "2") == 2
+    assert "text.txt" in capsys.readouterr().err
+    assert _train(str(moved), "--resume", run, "--epochs", "2") == 0
+    moved.write_text("a rose is a nose is a rose. " * 40)
+    assert _train("--resume", run, "--epochs", "3") == 2
+    assert "is not the text that" in capsys.readouterr().err
+
+
+def test_save_every_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train("--save-every", "2") == 2
+    assert "needs a folder to save to" in capsys.readouterr().err
+
+
+def test_save_every_saves_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from d2lrnn import command_train
+
+    steps: list[int] = []
+    save = command_train.save_run
+    monkeypatch.setattr(
+        command_train, "save_run", lambda run, out, keep: (steps.append(run.step), save(run, out, keep=keep))
+    )
+    words = [*QUICK, "--epochs", "2", "--save-every", "3", "--keep", "3"]
+    assert _train(*words, "--out", str(tmp_path / "run")) == 0
+    assert steps == [3, 5, 6, 9, 10]
+    assert len(list((tmp_path / "run").glob("step-*"))) in (3, 4)
+
+
+def test_ctrl_c_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopped by a person in the middle of a long run, at no particular moment."""
+    out, words = tmp_path / "run", ["--cell", "gru", "--iterator", "sequential", "--batch-size", "16"]
+    command = [sys.executable, "-m", "d2lrnn", "train", *words, "--epochs", "100000", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (out / "latest").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"saved       {out}; to go on: d2lrnn train --resume {out}" in printed
+    epochs = str(len(load_run(out).history) + 2)
+    assert _train("--resume", str(out), "--epochs", epochs, "--json", str(tmp_path / "a.json")) == 0
+    assert _train(*words, "--epochs", epochs, "--json", str(tmp_path / "b.json")) == 0
+    assert _epochs(tmp_path / "a.json") == _epochs(tmp_path / "b.json")
+
+
+def test_a_full_disk_ends_training_and_keeps_the_run(half: Path) -> None:
+    """No file may grow beyond a few hundred bytes, as if the disk were full."""
+    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    code = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+    code += "from d2lrnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "train", "--resume", str(half), "--epochs", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 2
+    assert "cannot be written to" in done.stderr
+    assert "Nothing was lost" in done.stderr
+    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before

@@ -1,0 +1,78 @@
+"""Checkpoints that were damaged, or made to do damage."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pytest
+
+from d2lrnn.adapter import ModelSpec, TrainingSpec
+from d2lrnn.checkpoint import save_run
+from d2lrnn.data_spec import DataSpec
+from d2lrnn.parameters import initial_parameters
+from d2lrnn.run import Run
+from d2lrnn.trainer import EpochPart, EpochRecord, Position
+from d2lrnn.vocab import Vocab
+
+NUMBER = 2000
+
+
+def _saved(folder: Path, num_hiddens: int) -> Path:
+    vocab = Vocab(list("abcdefg "))
+    spec = ModelSpec(len(vocab), "lstm", "concise", num_hiddens, 2, dropout=0.1)
+    state = tuple(np.ones((2, 4, num_hiddens), np.float32) for _ in range(2))
+    position = Position(9, (EpochRecord(1, 9.0, 8.0, 3.1, 3.0, 1e5, 7),), EpochPart(2, 5.5, 77, 0.5, state))
+    data = DataSpec(batch_size=4, iterator="sequential")
+    run = Run(spec, initial_parameters(spec), vocab, data, TrainingSpec(), position, 5, "0" * 64, "numpy")
+    save_run(run, folder)
+    return folder
+
+
+def test_every_mutated_checkpoint_is_refused_or_loads_to_the_same_model(tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "run", 16)
+    command = [sys.executable, hostile.__file__, str(folder), str(NUMBER)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    found = re.fullmatch(rf"{NUMBER} mutations, (\d+) refused\n", done.stdout)
+    assert found
+    assert int(found[1]) > 0.9 * NUMBER
+
+
+def test_loading_takes_no_more_than_twice_the_file(tmp_path: Path) -> None:
+    folder = _saved(tmp_path / "run", 1100)
+    size = (folder / "model.safetensors").stat().st_size
+    assert size > 50e6
+    code = (
+        "import resource, sys; from d2lrnn.checkpoint import load_run; import numpy, safetensors.numpy\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak(); load_run(sys.argv[1]); print(peak() - before)"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2.1 * size
+
+
+@pytest.mark.parametrize("mutation", hostile.MUTATIONS)
+def test_a_mutation_changes_the_folder(
+    tmp_path: Path, mutation: Callable[[Path, random.Random], None]
+) -> None:
+    """Else the test above would prove nothing."""
+    folder = _saved(tmp_path / "run", 4)
+    before = _contents(folder)
+    mutation((folder / "latest").resolve(), random.Random(1))
+    assert _contents(folder) != before
+
+
+def _contents(folder: Path) -> dict[str, object]:
+    return {
+        str(path): (path.is_symlink(), path.read_bytes() if path.is_file() else None)
+        for path in folder.rglob("*")
+    }

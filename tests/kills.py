@@ -1,0 +1,105 @@
+"""Kills training with SIGKILL at random moments, and resumes it after each.
+
+    python tests/kills.py FOLDER NUMBER        # on the backend that D2LRNN_BACKEND names
+
+After every kill the folder must hold a whole run that has lost nothing that was saved; in the end the history
+must be that of a run that was never killed, to the last bit. What is wrong is printed and ends the process
+with 1.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import d2lrnn
+from d2lrnn import command_train
+from d2lrnn.checkpoint import load_run, save_run
+from d2lrnn.cli import main
+from d2lrnn.errors import RunError
+from d2lrnn.run import Run
+
+#: A state that is carried, dropout, and checkpoints inside an epoch: all that a resume has to bring back.
+MODEL = ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--hidden", "6", "--dropout", "0.3"]
+DATA = ["--iterator", "sequential", "--batch-size", "64", "--steps", "60"]
+SAVING = ["--save-every", "4", "--keep", "2"]
+LONGEST_SECONDS = 0.2
+
+
+def train_in_child(words: list[str], report: int) -> None:
+    """Never returns; writes the step of every checkpoint that was saved to `report`."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+
+    def save_and_report(run: Run, folder: str, *, keep: int) -> Path:
+        saved = save_run(run, folder, keep=keep)
+        os.write(report, f"{run.step}\n".encode())
+        return saved
+
+    command_train.save_run = save_and_report
+    os._exit(main(words))
+
+
+def train_and_kill(words: list[str], seconds: float) -> int:
+    """The step of the last checkpoint that was saved before the kill; -1 where there was none."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        train_in_child(words, writer)
+    os.close(writer)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reader) as reported:
+        saved = reported.read().split("\n")[:-1]
+    if not os.WIFSIGNALED(status):
+        sys.exit(f"training ended by itself with {os.waitstatus_to_exitcode(status)}")
+    return int(saved[-1]) if saved else -1
+
+
+def check(folder: Path, number: int) -> str:
+    """Empty where all is well."""
+    chance = random.Random(0)
+    # Imported once, before the children are made of this process.
+    d2lrnn.backend()
+    step = -1
+    for count in range(number):
+        begin = ["--resume", str(folder)] if step >= 0 else [*MODEL, *DATA, "--out", str(folder)]
+        words = ["train", *begin, *SAVING, "--epochs", "100000"]
+        saved = train_and_kill(words, chance.uniform(0.0, LONGEST_SECONDS))
+        step = max(step, saved)
+        try:
+            found = load_run(folder).step
+        except RunError as error:
+            if step < 0:
+                continue
+            return f"after kill {count}: {error}"
+        if found < step:
+            return f"after kill {count}: step {found} is there, {step} had been saved"
+        step = found
+    run = load_run(folder)
+    epochs = len(run.position.epochs) + 2
+    if main(["train", "--resume", str(folder), "--epochs", str(epochs), *SAVING]) != 0:
+        return "the last resume failed"
+    whole = folder.with_name("whole")
+    if main(["train", *MODEL, *DATA, "--epochs", str(epochs), "--out", str(whole)]) != 0:
+        return "the run in one go failed"
+    killed, expected = load_run(folder), load_run(whole)
+    for mine, theirs in zip(killed.history, expected.history, strict=True):
+        if {**mine, "tokens_per_second": 0} != {**theirs, "tokens_per_second": 0}:
+            return f"other numbers: {mine} in place of {theirs}"
+    names = sorted(path.name for path in folder.iterdir())
+    # Two that are kept and the best one, two links to them, two files for other programs.
+    if len(names) > 7 or any(name.startswith(".") for name in names):
+        return f"more is left than was to be kept: {names}"
+    print(f"{number} kills, {epochs} epochs, {killed.step} steps")
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(check(Path(sys.argv[1]), int(sys.argv[2])) or 0)
