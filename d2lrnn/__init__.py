@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from d2lrnn.data import SequentialPartitioning as SequentialPartitioning
     from d2lrnn.data import SlidingWindows as SlidingWindows
     from d2lrnn.errors import D2LError as D2LError
+    from d2lrnn.exchange import load as load
+    from d2lrnn.exchange import save as save
     from d2lrnn.generation import generate as generate
     from d2lrnn.losses import bits_per_token as bits_per_token
     from d2lrnn.losses import perplexity as perplexity
@@ -49,9 +51,11 @@ _HOMES = {
     "bits_per_token": "losses",
     "generate": "generation",
     "initial_parameters": "parameters",
+    "load": "exchange",
     "load_corpus": "text",
     "load_run": "checkpoint",
     "perplexity": "losses",
+    "save": "exchange",
     "save_run": "checkpoint",
 }
 

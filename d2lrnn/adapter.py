@@ -190,6 +190,10 @@ class Learner(Protocol):
     #: Training steps taken so far. It numbers the dropout masks, so a run that is resumed sets it.
     step: int
 
+    @property
+    def model(self) -> Model:
+        """The model as it is now, the framework's own object."""
+
     def initial_state(self, batch_size: int) -> State:
         """The zero state for `batch_size` sequences."""
 
@@ -242,6 +246,9 @@ class Backend(Protocol):
         Raises:
             ParameterError: the parameters do not fit `spec` (`d2lrnn.parameters.check_parameters`).
         """
+
+    def export_model(self, model: Model) -> tuple[ModelSpec, dict[str, FloatArray]]:
+        """The inverse of `build`: what the model computes, and a copy of its parameters by canonical name."""
 
     def run_layers(
         self, model: Model, inputs: FloatArray, state: StateArrays | None = None

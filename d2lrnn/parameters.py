@@ -107,6 +107,15 @@ def check_parameters(spec: ModelSpec, parameters: Parameters) -> dict[str, Float
     return checked
 
 
+def check_reset(spec: ModelSpec, framework: str) -> None:
+    """Raises a ParameterError where `spec` is the one GRU that most frameworks' layers do not compute."""
+    if spec.reset_after is False:
+        raise ParameterError(
+            f"a GRU that resets before the matrix product is none of {framework}'s layers: only one with "
+            "reset_after=True can be exchanged with them"
+        )
+
+
 def _check_names(shapes: Mapping[str, tuple[int, ...]], parameters: Parameters) -> None:
     missing = [name for name in shapes if name not in parameters]
     extra = [name for name in parameters if name not in shapes]

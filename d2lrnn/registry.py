@@ -14,8 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import ModuleType
 
-from d2lrnn.adapter import Backend
-from d2lrnn.errors import BackendNotInstalledError, UnknownBackendError
+from d2lrnn.adapter import Backend, Model
+from d2lrnn.errors import BackendNotInstalledError, SpecError, UnknownBackendError
 
 #: The environment variable that names the backend.
 ENVIRONMENT_VARIABLE = "D2LRNN_BACKEND"
@@ -110,6 +110,23 @@ def find_backend(name: str | None = None) -> BackendEntry | EntryPoint:
             return point
     known = ", ".join([entry.name for entry in BACKENDS] + [point.name for point in third_party])
     raise UnknownBackendError(f"unknown backend {name!r}: choose one of {known}")
+
+
+def backend_of(model: Model) -> Backend:
+    """The backend that made `model`.
+
+    Raises:
+        SpecError: it was made by none.
+    """
+    package = type(model).__module__.partition(".")[0]
+    for entry in BACKENDS:
+        if package == entry.package:
+            return backend(entry.name)
+    for point in third_party_backends():
+        if package == point.value.partition(":")[0].partition(".")[0]:
+            return backend(point.name)
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    raise SpecError(f"{kind} is no model of a backend's: build one with d2lrnn.backend(…).build(…)")
 
 
 def third_party_backends() -> list[EntryPoint]:

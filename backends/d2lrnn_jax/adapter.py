@@ -62,6 +62,12 @@ class JaxBackend:
         """
         return _bind(module_of(spec), spec, check_parameters(spec, parameters))
 
+    def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
+        """See `d2lrnn.adapter.Backend`. The model is bound to its parameters."""
+        spec = spec_of(model)
+        with precision(spec.dtype):
+            return spec, to_canonical(spec, model.variables["params"])
+
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:

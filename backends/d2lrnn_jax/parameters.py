@@ -73,9 +73,14 @@ def to_canonical(spec: ModelSpec, params: Mapping[str, Any]) -> dict[str, FloatA
     return values
 
 
+def cell_to_canonical(spec: ModelSpec, cell: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """The canonical w_x, w_h, b and, of a GRU, b_hn of a flax cell's parameters."""
+    return dict(zip(_SCRATCH, _CELL_WEIGHTS[spec.cell](cell), strict=False))
+
+
 def _layer_to_canonical(spec: ModelSpec, rnn: Mapping[str, Any], l: int) -> dict[str, jax.Array]:
     if spec.implementation == "concise":
-        return dict(zip(_SCRATCH, _CELL_WEIGHTS[spec.cell](rnn[f"cells_{l}"]), strict=False))
+        return cell_to_canonical(spec, rnn[f"cells_{l}"])
     layer = rnn.get(f"rnns_{l}", rnn)
     return {name: layer[own] for name, own in _SCRATCH.items() if own in layer}
 
@@ -97,7 +102,7 @@ def from_canonical(
         layers.append({n[len(prefix) :]: v for n, v in parameters.items() if n.startswith(prefix)})
     rnn: dict[str, Any]
     if spec.implementation == "concise":
-        rnn = {f"cells_{l}": _cell_from_canonical(spec, layer) for l, layer in enumerate(layers)}
+        rnn = {f"cells_{l}": cell_from_canonical(spec, layer) for l, layer in enumerate(layers)}
     else:
         named = [{_SCRATCH[name]: value for name, value in layer.items()} for layer in layers]
         rnn = {f"rnns_{l}": layer for l, layer in enumerate(named)} if stacked else named[0]
@@ -107,7 +112,8 @@ def from_canonical(
     return jax.tree.map(jnp.array, {"rnn": rnn, **head})
 
 
-def _cell_from_canonical(spec: ModelSpec, layer: Mapping[str, FloatArray]) -> dict[str, Any]:
+def cell_from_canonical(spec: ModelSpec, layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A flax cell's parameters from one layer's canonical ones; the inverse of `cell_to_canonical`."""
     if spec.cell == "rnn":
         return {"i": {"kernel": layer["w_x"], "bias": layer["b"]}, "h": {"kernel": layer["w_h"]}}
     gates, biased = ("rzn", "i") if spec.cell == "gru" else ("ifgo", "h")

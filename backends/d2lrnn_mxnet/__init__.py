@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from d2lrnn_mxnet.concise import GRU, LSTM, RNN
 from d2lrnn_mxnet.devices import num_gpus, try_gpu
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
+from d2lrnn_mxnet.native import NativeWeights, from_native, to_native
 from d2lrnn_mxnet.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
 
 __all__ = [
@@ -23,9 +24,12 @@ __all__ = [
     "RNNLM",
     "GRUScratch",
     "LSTMScratch",
+    "NativeWeights",
     "RNNLMScratch",
     "RNNScratch",
     "StackedRNNScratch",
+    "from_native",
     "num_gpus",
+    "to_native",
     "try_gpu",
 ]

@@ -61,6 +61,10 @@ class MXNetBackend:
         model.spec = spec
         return model
 
+    def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
+        """See `d2lrnn.adapter.Backend`."""
+        return model.spec, {name: slot.get() for name, slot in parameter_slots(model, model.spec).items()}
+
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:

@@ -59,6 +59,10 @@ class NumpyBackend:
         """See `d2lrnn.adapter.Backend`."""
         return LanguageModel(spec, parameters)
 
+    def export_model(self, model: LanguageModel) -> tuple[ModelSpec, dict[str, FloatArray]]:
+        """See `d2lrnn.adapter.Backend`."""
+        return model.spec, {name: value.copy() for name, value in model.parameters().items()}
+
     def run_layers(
         self, model: LanguageModel, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:

@@ -66,6 +66,11 @@ class TensorFlowBackend:
         model.spec = spec
         return model
 
+    def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
+        """See `d2lrnn.adapter.Backend`."""
+        values = [variable.numpy() for variable in trainable_variables(model)]
+        return model.spec, to_canonical(model.spec, values)
+
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:

@@ -35,9 +35,9 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> list[FloatArray]:
         bias, b_hn = parameters[f"rnn.{l}.b"], parameters[f"rnn.{l}.b_hn"]
         second = np.concatenate([np.zeros(2 * spec.num_hiddens, bias.dtype), b_hn])
         values += [
-            _swap_first_gates(parameters[f"rnn.{l}.w_x"]),
-            _swap_first_gates(parameters[f"rnn.{l}.w_h"]),
-            np.stack([_swap_first_gates(bias), second]),
+            swap_first_gates(parameters[f"rnn.{l}.w_x"]),
+            swap_first_gates(parameters[f"rnn.{l}.w_h"]),
+            np.stack([swap_first_gates(bias), second]),
         ]
     return [*values, parameters["head.w"], parameters["head.b"]]
 
@@ -49,7 +49,7 @@ def to_canonical(spec: ModelSpec, values: Sequence[FloatArray]) -> dict[str, Flo
         for l in range(spec.num_layers):
             kernel, recurrent, bias = values[3 * l : 3 * l + 3]
             b_hn = bias[1, 2 * spec.num_hiddens :]
-            unpacked += [*map(_swap_first_gates, (kernel, recurrent, bias[0])), b_hn]
+            unpacked += [*map(swap_first_gates, (kernel, recurrent, bias[0])), b_hn]
         values = [*unpacked, *values[3 * spec.num_layers :]]
     named = zip(parameter_shapes(spec), values, strict=True)
     return {name: np.array(value, order="C") for name, value in named}
@@ -59,7 +59,7 @@ def _is_keras_gru(spec: ModelSpec) -> bool:
     return spec.cell == "gru" and spec.implementation == "concise"
 
 
-def _swap_first_gates(array: FloatArray) -> FloatArray:
+def swap_first_gates(array: FloatArray) -> FloatArray:
     """r, z, n to z, r, n on the last axis, and back."""
     first, second, third = np.split(array, 3, axis=-1)
     return np.concatenate([second, first, third], axis=-1)

@@ -59,6 +59,10 @@ class TorchBackend:
         model.spec = spec
         return model
 
+    def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
+        """See `d2lrnn.adapter.Backend`."""
+        return model.spec, export_arrays(model.spec, dict(model.named_parameters()))
+
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:

@@ -1,0 +1,115 @@
+"""The parameters of `gluon.rnn.RNN`, `GRU`, `LSTM` and `nn.Dense`, and the canonical ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from mxnet import np as mxnp
+
+from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.errors import ParameterError
+from d2lrnn.parameters import check_parameters, check_reset
+
+#: Gluon puts a block's own prefix before these: ``gru0_l1_h2h_weight``.
+_OWN_NAME = re.compile(r"(?:.*_)?(l\d+_(?:i2h|h2h)_(?:weight|bias))")
+_HEAD_NAME = re.compile(r"(?:.*_)?(weight|bias)")
+
+
+class NativeWeights(NamedTuple):
+    """Arrays by Gluon's names without a block's prefix: ``l0_i2h_weight``, …; ``weight`` and ``bias``."""
+
+    rnn: dict[str, Any]
+    head: dict[str, Any]
+
+
+def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
+    """The parameters as plain Gluon keeps them.
+
+    Args:
+        spec: the model; a GRU that resets before the product is none of Gluon's.
+        parameters: by canonical name.
+
+    Raises:
+        ParameterError: they do not fit `spec`, or Gluon has no such layer.
+
+    Example:
+        >>> weights = to_native(spec, learner.export_parameters())  # doctest: +SKIP
+        >>> lstm = gluon.rnn.LSTM(spec.num_hiddens, input_size=spec.vocab_size)  # doctest: +SKIP
+        >>> for name, value in weights.rnn.items():  # doctest: +SKIP
+        ...     getattr(lstm, name).set_data(value)
+    """
+    check_reset(spec, "Gluon")
+    values = check_parameters(spec, parameters)
+    rnn: dict[str, FloatArray] = {}
+    for l in range(spec.num_layers):
+        second = np.zeros_like(values[f"rnn.{l}.b"])
+        if spec.cell == "gru":
+            second[2 * spec.num_hiddens :] = values[f"rnn.{l}.b_hn"]
+        rnn[f"l{l}_i2h_weight"] = values[f"rnn.{l}.w_x"].T
+        rnn[f"l{l}_h2h_weight"] = values[f"rnn.{l}.w_h"].T
+        rnn[f"l{l}_i2h_bias"] = values[f"rnn.{l}.b"]
+        rnn[f"l{l}_h2h_bias"] = second
+    head = {"weight": values["head.w"].T, "bias": values["head.b"]}
+    return NativeWeights(
+        *({n: mxnp.array(v, dtype=v.dtype) for n, v in part.items()} for part in (rnn, head))
+    )
+
+
+def from_native(spec: ModelSpec, rnn: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, FloatArray]:
+    """The canonical parameters of plain Gluon layers.
+
+    Gluon trains two biases a gate; their sum is all that the outputs see, and it becomes the one bias, but
+    for a GRU's candidate, where the reset comes between the two.
+
+    Args:
+        spec: the model that they are: its sizes and its cell.
+        rnn: ``layer.collect_params()`` of the recurrent layer, or arrays by those names, with a block's
+            prefix or without.
+        head: likewise of the output layer.
+
+    Raises:
+        ParameterError: an array is missing, too many, or of another shape.
+
+    Example:
+        >>> spec = ModelSpec(28, "gru", "concise", 32, num_layers=2)  # doctest: +SKIP
+        >>> parameters = from_native(spec, gru.collect_params(), dense.collect_params())  # doctest: +SKIP
+    """
+    check_reset(spec, "Gluon")
+    left, h = _arrays(rnn, _OWN_NAME), spec.num_hiddens
+    values: dict[str, FloatArray] = {}
+    for l in range(spec.num_layers):
+        names = [f"l{l}_{part}" for part in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")]
+        missing = [name for name in names if name not in left]
+        if missing:
+            raise ParameterError(f"the recurrent layers lack {missing[0]}")
+        w_x, w_h, first, second = (left.pop(name) for name in names)
+        if first.shape != (spec.num_gates * h,) or second.shape != first.shape:
+            raise ParameterError(f"the biases of layer {l} have shapes {first.shape} and {second.shape}: "
+                                 f"{spec.num_gates * h} values each are needed")  # fmt: skip
+        values |= {f"rnn.{l}.w_x": w_x.T, f"rnn.{l}.w_h": w_h.T}
+        if spec.cell == "gru":
+            values[f"rnn.{l}.b"] = np.concatenate([first[: 2 * h] + second[: 2 * h], first[2 * h :]])
+            values[f"rnn.{l}.b_hn"] = second[2 * h :]
+        else:
+            values[f"rnn.{l}.b"] = first + second
+    if left:
+        raise ParameterError(f"the recurrent layers have {min(left)}, which {spec} has not")
+    own = _arrays(head, _HEAD_NAME)
+    if "weight" not in own:
+        raise ParameterError("the output layer lacks weight")
+    values["head.w"] = own["weight"].T
+    values["head.b"] = own.get("bias", np.zeros(spec.vocab_size, own["weight"].dtype))
+    return check_parameters(spec, values)
+
+
+def _arrays(parameters: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, FloatArray]:
+    """NumPy copies by the names that Gluon gives without a prefix."""
+    arrays: dict[str, FloatArray] = {}
+    for name, value in parameters.items():
+        match = pattern.fullmatch(name)
+        data = value.data() if hasattr(value, "data") else value
+        arrays[match[1] if match else name] = data.asnumpy() if hasattr(data, "asnumpy") else np.array(data)
+    return arrays
