@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
 from d2lrnn.errors import ParameterError
-from d2lrnn.parameters import check_parameters, check_reset
+from d2lrnn.parameters import check_parameters, check_reset, parameter_shapes
 from d2lrnn_jax.parameters import cell_from_canonical, cell_to_canonical
 from d2lrnn_jax.precision import precision
 
@@ -73,14 +73,17 @@ def from_native(
     if len(cells) != spec.num_layers:
         raise ParameterError(f"there are {len(cells)} cells: {spec} has {spec.num_layers} layers")
     values: dict[str, FloatArray] = {}
+    one = {
+        name[6:]: np.zeros(shape) for name, shape in parameter_shapes(spec).items() if name[:6] == "rnn.0."
+    }
+    structure = jax.tree.structure(cell_from_canonical(spec, one))
     with precision(spec.dtype):
         for l, cell in enumerate(cells):
             try:
                 layer = cell_to_canonical(spec, cell)
             except KeyError as error:
                 raise ParameterError(f"the cell of layer {l} lacks {error.args[0]}") from error
-            own = jax.tree.structure(cell_from_canonical(spec, layer))
-            if jax.tree.structure(dict(cell)) != own:
+            if jax.tree.structure(dict(cell)) != structure:
                 raise ParameterError(
                     f"the cell of layer {l} has other arrays than a {spec.cell} cell of flax"
                 )

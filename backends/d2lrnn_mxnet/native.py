@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from mxnet import gluon
 from mxnet import np as mxnp
 
 from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
 from d2lrnn.errors import ParameterError
 from d2lrnn.parameters import check_parameters, check_reset
 
-#: Gluon puts a block's own prefix before these: ``gru0_l1_h2h_weight``.
-_OWN_NAME = re.compile(r"(?:.*_)?(l\d+_(?:i2h|h2h)_(?:weight|bias))")
-_HEAD_NAME = re.compile(r"(?:.*_)?(weight|bias)")
+#: What Gluon calls a parameter of layer 1 in `collect_params`, ``gru0_l1_h2h_weight``, and in a file of
+#: `save_parameters`, ``_unfused.1.h2h_weight``.
+_LAYER_NAMES = (
+    re.compile(r"(?:.*_)?l(\d+)_([ih]2h_(?:weight|bias))"),
+    re.compile(r"(?:.*\.)?_unfused\.(\d+)\.([ih]2h_(?:weight|bias))"),
+)
+_HEAD_NAME = re.compile(r"(?:.*[_.])?(weight|bias)")
 
 
 class NativeWeights(NamedTuple):
@@ -67,7 +72,7 @@ def from_native(spec: ModelSpec, rnn: Mapping[str, Any], head: Mapping[str, Any]
     Args:
         spec: the model that they are: its sizes and its cell.
         rnn: ``layer.collect_params()`` of the recurrent layer, or arrays by those names, with a block's
-            prefix or without.
+            prefix or without, or what ``npx.load`` reads from a file of ``layer.save_parameters``.
         head: likewise of the output layer.
 
     Raises:
@@ -78,7 +83,7 @@ def from_native(spec: ModelSpec, rnn: Mapping[str, Any], head: Mapping[str, Any]
         >>> parameters = from_native(spec, gru.collect_params(), dense.collect_params())  # doctest: +SKIP
     """
     check_reset(spec, "Gluon")
-    left, h = _arrays(rnn, _OWN_NAME), spec.num_hiddens
+    left, h = {_layer_name(name): array for name, array in _arrays(rnn).items()}, spec.num_hiddens
     values: dict[str, FloatArray] = {}
     for l in range(spec.num_layers):
         names = [f"l{l}_{part}" for part in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")]
@@ -97,7 +102,7 @@ def from_native(spec: ModelSpec, rnn: Mapping[str, Any], head: Mapping[str, Any]
             values[f"rnn.{l}.b"] = first + second
     if left:
         raise ParameterError(f"the recurrent layers have {min(left)}, which {spec} has not")
-    own = _arrays(head, _HEAD_NAME)
+    own = {_head_name(name): array for name, array in _arrays(head).items()}
     if "weight" not in own:
         raise ParameterError("the output layer lacks weight")
     values["head.w"] = own["weight"].T
@@ -105,11 +110,22 @@ def from_native(spec: ModelSpec, rnn: Mapping[str, Any], head: Mapping[str, Any]
     return check_parameters(spec, values)
 
 
-def _arrays(parameters: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, FloatArray]:
-    """NumPy copies by the names that Gluon gives without a prefix."""
+def _arrays(parameters: Mapping[str, Any]) -> dict[str, FloatArray]:
+    """NumPy copies of parameters, of MXNet's arrays or of NumPy's."""
     arrays: dict[str, FloatArray] = {}
     for name, value in parameters.items():
-        match = pattern.fullmatch(name)
-        data = value.data() if hasattr(value, "data") else value
-        arrays[match[1] if match else name] = data.asnumpy() if hasattr(data, "asnumpy") else np.array(data)
+        array = value.data() if isinstance(value, gluon.Parameter) else value
+        arrays[name] = array.asnumpy() if hasattr(array, "asnumpy") else np.array(array)
     return arrays
+
+
+def _layer_name(name: str) -> str:
+    for pattern in _LAYER_NAMES:
+        if match := pattern.fullmatch(name):
+            return f"l{match[1]}_{match[2]}"
+    return name
+
+
+def _head_name(name: str) -> str:
+    match = _HEAD_NAME.fullmatch(name)
+    return match[1] if match else name
