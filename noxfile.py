@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -19,6 +22,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 #: Where the sessions leave what they skipped, one file each.
 SKIPPED = Path(".nox") / "skipped"
+
+#: What the backends pass to each other.
+EXCHANGED = Path(".nox") / "exchanged"
 
 
 def _install(session: nox.Session, requirements: str) -> None:
@@ -67,6 +73,30 @@ def parity(session: nox.Session, backend: str) -> None:
     _install(session, backend)
     own = [str(path) for path in sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))]
     _pytest(session, "tests/parity", *own, D2LRNN_BACKEND=backend)
+
+
+@nox.session(venv_backend="none")
+def exchange(session: nox.Session) -> None:
+    """Every backend resumes the runs that every other began, in the environments of the parity sessions."""
+    shutil.rmtree(EXCHANGED, ignore_errors=True)
+    folder = EXCHANGED / "begun"
+    pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
+    for what in ("write", "read"):
+        for backend, python in pythons.items():
+            environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD}
+            session.run(
+                python, "tests/exchange.py", what, str(folder), external=True, silent=True, env=environment
+            )
+    session.run(pythons["numpy"], "tests/exchange.py", "compare", str(folder), external=True)
+
+
+def _python_of(session: nox.Session, backend: str) -> str:
+    """The interpreter of a backend's parity session, whose environment is made where it is missing."""
+    python = Path(os.environ.get("NOX_ENVDIR", ".nox")) / f"parity-{backend}" / "bin" / "python"
+    if not python.is_file():
+        session.run(sys.executable, "-m", "nox", "-s", f"parity({backend})", "--install-only", external=True)
+    session.run(str(python), "-m", "pip", "install", "--quiet", "--no-deps", ".", external=True)
+    return str(python)
 
 
 @nox.session(python=PYTHON, default=False)

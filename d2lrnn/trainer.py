@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from types import FrameType
 from typing import Any, Literal, SupportsFloat
@@ -159,18 +159,23 @@ class Trainer:
         self.learner = learner
         self.data = data
         self.history = History()
+        # Its state is the backend's own; `position` gives it as arrays.
         self._part: EpochPart | None = None
         self._running: _Epoch | None = None
         if position is not None:
             learner.step = position.step
             self.history.epochs = list(position.epochs)
             self._part = position.part
+            if self._part is not None and self._part.state is not None:
+                self._part = replace(self._part, state=learner.import_state(self._part.state))
         self._on_step = on_step
         self._on_epoch = on_epoch
 
     def position(self) -> Position:
         """Where the run stands now; `on_step` and `on_epoch` may ask, too. Waits for the losses under way."""
         part = self._running.part() if self._running else self._part
+        if part is not None and part.state is not None:
+            part = replace(part, state=self.learner.export_state(part.state))
         return Position(self.learner.step, tuple(self.history.epochs), part)
 
     def fit(self, num_epochs: int) -> History:
@@ -270,7 +275,7 @@ class _Epoch:
         self._learner, self._data = learner, data
         self.num_batches = done.num_batches if done else 0
         self.totals = _Totals(done.nats, done.num_tokens) if done else _Totals()
-        self._state: State = learner.import_state(done.state) if done and done.state else None
+        self._state: State = done.state if done else None
         self._started = time.perf_counter() - (done.seconds if done else 0.0)
 
     @property
@@ -287,10 +292,9 @@ class _Epoch:
         self.num_batches += 1
 
     def part(self) -> EpochPart:
-        """What is done, with all losses read."""
+        """What is done, with all losses read; the state is the backend's own."""
         nats, num_tokens = self.totals.read()
-        carried = self._data.carries_state and self._state is not None
-        state = self._learner.export_state(self._state) if carried else None
+        state = self._state if self._data.carries_state else None
         return EpochPart(self.num_batches, nats, num_tokens, self.seconds, state)
 
 

@@ -1,0 +1,131 @@
+"""Runs that move between frameworks which no environment holds together: files are all that passes.
+
+    python tests/exchange.py write FOLDER       # on the backend that D2LRNN_BACKEND names
+    python tests/exchange.py read FOLDER        # the same, after every backend has written
+    python tests/exchange.py compare FOLDER     # on any
+
+Every backend trains each run for half of its epochs, stopped inside one; every backend resumes every other's,
+and writes down its losses, the text that it generates and the logits behind it. All must agree, whoever began
+and whoever ended.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import d2lrnn
+from d2lrnn.adapter import TrainingSpec
+from d2lrnn.checkpoint import load_run
+from d2lrnn.cli import main
+from d2lrnn.trainer import Trainer
+
+#: A carried state and dropout; the book's GRU; a shuffled order. The words of the command line.
+RUNS = {
+    "lstm": ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--dropout", "0.3", "--hidden", "24",
+             "--iterator", "sequential", "--lr", "4"],
+    "gru": ["--cell", "gru", "--layers", "2", "--iterator", "random", "--hidden", "24", "--lr", "4"],
+    "rnn": ["--cell", "rnn", "--impl", "concise", "--num-train", "3000", "--num-val", "500",
+            "--batch-size", "128"],
+}  # fmt: skip
+NUM_EPOCHS = 4
+PREFIX, NUM_TOKENS = "it has", 80
+
+#: The bounds: logits absolute, losses relative.
+LOGITS, LOSSES = 1e-5, 1e-4
+
+
+class _StopError(Exception):
+    """Training has come as far as it was to."""
+
+
+def write(folder: Path) -> None:
+    """Begins every run: one epoch and a half."""
+    for name, words in RUNS.items():
+        out = folder / name / d2lrnn.backend().name
+        assert main(["train", *words, "--epochs", "1", "--out", str(out)]) == 0
+        _train_half_an_epoch(out)
+
+
+def _train_half_an_epoch(out: Path) -> None:
+    from dataclasses import replace
+
+    backend, run = d2lrnn.backend(), load_run(out)
+    assert run.data is not None
+    _, data = run.data.load(run.vocab)
+    learner = backend.learner(run.build(backend), run.training or TrainingSpec(), device="cpu")
+
+    def stop(*_: object) -> None:
+        if learner.step == run.step + data.num_train_batches // 2:
+            raise _StopError
+
+    trainer = Trainer(learner, data, position=run.position, on_step=stop)
+    try:
+        trainer.fit(2)
+    except _StopError:
+        pass
+    parameters, position = learner.export_parameters(), trainer.position()
+    d2lrnn.save_run(replace(run, parameters=parameters, position=position), out)
+
+
+def read(folder: Path) -> None:
+    """Ends every run that any backend began."""
+    backend = d2lrnn.backend()
+    results: dict[str, Any] = {}
+    for path in sorted(folder.glob("*/*")):
+        begun = f"{path.parent.name}/{path.name}"
+        own = Path(shutil.copytree(path, folder.parent / "resumed" / backend.name / begun, symlinks=True))
+        result = own.with_suffix(".json")
+        assert main(["train", "--resume", str(own), "--epochs", str(NUM_EPOCHS), "--json", str(result)]) == 0
+        epochs = json.loads(result.read_text())["epochs"]
+        words = ["generate", str(path), "--prefix", PREFIX, "--num", str(NUM_TOKENS), "--json", str(result)]
+        assert main(words) == 0
+        results[begun] = {
+            "losses": [[epoch["train_bits_per_token"], epoch["val_bits_per_token"]] for epoch in epochs],
+            "text": json.loads(result.read_text())["text"],
+            "logits": _logits(path),
+        }
+    (folder.parent / f"{backend.name}.json").write_text(json.dumps(results))
+
+
+def _logits(path: Path) -> list[list[float]]:
+    backend, run = d2lrnn.backend(), load_run(path)
+    assert run.vocab is not None
+    learner = backend.learner(d2lrnn.load(path), TrainingSpec(), device="cpu")
+    state, logits = learner.initial_state(1), []
+    for index in run.vocab[list(PREFIX)]:
+        scores, state = learner.predict_step(np.array([index], np.int32), state)
+        logits.append(scores[0].tolist())
+    return logits
+
+
+def compare(folder: Path) -> None:
+    """Prints what was compared; ends the process with 1 where two backends differ."""
+    readers = {path.stem: json.loads(path.read_text()) for path in sorted(folder.parent.glob("*.json"))}
+    begun = sorted(next(iter(readers.values())))
+    wrong = 0
+    for name in RUNS:
+        of_run = [each for each in begun if each.startswith(f"{name}/")]
+        assert len(of_run) == len(readers) > 1, f"{name}: begun by {of_run}, read by {list(readers)}"
+        losses = np.array([[readers[reader][each]["losses"] for each in of_run] for reader in readers])
+        assert losses.shape == (len(readers), len(readers), NUM_EPOCHS, 2)
+        spread = float((losses.max((0, 1)) / losses.min((0, 1)) - 1).max())
+        # Who trained the first half decides its parameters to a few digits; the readers of one file do not.
+        logits = np.array([[readers[reader][each]["logits"] for each in of_run] for reader in readers])
+        apart = float((logits.max(0) - logits.min(0)).max())
+        texts = [{readers[reader][each]["text"] for reader in readers} for each in of_run]
+        fits = spread <= LOSSES and apart <= LOGITS and all(len(text) == 1 for text in texts)
+        wrong += not fits
+        print(f"{name:<5} {len(readers)} backends began and {len(readers)} ended it: losses within {spread:.1e}, "
+              f"logits within {apart:.1e}, {'the same' if all(len(t) == 1 for t in texts) else 'OTHER'} text"
+              f"{'' if fits else '  FAILED'}")  # fmt: skip
+    sys.exit(wrong)
+
+
+if __name__ == "__main__":
+    {"write": write, "read": read, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
