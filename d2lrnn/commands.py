@@ -15,16 +15,20 @@ from typing import Any
 
 from d2lrnn.adapter import Backend, Device, Learner, ModelSpec, TrainingSpec
 from d2lrnn.atomic import write_atomically
+from d2lrnn.chapter_report import ChapterReport
+from d2lrnn.chapter_runner import load_tab, run_chapter
+from d2lrnn.chapters import TAB_NAMES, Chapter
 from d2lrnn.checkpoint import Run, load_run, prepare_folder, save_run
 from d2lrnn.data_spec import DataSpec
 from d2lrnn.devices import choose_device
-from d2lrnn.errors import INTERRUPTED, DivergedError, RunError, SpecError, reason_of
+from d2lrnn.errors import INTERRUPTED, WRONG_INPUT, DivergedError, RunError, SpecError, reason_of
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.generation import generate as continue_text
 from d2lrnn.losses import bits_per_token, perplexity
+from d2lrnn.notebook import check_notebooks_can_be_made, notebook_of
 from d2lrnn.parameters import initial_parameters
 from d2lrnn.progress import ProgressDisplay, thousands
-from d2lrnn.registry import BACKENDS, ENVIRONMENT_VARIABLE, backend, third_party_backends
+from d2lrnn.registry import BACKENDS, ENVIRONMENT_VARIABLE, backend, find_backend, third_party_backends
 from d2lrnn.text import BUILT_IN, Corpus
 from d2lrnn.trainer import EpochRecord, Trainer
 
@@ -47,7 +51,7 @@ def train(arguments: argparse.Namespace) -> int:
     training = TrainingSpec(learning_rate=arguments.lr, clip=arguments.clip, seed=arguments.seed)
     if arguments.epochs < 1:
         raise SpecError(f"the number of epochs is {arguments.epochs}: it must be at least 1")
-    _check_json(arguments.json)
+    _check_writable("--json", arguments.json)
     chosen = backend()
     device = choose_device(arguments.device, chosen.devices())
     corpus, data = data_spec.load()
@@ -110,7 +114,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def generate(arguments: argparse.Namespace) -> int:
     """``d2lrnn generate``."""
-    _check_json(arguments.json)
+    _check_writable("--json", arguments.json)
     run = load_run(arguments.run)
     chosen = backend()
     learner = chosen.learner(run.build(chosen), run.training, device=arguments.device)
@@ -138,7 +142,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """``d2lrnn evaluate``."""
-    _check_json(arguments.json)
+    _check_writable("--json", arguments.json)
     run = load_run(arguments.run)
     chosen = backend()
     device = choose_device(arguments.device, chosen.devices())
@@ -173,6 +177,36 @@ def backends(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def chapter(arguments: argparse.Namespace) -> int:
+    """``d2lrnn chapter``."""
+    tab = _tab(arguments.tab)
+    source = Chapter(arguments.file)
+    num_cells = len(source.cells(tab))
+    _check_writable("--json", arguments.json)
+    _check_writable("--save-notebook", arguments.save_notebook)
+    if arguments.save_notebook:
+        check_notebooks_can_be_made()
+    library, restored = load_tab(tab)
+    print(f"chapter  {source.path}, tab {tab}")
+    chosen = backend(tab)
+    print(f"backend  {chosen.name} ({_versions(chosen)})")
+    report = ChapterReport(num_cells)
+    run = run_chapter(source, tab, library, restored=restored, epochs=arguments.epochs, watcher=report)
+    seconds = sum(result.seconds for result in run.results)
+    num_ok = len(run.results) - len(run.failed)
+    print(f"\n{num_ok} of {num_cells} cells ran, in {seconds:.1f} s")
+    _write_json(arguments.json, [result.to_json() for result in run.results])
+    if arguments.save_notebook:
+        _write("--save-notebook", arguments.save_notebook, notebook_of(run))
+        print(f"saved    {arguments.save_notebook}")
+    if run.interrupted:
+        print(f"d2lrnn: interrupted in cell {len(run.results)}", file=sys.stderr)
+        return INTERRUPTED
+    for result in run.failed:
+        print(f"d2lrnn: {result.error}", file=sys.stderr)
+    return WRONG_INPUT if run.failed else 0
+
+
 def describe_model(spec: ModelSpec) -> str:
     """A model in one line: ``scratch RNN, 1 layer of 32 hidden units, 28 symbols``."""
     layers = f"{spec.num_layers} layer{'s' if spec.num_layers > 1 else ''} of {spec.num_hiddens} hidden units"
@@ -199,7 +233,7 @@ def _print_backend(name: str) -> None:
     # A broken installation is a line of the list, not the end of it: whatever its import raises.
     try:
         found = backend(name)
-        versions = ", ".join(f"{package} {version}" for package, version in found.versions().items())
+        versions = _versions(found)
         devices = ", ".join(f"{device.name} ({device.description})" for device in found.devices())
     except Exception as error:
         print(f"{name:<11} installed, but it cannot be used: {error}")
@@ -231,11 +265,27 @@ def _is_normalized(data: DataSpec) -> bool:
     return data.source in BUILT_IN if data.normalized is None else data.normalized
 
 
+def _tab(name: str | None) -> str:
+    """The book's name of the tab that was asked for, also by another name of its backend."""
+    known = ", ".join(TAB_NAMES)
+    name = name or os.environ.get(ENVIRONMENT_VARIABLE)
+    if not name:
+        raise SpecError(f"which tab of the chapter? Choose one with --tab: {known}")
+    entry = find_backend(name)
+    for tab in TAB_NAMES:
+        if find_backend(tab) == entry:
+            return tab
+    raise SpecError(f"the book has no tab for the backend {entry.name}: choose one with --tab: {known}")
+
+
 def _which_backend(chosen: Backend, device: Device) -> str:
-    versions = ", ".join(f"{package} {version}" for package, version in chosen.versions().items())
     asked = os.environ.get(ENVIRONMENT_VARIABLE)
     how = "" if asked else f", the first installed ({ENVIRONMENT_VARIABLE} is not set)"
-    return f"backend  {chosen.name} ({versions}) on {device.name}{how}"
+    return f"backend  {chosen.name} ({_versions(chosen)}) on {device.name}{how}"
+
+
+def _versions(chosen: Backend) -> str:
+    return ", ".join(f"{package} {version}" for package, version in chosen.versions().items())
 
 
 def _scored(what: str, corpus: Corpus, perplexity: float, bits: float) -> str:
@@ -251,20 +301,25 @@ def _sample(learner: Learner, corpus: Corpus) -> str:
     return continue_text(learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False)
 
 
-def _check_json(path: str | None) -> None:
+def _check_writable(option: str, path: str | None) -> None:
     if path is None:
         return
     parent = Path(path).absolute().parent
     if Path(path).is_dir():
-        raise RunError(f"--json {path} is a folder: give the name of a file")
+        raise RunError(f"{option} {path} is a folder: give the name of a file")
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"--json {path} cannot be written: there is no folder {parent} that can be written to")
+        raise RunError(
+            f"{option} {path} cannot be written: there is no folder {parent} that can be written to"
+        )
 
 
-def _write_json(path: str | None, result: dict[str, Any]) -> None:
-    if path is None:
-        return
+def _write_json(path: str | None, result: dict[str, Any] | list[dict[str, Any]]) -> None:
+    if path is not None:
+        _write("--json", path, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _write(option: str, path: str, content: bytes) -> None:
     try:
-        write_atomically(Path(path).absolute(), (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(Path(path).absolute(), content)
     except OSError as error:
-        raise RunError(f"--json {path} cannot be written: {reason_of(error)}") from error
+        raise RunError(f"{option} {path} cannot be written: {reason_of(error)}") from error
