@@ -1,48 +1,32 @@
 """Runs a chapter's cells as a notebook would: in order, in one scope, with d2lrnn in place of ``d2l``.
 
 A chapter is code that a person chose to run: it runs in this process, with all that this process may do. What
-the run changes around it is undone at its end: the modules ``d2l`` and ``__main__``, the working folder, the
-command line's words, the warning filters, Python's and NumPy's random numbers, and whatever was put back into
-a framework for the chapter's sake.
+the run changes around it is undone at its end (see `d2lrnn.surroundings`), and so is what was put back into a
+framework for the chapter's sake.
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import linecache
-import os
-import random
 import sys
 import time
 import tokenize
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
-
-from d2lrnn.chapters import Cell, Chapter, Tab
+from d2lrnn.chapters import Cell, Chapter
 from d2lrnn.epoch_cap import cap_epochs
 from d2lrnn.errors import SpecError
 from d2lrnn.registry import BackendEntry, find_backend
 from d2lrnn.registry import tab as load_package
-
-#: What the book's package is called.
-_BOOK = "d2l"
-
-#: What the random numbers of a run start from, so that running a chapter twice gives the same.
-_SEED = 0
-
-#: A tab that has random numbers of its own offers a function of this name.
-_SEED_FUNCTION = "seed_everything"
+from d2lrnn.surroundings import BOOK, surroundings
 
 _LONGEST_MESSAGE = 500
 
@@ -78,8 +62,8 @@ class CellResult:
         output: what it printed, in order: pairs of ``stdout`` or ``stderr`` and the text.
         figures: the pictures that it left open, each a PNG file's bytes.
         error: what went wrong, in one line; None where nothing did.
+        error_kind: the class of the exception; None where there was none.
         traceback: the chapter's lines that led to it; None where there are none.
-        interrupted: whether Ctrl-C ended it.
     """
 
     cell: Cell
@@ -88,13 +72,18 @@ class CellResult:
     output: tuple[tuple[str, str], ...]
     figures: tuple[bytes, ...]
     error: str | None = None
+    error_kind: str | None = None
     traceback: str | None = None
-    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether it ran to its end."""
         return self.error is None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.error_kind == KeyboardInterrupt.__name__
 
     @property
     def printed(self) -> str:
@@ -200,7 +189,7 @@ def run_chapter(
     watcher = watcher or _Nobody()
     results: list[CellResult] = []
     with ExitStack() as stack:
-        scope = stack.enter_context(_surroundings(chapter.path, cells, tab, library))
+        scope = stack.enter_context(surroundings(chapter.path, cells, tab, library))
         code = "\n".join(cell.code for cell in cells)
         for what in restored:
             if what.needed_in(code):
@@ -222,17 +211,12 @@ def load_tab(name: str) -> tuple[ModuleType, tuple[Restored, ...]]:
     Raises:
         BackendNotInstalledError: the framework of the tab is missing.
     """
-    entry = _entry(name)
+    entry = find_backend(name)
+    assert isinstance(entry, BackendEntry)  # the tabs of the book are in the table
     library = load_package(entry.name)
     if find_spec(f"{entry.package}.dropped") is None:
         return library, ()
     return library, tuple(import_module(f"{entry.package}.dropped").RESTORED)
-
-
-def _entry(tab: str) -> BackendEntry:
-    entry = find_backend(tab)
-    assert isinstance(entry, BackendEntry)  # a tab of the book is in the table
-    return entry
 
 
 @dataclass
@@ -245,12 +229,10 @@ class _Session:
     library: ModuleType
     epochs: int | None
     watcher: Watcher
-    figures_of_others: frozenset[int] = field(default_factory=lambda: frozenset(_open_figures()))
 
     def run(self, cell: Cell) -> CellResult:
         output: list[tuple[str, str]] = []
-        value = error = shown = None
-        interrupted = False
+        value = error = kind = lines = None
         figures: tuple[bytes, ...] = ()
         begun = time.perf_counter()
         try:
@@ -260,15 +242,16 @@ class _Session:
             ):
                 value = self._execute(cell)
         except KeyboardInterrupt:
-            error, interrupted = f"cell {cell.number}: interrupted", True
+            error, kind = f"cell {cell.number}: interrupted", KeyboardInterrupt.__name__
         except (Exception, SystemExit) as raised:
-            error, shown = self._told(cell, raised)
+            (error, lines), kind = self._told(cell, raised), type(raised).__name__
         seconds = time.perf_counter() - begun
         try:
-            figures = self._figures()
+            figures = _taken_figures()
         except Exception as raised:  # an axis label that cannot be drawn shows only now
-            error = error or f"cell {cell.number}: its figure cannot be drawn: {_message(raised)}"
-        return CellResult(cell, seconds, value, tuple(output), figures, error, shown, interrupted)
+            told = f"cell {cell.number}: its figure cannot be drawn: {_message(raised)}"
+            error, kind = error or told, kind or type(raised).__name__
+        return CellResult(cell, seconds, value, tuple(output), figures, error, kind, lines)
 
     def _execute(self, cell: Cell) -> str | None:
         # The lines before it make the line numbers those of the chapter.
@@ -301,30 +284,15 @@ class _Session:
     def _missing(self, error: BaseException) -> str | None:
         """What a cell asked for that is not there, by its name."""
         if isinstance(error, AttributeError) and error.obj is self.library:
-            return f"needs {_BOOK}.{error.name}, which the tab {self.tab} does not have"
+            return f"needs {BOOK}.{error.name}, which the tab {self.tab} does not have"
         if isinstance(error, ModuleNotFoundError) and error.name is not None:
-            if error.name.split(".")[0] == _BOOK:
+            if error.name.split(".")[0] == BOOK:
                 return f"needs {error.name}, which the tab {self.tab} does not have"
             return f"needs the module {error.name}, which is not installed here"
-        if isinstance(error, ImportError) and str(error.name).split(".")[0] in (_BOOK, self.library.__name__):
+        if isinstance(error, ImportError) and error.name in (BOOK, self.library.__name__):
             wanted = str(error).partition("'")[2].partition("'")[0]
-            return f"needs {_BOOK}.{wanted}, which the tab {self.tab} does not have"
+            return f"needs {BOOK}.{wanted}, which the tab {self.tab} does not have"
         return None
-
-    def _figures(self) -> tuple[bytes, ...]:
-        """The figures that the cell left open, which are closed."""
-        pictures = []
-        for number in _open_figures():
-            if number not in self.figures_of_others:
-                pyplot = sys.modules["matplotlib.pyplot"]
-                figure = pyplot.figure(number)
-                file = io.BytesIO()
-                try:
-                    figure.savefig(file, format="png", bbox_inches="tight")
-                finally:
-                    pyplot.close(figure)
-                pictures.append(file.getvalue())
-        return tuple(pictures)
 
 
 class _Recorder(io.TextIOBase):
@@ -347,106 +315,6 @@ class _Recorder(io.TextIOBase):
         return len(text)
 
 
-@contextmanager
-def _surroundings(
-    path: Path, cells: Sequence[Cell], tab: str, library: ModuleType
-) -> Iterator[dict[str, Any]]:
-    """The scope of a chapter, in a process that looks to it like a notebook's."""
-    main = ModuleType("__main__")
-    # Classes find their source by the file of their module: `inspect.getsource` has to work, and so does
-    # whatever compiles a cell's functions from it.
-    main.__file__ = str(path)
-    main.__dict__["tab"] = Tab(tab)
-    name = _entry(tab).name
-    book = ModuleType(_BOOK)
-    book.__path__ = []
-    setattr(book, name, library)
-    with ExitStack() as stack:
-        enter = stack.enter_context
-        enter(_modules({"__main__": main, _BOOK: book, f"{_BOOK}.{name}": library}))
-        enter(_lines(str(path), cells))
-        enter(_process(path))
-        enter(_random_numbers(library))
-        enter(warnings.catch_warnings())
-        # A figure is collected, not shown.
-        warnings.filterwarnings("ignore", message=".*non-interactive, and thus cannot be shown")
-        yield main.__dict__
-
-
-@contextmanager
-def _modules(ours: dict[str, ModuleType]) -> Iterator[None]:
-    """Answers imports with `ours`, hiding an installed ``d2l`` altogether."""
-    theirs = {name: module for name, module in sys.modules.items() if name in ours or _is_book(name)}
-    for name in theirs:
-        del sys.modules[name]
-    sys.modules.update(ours)
-    try:
-        yield
-    finally:
-        for name in [name for name in sys.modules if name in ours or _is_book(name)]:
-            del sys.modules[name]
-        sys.modules.update(theirs)
-
-
-def _is_book(name: str) -> bool:
-    return name.split(".")[0] == _BOOK
-
-
-@contextmanager
-def _lines(path: str, cells: Sequence[Cell]) -> Iterator[None]:
-    """Lets tracebacks and `inspect` find the cells' code: the chapter's lines without its text."""
-    lines: list[str] = []
-    for cell in cells:
-        lines += ["\n"] * (cell.line - 1 - len(lines))
-        # A cell that is no Python would keep `inspect` from finding the classes of all others.
-        code = cell.code if _is_python(cell.code) else "\n" * cell.code.count("\n")
-        lines += [line + "\n" for line in code.split("\n")]
-    before = linecache.cache.pop(path, None)
-    # With no time of change the entry is not compared with a file.
-    linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
-    try:
-        yield
-    finally:
-        del linecache.cache[path]
-        if before is not None:
-            linecache.cache[path] = before
-
-
-@contextmanager
-def _process(path: Path) -> Iterator[None]:
-    """Restores what cells can change of the process itself."""
-    folder, words, search = Path.cwd(), sys.argv, sys.path[:]
-    plotting = os.environ.get("MPLBACKEND")
-    sys.argv = [str(path)]
-    # Draws into memory; read when matplotlib is imported.
-    os.environ["MPLBACKEND"] = "Agg"
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        sys.argv, sys.path[:] = words, search
-        if plotting is None:
-            del os.environ["MPLBACKEND"]
-        else:
-            os.environ["MPLBACKEND"] = plotting
-
-
-@contextmanager
-def _random_numbers(library: ModuleType) -> Iterator[None]:
-    """The same random numbers in every run; Python's and NumPy's go on afterwards as if nothing had been."""
-    # The old interface is what chapters use.
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(_SEED)
-    np.random.seed(_SEED)  # noqa: NPY002
-    if seed := getattr(library, _SEED_FUNCTION, None):
-        seed(_SEED)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-
-
 def _compiled(tree: ast.Module | ast.Expression, path: str, mode: str) -> Any:
     # A cell does not inherit this module's `from __future__` imports.
     return compile(tree, path, mode, dont_inherit=True)
@@ -460,17 +328,20 @@ def _ends_in_semicolon(code: str) -> bool:
     return bool(tokens) and tokens[-1].string == ";"
 
 
-def _is_python(code: str) -> bool:
-    try:
-        ast.parse(code)
-    except (SyntaxError, ValueError):
-        return False
-    return True
-
-
-def _open_figures() -> list[int]:
+def _taken_figures() -> tuple[bytes, ...]:
+    """The open figures, as PNG files; they are closed."""
     pyplot = sys.modules.get("matplotlib.pyplot")
-    return [] if pyplot is None else list(pyplot.get_fignums())
+    if pyplot is None:
+        return ()
+    pictures = []
+    try:
+        for number in pyplot.get_fignums():
+            file = io.BytesIO()
+            pyplot.figure(number).savefig(file, format="png", bbox_inches="tight")
+            pictures.append(file.getvalue())
+    finally:
+        pyplot.close("all")
+    return tuple(pictures)
 
 
 def _message(error: BaseException) -> str:

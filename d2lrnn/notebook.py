@@ -49,7 +49,7 @@ def notebook_of(run: ChapterRun) -> bytes:
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     nbformat.validate(notebook)
     text: str = nbformat.writes(notebook)
-    return (text + "\n").encode()
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def _code_cell(nbformat: Any, cell: Cell, result: CellResult | None, identity: str) -> Any:
@@ -72,6 +72,6 @@ def _outputs(new_output: Any, result: CellResult) -> list[Any]:
         data = {"text/plain": result.value}
         outputs.append(new_output("execute_result", data=data, execution_count=result.cell.number))
     if result.error is not None:
-        lines = "\n".join(filter(None, [result.traceback, result.error])).splitlines()
-        outputs.append(new_output("error", ename="Error", evalue=result.error, traceback=lines))
+        lines = (result.traceback or result.error).splitlines()
+        outputs.append(new_output("error", ename=result.error_kind, evalue=result.error, traceback=lines))
     return outputs
