@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redir
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import groupby
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -251,7 +252,7 @@ class _Session:
         except Exception as raised:  # an axis label that cannot be drawn shows only now
             told = f"cell {cell.number}: its figure cannot be drawn: {_message(raised)}"
             error, kind = error or told, kind or type(raised).__name__
-        return CellResult(cell, seconds, value, tuple(output), figures, error, kind, lines)
+        return CellResult(cell, seconds, value, _joined(output), figures, error, kind, lines)
 
     def _execute(self, cell: Cell) -> str | None:
         # The lines before it make the line numbers those of the chapter.
@@ -298,6 +299,8 @@ class _Session:
 class _Recorder(io.TextIOBase):
     """Keeps what is printed, and passes it on."""
 
+    encoding = "utf-8"
+
     def __init__(self, name: str, output: list[tuple[str, str]], watcher: Watcher) -> None:
         self._name, self._output, self._watcher = name, output, watcher
 
@@ -306,13 +309,15 @@ class _Recorder(io.TextIOBase):
 
     def write(self, text: str) -> int:
         if text:
-            if self._output and self._output[-1][0] == self._name:
-                text_before = self._output.pop()[1]
-                self._output.append((self._name, text_before + text))
-            else:
-                self._output.append((self._name, text))
+            self._output.append((self._name, text))
             self._watcher.printed(text)
         return len(text)
+
+
+def _joined(output: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What was printed, with one entry for all that went to the same stream without a break."""
+    runs = groupby(output, key=lambda entry: entry[0])
+    return tuple((name, "".join(text for _, text in entries)) for name, entries in runs)
 
 
 def _compiled(tree: ast.Module | ast.Expression, path: str, mode: str) -> Any:

@@ -291,6 +291,6 @@ def _text_of_tab(text: str, tab: str) -> str:
 
     def chosen(found: re.Match[str]) -> str:
         names = re.split(r"[,\s]+", found["names"].strip())
-        return found["text"] if tab in names or _EVERY_TAB in names else ""
+        return found["text"] if tab in names else ""
 
     return _TAB_TEXT.sub(chosen, text).strip("\n")

@@ -126,15 +126,12 @@ def _lines(path: str, cells: Sequence[Cell]) -> Iterator[None]:
         # A cell that is no Python would keep `inspect` from finding the classes of all others.
         code = cell.code if _is_python(cell.code) else "\n" * cell.code.count("\n")
         lines += [line + "\n" for line in code.split("\n")]
-    before = linecache.cache.pop(path, None)
     # With no time of change the entry is not compared with a file.
     linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
     try:
         yield
     finally:
         del linecache.cache[path]
-        if before is not None:
-            linecache.cache[path] = before
 
 
 @contextmanager

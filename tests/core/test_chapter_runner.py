@@ -9,15 +9,18 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from d2lrnn import chapter_runner
 from d2lrnn.chapter_runner import CellResult, ChapterRun, Restored, run_chapter
 from d2lrnn.chapters import Cell, Chapter
 from d2lrnn.errors import ChapterError, SpecError
+from d2lrnn.registry import BackendEntry
 
 
 class _Base:
@@ -75,6 +78,7 @@ def test_what_is_printed_is_kept_in_order(tmp_path: Path, library: ModuleType) -
     (result,) = _run(tmp_path, library, cell).results
     assert result.output == (("stdout", "ab\n"), ("stderr", "c\n"), ("stdout", "d\n"))
     assert result.printed == "ab\nc\nd\n"
+    assert _values(_run(tmp_path, library, "import sys\nsys.stdout.encoding")) == ["'utf-8'"]
 
 
 def test_source_and_pickles_of_what_a_cell_defined(tmp_path: Path, library: ModuleType) -> None:
@@ -122,6 +126,28 @@ def test_the_cells_behind_a_failing_one_run(tmp_path: Path, library: ModuleType)
     }
 
 
+def test_the_line_of_the_library_is_told(tmp_path: Path, library: ModuleType) -> None:
+    (result,) = _run(tmp_path, library, "import json\njson.loads('{')").results
+    assert result.traceback is not None
+    assert "json.loads('{')" in result.traceback
+    assert "decoder.py" in result.traceback
+
+
+def test_a_backend_says_what_it_puts_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "some_backend"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = BackendEntry("some", "some_backend", "some_backend:Backend", (), "")
+    monkeypatch.setattr(chapter_runner, "find_backend", lambda name: entry)
+    monkeypatch.setattr(chapter_runner, "load_package", lambda name: import_module("some_backend"))
+    library, restored = chapter_runner.load_tab("jax")
+    assert (library.__name__, restored) == ("some_backend", ())
+    (package / "dropped.py").write_text("RESTORED = ['something']\n")
+    invalidate_caches()
+    assert chapter_runner.load_tab("jax") == (library, ("something",))
+
+
 @pytest.mark.parametrize(
     ("cell", "error"),
     [
@@ -137,6 +163,7 @@ def test_the_cells_behind_a_failing_one_run(tmp_path: Path, library: ModuleType)
         ("exit(3)", "SystemExit: 3"),
         ("raise ValueError", "ValueError"),
         ("raise ValueError('two\\n  lines')", "ValueError: two lines"),
+        ("raise ValueError('x' * 10_000)", "ValueError: " + "x" * 500 + " …"),
         ("class A:\n    def __repr__(self): return 1/0\nA()", "ZeroDivisionError: division by zero"),
         ("object().nonsense", "AttributeError: 'object' object has no attribute 'nonsense'"),
     ],
@@ -187,9 +214,10 @@ def _process() -> list[object]:
 def test_everything_around_the_run_is_as_before(
     tmp_path: Path, library: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, inner = ModuleType("d2l"), ModuleType("d2l.torch")
+    real, inner, other = ModuleType("d2l"), ModuleType("d2l.torch"), ModuleType("d2l.jax")
     monkeypatch.setitem(sys.modules, "d2l", real)
     monkeypatch.setitem(sys.modules, "d2l.torch", inner)
+    monkeypatch.setitem(sys.modules, "d2l.jax", other)
     monkeypatch.setenv("MPLBACKEND", "svg")
     path = _write(
         tmp_path,
@@ -197,20 +225,23 @@ def test_everything_around_the_run_is_as_before(
         "os.chdir('/')\nsys.argv.append('x')\nsys.path.insert(0, 'y')\nsys.argv = ['z']",
         "random.random(), np.random.rand()\nwarnings.simplefilter('ignore')",
         "def greet(self): return 'chapter'\nd2l.Module.greet = greet\nd2l.Module.__bases__[0].greet = greet\n"
-        "d2l.Module.more = 1\nd2l.extra = d2l.answer = 0",
+        "d2l.Module.more = 1\nd2l.extra = d2l.answer = 0\nd2l.submodule = sys",
+        "'d2l.jax' in sys.modules, os.environ['MPLBACKEND']",
         "d2l.Module().greet(), d2l.Module.__bases__[0]().greet()",
     )
     before = _process()
     run = run_chapter(Chapter(path), "pytorch", library)
-    assert _values(run)[-1] == "('chapter', 'chapter')"
+    assert _values(run)[-2:] == ["(False, 'Agg')", "('chapter', 'chapter')"]
     assert _process() == before
     assert sys.modules["d2l"] is real
     assert sys.modules["d2l.torch"] is inner
+    assert sys.modules["d2l.jax"] is other
     assert str(path) not in linecache.cache
     assert _Module().greet() == _Base().greet() == "library"
     assert not hasattr(_Module, "more")
     assert library.answer == 42
     assert not hasattr(library, "extra")
+    assert library.submodule is sys  # an import does that, once
 
 
 def test_without_an_installed_book_none_is_left_behind(tmp_path: Path, library: ModuleType) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,27 @@ def test_first_edition(tmp_path: Path) -> None:
     assert _titles(chapter, "pytorch") == _titles(chapter, "tensorflow") == ["for_two = 1", "for_all = 1"]
 
 
+@pytest.mark.skipif("D2LRNN_CHAPTERS" not in os.environ, reason="D2LRNN_CHAPTERS names no folder of chapters")
+def test_the_chapters_of_the_folder() -> None:
+    chapters = [Chapter(path) for path in sorted(Path(os.environ["D2LRNN_CHAPTERS"]).glob("*.md"))]
+    num_cells = {
+        (chapter.path.stem, tab): len(chapter.cells(tab)) for chapter in chapters for tab in chapter.tabs
+    }
+    assert num_cells == {
+        ("deep-rnn.ko", "mxnet"): 6, ("deep-rnn.ko", "pytorch"): 7,
+        ("deep-rnn.ko", "tensorflow"): 7, ("deep-rnn.ko", "jax"): 7,
+        ("rnn-concise.fr", "mxnet"): 6, ("rnn-concise.fr", "pytorch"): 6, ("rnn-concise.fr", "tensorflow"): 6,
+        ("rnn-concise.ko", "mxnet"): 6, ("rnn-concise.ko", "pytorch"): 6,
+        ("rnn-concise.ko", "tensorflow"): 6, ("rnn-concise.ko", "jax"): 3,
+        ("rnn-concise.pt", "mxnet"): 7, ("rnn-concise.pt", "pytorch"): 7,
+        ("rnn-scratch.ko", "mxnet"): 16, ("rnn-scratch.ko", "pytorch"): 16, ("rnn-scratch.ko", "tensorflow"): 17,
+    }  # fmt: skip
+    for chapter in chapters:
+        for tab in chapter.tabs:
+            for cell in chapter.cells(tab):
+                ast.parse(cell.code)
+
+
 def test_cells_know_their_number_and_line(tmp_path: Path) -> None:
     lines = CURRENT.splitlines()
     for number, cell in enumerate(_chapter(tmp_path, CURRENT).cells("mxnet"), start=1):
@@ -154,9 +176,9 @@ def test_files_as_editors_leave_them(tmp_path: Path, source: bytes) -> None:
 
 
 def test_a_cell_in_a_list_loses_the_indentation_of_its_fence(tmp_path: Path) -> None:
-    source = "1. a\n\n   ```{.python .input}\n   %%tab all\n   if x:\n       y\n\n   ```\n"
+    source = "1. a\n\n   ```{.python .input}\n   %%tab all\n   if x:\n       y\n\n z\n   ```\n"
     (cell,) = _chapter(tmp_path, source).cells("jax")
-    assert cell.code == "\nif x:\n    y\n"
+    assert cell.code == "\nif x:\n    y\n\nz"
 
 
 def test_fences_inside_longer_fences_are_text(tmp_path: Path) -> None:
@@ -168,7 +190,7 @@ def test_fences_inside_longer_fences_are_text(tmp_path: Path) -> None:
 
 def test_inline_code_of_three_marks_is_no_fence(tmp_path: Path) -> None:
     chapter = _chapter(tmp_path, "```a``` is text\n" + FIRST)
-    assert _titles(chapter, "pytorch") == ["for_two = 1", "for_all = 1"]
+    assert _titles(chapter, "mxnet") == ["for_mxnet = 1", "for_all = 1"]
 
 
 def test_a_block_that_does_not_end_is_told_with_its_line(tmp_path: Path) -> None:
@@ -211,6 +233,11 @@ def test_a_magic_in_a_block_leaves_a_statement(tmp_path: Path) -> None:
 )
 def test_what_only_looks_like_a_magic_stays(tmp_path: Path, lines: tuple[str, ...]) -> None:
     assert _code(tmp_path, *lines) == list(lines)
+
+
+def test_magics_are_left_out_of_what_is_no_python(tmp_path: Path) -> None:
+    lines = ["if x:", "        a", "    b", "%matplotlib inline"]
+    assert _code(tmp_path, *lines) == [*lines[:3], ""]
 
 
 def test_cells_in_other_languages_are_left_out(tmp_path: Path) -> None:
