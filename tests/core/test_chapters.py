@@ -118,7 +118,8 @@ def test_the_chapters_of_the_folder() -> None:
         ("rnn-concise.ko", "mxnet"): 6, ("rnn-concise.ko", "pytorch"): 6,
         ("rnn-concise.ko", "tensorflow"): 6, ("rnn-concise.ko", "jax"): 3,
         ("rnn-concise.pt", "mxnet"): 7, ("rnn-concise.pt", "pytorch"): 7,
-        ("rnn-scratch.ko", "mxnet"): 16, ("rnn-scratch.ko", "pytorch"): 16, ("rnn-scratch.ko", "tensorflow"): 17,
+        ("rnn-scratch.ko", "mxnet"): 16, ("rnn-scratch.ko", "pytorch"): 16,
+        ("rnn-scratch.ko", "tensorflow"): 17,
     }  # fmt: skip
     for chapter in chapters:
         for tab in chapter.tabs:
