@@ -64,9 +64,7 @@ def surroundings(
         enter(_process(path))
         enter(_random_numbers(library))
         enter(_figures_of_its_own())
-        enter(warnings.catch_warnings())
-        # A figure is collected, not shown.
-        warnings.filterwarnings("ignore", message=".*non-interactive, and thus cannot be shown")
+        enter(_warnings(str(path)))
         yield main.__dict__
 
 
@@ -151,6 +149,22 @@ def _process(path: Path) -> Iterator[None]:
             del os.environ["MPLBACKEND"]
         else:
             os.environ["MPLBACKEND"] = plotting
+
+
+@contextmanager
+def _warnings(path: str) -> Iterator[None]:
+    """Shows what cells are warned of, as a notebook does; for other code the filters stay as they are."""
+
+    def show(message: Warning | str, kind: type[Warning], file: str, line: int, *_: object) -> None:
+        where = f"line {line}: " if file == path else ""
+        print(f"{where}{kind.__name__}: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.filterwarnings("default", module="__main__$")
+        # A figure is collected, not shown.
+        warnings.filterwarnings("ignore", message=".*non-interactive, and thus cannot be shown")
+        yield
 
 
 @contextmanager

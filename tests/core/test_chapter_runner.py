@@ -81,6 +81,30 @@ def test_what_is_printed_is_kept_in_order(tmp_path: Path, library: ModuleType) -
     assert _values(_run(tmp_path, library, "import sys\nsys.stdout.encoding")) == ["'utf-8'"]
 
 
+def test_a_cell_is_warned_and_runs_on(tmp_path: Path, library: ModuleType) -> None:
+    cells = "import warnings\ndef f():\n    warnings.warn('careful')\nfor _ in range(2): f()", "f()"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = _run(tmp_path, library, *cells).results
+    assert first.ok
+    assert first.output == (("stderr", "line 7: UserWarning: careful\n"),)
+    assert second.printed == ""
+
+
+def test_the_library_warns_as_far_as_the_filters_let_it(tmp_path: Path, library: ModuleType) -> None:
+    def careful() -> None:
+        warnings.warn("careful", stacklevel=1)
+
+    library.__dict__["careful"] = careful
+    cell = "from d2l import torch as d2l\nd2l.careful()"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _run(tmp_path, library, cell).failed
+        warnings.simplefilter("always")
+        (result,) = _run(tmp_path, library, cell).results
+    assert result.printed == "UserWarning: careful\n"
+
+
 def test_source_and_pickles_of_what_a_cell_defined(tmp_path: Path, library: ModuleType) -> None:
     run = _run(
         tmp_path,
