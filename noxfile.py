@@ -69,10 +69,12 @@ def core(session: nox.Session, numpy: str) -> None:
 @nox.session(python=PYTHON)
 @nox.parametrize("backend", [nox.param(name, id=name, tags=[name]) for name in BACKENDS])
 def parity(session: nox.Session, backend: str) -> None:
-    """One backend against the float64 reference, and what only this backend has."""
+    """One backend against the float64 reference, what only this backend has, and the book on it."""
     _install(session, backend)
-    own = [str(path) for path in sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))]
-    _pytest(session, "tests/parity", *own, D2LRNN_BACKEND=backend)
+    own = sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))
+    # The book has no tab for the reference.
+    book = [] if backend == "numpy" else sorted(Path("tests/book").glob("test_*.py"))
+    _pytest(session, "tests/parity", *map(str, [*own, *book]), D2LRNN_BACKEND=backend)
 
 
 @nox.session(venv_backend="none")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from d2lrnn import __version__
+from d2lrnn.chapters import TAB_NAMES
 from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WRONG_INPUT, D2LError
 
 
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="let a saved model write"))
     _add_evaluate(commands.add_parser("evaluate", help="measure a saved model on its validation text"))
     _add_backends(commands.add_parser("backends", help="what is installed, and on which devices it runs"))
+    _add_chapter(commands.add_parser("chapter", help="run a chapter of the book, cell by cell"))
     return parser
 
 
@@ -156,6 +158,25 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _add_backends(parser: argparse.ArgumentParser) -> None:
     parser.description = "The backends: version and devices of those installed, the command for the others."
+    _add_debug(parser)
+
+
+def _add_chapter(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run the cells of one tab of a chapter, in order, with d2lrnn in place of d2l, and show what each "
+        "gives. A chapter is code: it runs on this machine with all your rights, so run only those that you "
+        "trust. The exit code is 0 when every cell ran, 2 when one failed (the others run still), 130 after "
+        "Ctrl-C."
+    )
+    parser.add_argument("file", metavar="FILE", help="the chapter's Markdown source, of either edition")
+    parser.add_argument("--tab", help=f"{', '.join(TAB_NAMES)} (default: that of D2LRNN_BACKEND)")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="run at most N epochs where a cell asks for more"
+    )
+    parser.add_argument(
+        "--save-notebook", metavar="FILE", help="write text, cells, outputs and figures here, as a notebook"
+    )
+    _add_json(parser)
     _add_debug(parser)
 
 

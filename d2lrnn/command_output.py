@@ -16,10 +16,14 @@ from d2lrnn.text import Unit
 
 def describe_backend(chosen: Backend, device: Device) -> str:
     """The backend in one line: its name, versions, device, and how it was chosen."""
-    versions = ", ".join(f"{package} {version}" for package, version in chosen.versions().items())
     asked = os.environ.get(ENVIRONMENT_VARIABLE)
     how = "" if asked else f", the first installed ({ENVIRONMENT_VARIABLE} is not set)"
-    return f"backend  {chosen.name} ({versions}) on {device.name}{how}"
+    return f"backend  {chosen.name} ({describe_versions(chosen)}) on {device.name}{how}"
+
+
+def describe_versions(chosen: Backend) -> str:
+    """What a backend computes with: ``numpy 2.1.0, …``."""
+    return ", ".join(f"{package} {version}" for package, version in chosen.versions().items())
 
 
 def describe_model(spec: ModelSpec) -> str:
@@ -36,8 +40,8 @@ def describe_score(what: str, unit: Unit, perplexity: float, bits: float) -> str
     return f"{what:<11} perplexity {perplexity:.3f}, {bits:.3f} bits per {per}"
 
 
-def check_json(path: str | None) -> None:
-    """Finds out before the work whether ``--json`` can be written after it.
+def check_writable(option: str, path: str | None) -> None:
+    """Finds out before the work whether the file of an option can be written after it.
 
     Raises:
         RunError: it cannot.
@@ -46,20 +50,30 @@ def check_json(path: str | None) -> None:
         return
     parent = Path(path).absolute().parent
     if Path(path).is_dir():
-        raise RunError(f"--json {path} is a folder: give the name of a file")
+        raise RunError(f"{option} {path} is a folder: give the name of a file")
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"--json {path} cannot be written: there is no folder {parent} that can be written to")
+        raise RunError(
+            f"{option} {path} cannot be written: there is no folder {parent} that can be written to"
+        )
 
 
-def write_json(path: str | None, result: dict[str, Any]) -> None:
+def write_json(path: str | None, result: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Writes what ``--json`` asks for; nothing where it was not given.
 
     Raises:
         RunError: it cannot be written.
     """
-    if path is None:
-        return
+    if path is not None:
+        write_output("--json", path, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def write_output(option: str, path: str, content: bytes) -> None:
+    """Writes the file of an option, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     try:
-        write_atomically(Path(path).absolute(), (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(Path(path).absolute(), content)
     except OSError as error:
-        raise RunError(f"--json {path} cannot be written: {reason_of(error)}") from error
+        raise RunError(f"{option} {path} cannot be written: {reason_of(error)}") from error

@@ -9,7 +9,13 @@ from typing import Any
 
 from d2lrnn.adapter import Learner, ModelSpec, TrainingSpec
 from d2lrnn.checkpoint import load_run, prepare_folder, save_run
-from d2lrnn.command_output import check_json, describe_backend, describe_model, describe_score, write_json
+from d2lrnn.command_output import (
+    check_writable,
+    describe_backend,
+    describe_model,
+    describe_score,
+    write_json,
+)
 from d2lrnn.data import DataModule
 from d2lrnn.data_spec import DataSpec
 from d2lrnn.devices import choose_device
@@ -55,7 +61,7 @@ def train(arguments: argparse.Namespace) -> int:
         raise SpecError(f"the number of checkpoints to keep is {arguments.keep}: it must be at least 1")
     if arguments.save_every is not None and arguments.save_every < 1:
         raise SpecError(f"--save-every is {arguments.save_every} steps: it must be at least 1")
-    check_json(arguments.json)
+    check_writable("--json", arguments.json)
     out = arguments.out or arguments.resume
     if arguments.save_every and not out:
         raise SpecError("--save-every needs a folder to save to: give --out as well")

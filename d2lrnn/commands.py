@@ -10,7 +10,15 @@ from contextlib import contextmanager
 
 from d2lrnn.adapter import TrainingSpec
 from d2lrnn.checkpoint import load_run
-from d2lrnn.command_output import check_json, describe_backend, describe_model, describe_score, write_json
+from d2lrnn.command_chapter import chapter as chapter
+from d2lrnn.command_output import (
+    check_writable,
+    describe_backend,
+    describe_model,
+    describe_score,
+    describe_versions,
+    write_json,
+)
 from d2lrnn.command_train import train as train
 from d2lrnn.devices import choose_device
 from d2lrnn.errors import RunError
@@ -26,7 +34,7 @@ from d2lrnn.vocab import UNKNOWN
 
 def generate(arguments: argparse.Namespace) -> int:
     """``d2lrnn generate``."""
-    check_json(arguments.json)
+    check_writable("--json", arguments.json)
     run = load_run(arguments.run)
     if run.vocab is None:
         raise RunError(f"{arguments.run} holds a model without a vocabulary: it cannot write")
@@ -56,7 +64,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """``d2lrnn evaluate``."""
-    check_json(arguments.json)
+    check_writable("--json", arguments.json)
     run = load_run(arguments.run)
     if run.data is None or run.training is None:
         raise RunError(f"{arguments.run} holds a model alone, without the text that it was trained on")
@@ -111,7 +119,7 @@ def _print_backend(name: str) -> None:
     # A broken installation is a line of the list, not the end of it: whatever its import raises.
     try:
         found = backend(name)
-        versions = ", ".join(f"{package} {version}" for package, version in found.versions().items())
+        versions = describe_versions(found)
         devices = ", ".join(f"{device.name} ({device.description})" for device in found.devices())
     except Exception as error:
         print(f"{name:<11} installed, but it cannot be used: {error}")

@@ -42,6 +42,10 @@ class DeviceError(D2LError, ValueError):
     """A device that is not there."""
 
 
+class ChapterError(D2LError, ValueError):
+    """A chapter of the book that cannot be read, or has nothing for the tab that was chosen."""
+
+
 class RunError(D2LError, ValueError):
     """A saved run that cannot be read or written."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
-from d2lrnn.adapter import FloatArray, Learner
+from d2lrnn.adapter import FloatArray, IntArray, State
 from d2lrnn.errors import PromptError, SpecError
 from d2lrnn.text import Unit, tokenize
 from d2lrnn.vocab import Vocab
@@ -16,12 +17,22 @@ from d2lrnn.vocab import Vocab
 Chooser = Callable[[FloatArray], int]
 
 
+class Predictor(Protocol):
+    """What writing needs of a model: the part of `d2lrnn.adapter.Learner` that predicts."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first token."""
+
+    def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
+        """One time step: tokens int32 (B,) to logits (B, V) as NumPy, and the next state."""
+
+
 class UnknownTokenWarning(UserWarning):
     """A prefix holds what the vocabulary does not have."""
 
 
 def generate(
-    learner: Learner,
+    learner: Predictor,
     vocab: Vocab,
     prefix: str,
     num_tokens: int,

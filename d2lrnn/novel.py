@@ -58,6 +58,20 @@ def time_machine_text(opener: Opener = urlopen) -> str:
     return data.decode("utf-8")
 
 
+def time_machine_file(opener: Opener = urlopen) -> Path:
+    """The novel's file, checked: in the folder that ``D2LRNN_DATA`` names, or in the user's cache.
+
+    Raises:
+        TextError: as with `time_machine_text`, or the cache cannot be written.
+    """
+    if _from_named_folder() is not None:
+        return Path(os.environ[DATA_VARIABLE]) / TIME_MACHINE_FILE
+    data, file = _from_cache_or_address(opener), _cached_file()
+    if file is None or not file.is_file() or file.read_bytes() != data:
+        raise TextError(f"the novel cannot be kept: the cache {file} cannot be written. {_WAY_OUT}")
+    return file
+
+
 def _from_named_folder() -> bytes | None:
     """The novel from the folder that the environment names; None where there is no such file."""
     folder = os.environ.get(DATA_VARIABLE)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,6 @@ def write(folder: Path) -> None:
 
 
 def _train_half_an_epoch(out: Path) -> None:
-    from dataclasses import replace
-
     backend, run = d2lrnn.backend(), load_run(out)
     assert run.data is not None
     _, data = run.data.load(run.vocab)
@@ -65,10 +65,8 @@ def _train_half_an_epoch(out: Path) -> None:
             raise _StopError
 
     trainer = Trainer(learner, data, position=run.position, on_step=stop)
-    try:
+    with suppress(_StopError):
         trainer.fit(2)
-    except _StopError:
-        pass
     parameters, position = learner.export_parameters(), trainer.position()
     d2lrnn.save_run(replace(run, parameters=parameters, position=position), out)
 
@@ -119,11 +117,13 @@ def compare(folder: Path) -> None:
         logits = np.array([[readers[reader][each]["logits"] for each in of_run] for reader in readers])
         apart = float((logits.max(0) - logits.min(0)).max())
         texts = [{readers[reader][each]["text"] for reader in readers} for each in of_run]
-        fits = spread <= LOSSES and apart <= LOGITS and all(len(text) == 1 for text in texts)
+        same = all(len(text) == 1 for text in texts)
+        fits = same and spread <= LOSSES and apart <= LOGITS
         wrong += not fits
-        print(f"{name:<5} {len(readers)} backends began and {len(readers)} ended it: losses within {spread:.1e}, "
-              f"logits within {apart:.1e}, {'the same' if all(len(t) == 1 for t in texts) else 'OTHER'} text"
-              f"{'' if fits else '  FAILED'}")  # fmt: skip
+        print(
+            f"{name:<5} {len(readers)} backends began and ended it: losses within {spread:.1e}, "
+            f"logits within {apart:.1e}, {'the same' if same else 'OTHER'} text{'' if fits else ': FAILED'}"
+        )
     sys.exit(wrong)
 
 

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.hooks import unserializable_hook
 
+from d2lrnn_torch.module import Module
 from d2lrnn_torch.recurrence import GRURecurrence, LSTMRecurrence, TanhRecurrence, project
 from d2lrnn_torch.tokens import takes_tokens
 
 
-class RNN(nn.Module):
+class RNN(Module):
     """A tanh RNN on `torch.nn.RNN`.
 
     Args:
@@ -42,7 +43,7 @@ class RNN(nn.Module):
 
     def __init__(self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0) -> None:
         super().__init__()
-        self.num_inputs, self.num_hiddens = num_inputs, num_hiddens
+        self.save_hyperparameters()
         # With one layer there is no place for dropout, and PyTorch warns of a rate.
         rate = dropout if num_layers > 1 else 0.0
         self.rnn = self._native(num_inputs, num_hiddens, num_layers, dropout=rate)

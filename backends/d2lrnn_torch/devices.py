@@ -16,6 +16,16 @@ def num_gpus() -> int:
     return int(torch.cuda.device_count())
 
 
+def cpu() -> torch.device:
+    """The CPU."""
+    return torch.device("cpu")
+
+
+def gpu(i: int = 0) -> torch.device:
+    """The GPU numbered i, whether it is there or not."""
+    return torch.device(f"cuda:{i}")
+
+
 def try_gpu(i: int = 0) -> torch.device:
     """The GPU numbered i, or the CPU where there is no such GPU.
 
@@ -23,7 +33,12 @@ def try_gpu(i: int = 0) -> torch.device:
         >>> try_gpu(99)
         device(type='cpu')
     """
-    return torch.device(f"cuda:{i}") if i < num_gpus() else torch.device("cpu")
+    return gpu(i) if i < num_gpus() else cpu()
+
+
+def try_all_gpus() -> list[torch.device]:
+    """All GPUs, or the CPU where there is none."""
+    return [gpu(i) for i in range(num_gpus())] or [cpu()]
 
 
 def devices() -> Sequence[Device]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from d2lrnn.adapter import FloatArray, IntArray
+from d2lrnn.generation import generate
+from d2lrnn.vocab import Vocab
+from d2lrnn_torch.devices import full_precision
+from d2lrnn_torch.module import Classifier
 from d2lrnn_torch.tokens import can_take_tokens
 
 
-class RNNLMScratch(nn.Module):
+class RNNLMScratch(Classifier):
     """A language model on recurrent layers, with an output layer spelt out: ``O = H W_hq + b_q``.
 
     Args:
@@ -27,7 +34,7 @@ class RNNLMScratch(nn.Module):
 
     def __init__(self, rnn: nn.Module, vocab_size: int, lr: float = 0.01) -> None:
         super().__init__()
-        self.rnn, self.vocab_size, self.lr = rnn, vocab_size, lr
+        self.save_hyperparameters()
         self.init_params()
 
     def init_params(self) -> None:
@@ -56,10 +63,43 @@ class RNNLMScratch(nn.Module):
         """One-hot vectors (T, B, V) of tokens (B, T)."""
         return one_hot(tokens.t().long(), self.vocab_size).to(next(self.parameters()).dtype)
 
-    def output_layer(self, hiddens: Tensor) -> Tensor:
-        """Logits (B, T, V) from hidden states (T, B, h), over all steps at once."""
-        logits = torch.addmm(self.b_q, hiddens.flatten(0, 1), self.W_hq)
-        return logits.unflatten(0, hiddens.shape[:2]).swapaxes(0, 1)
+    def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
+        H = _stacked(hiddens)
+        logits = torch.addmm(self.b_q, H.flatten(0, 1), self.W_hq)
+        return logits.unflatten(0, H.shape[:2]).swapaxes(0, 1)
+
+    def training_step(self, batch: Sequence[Tensor]) -> Tensor:
+        """The loss of a batch ``(tokens, targets)``, each (B, T); plots the perplexity."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("ppl", loss.detach().exp(), train=True)
+        return loss
+
+    def validation_step(self, batch: Sequence[Tensor]) -> Tensor:
+        """Likewise, for validation."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("ppl", loss.exp(), train=False)
+        return loss
+
+    def predict(
+        self, prefix: str, num_preds: int, vocab: Vocab, device: torch.device | str | None = None
+    ) -> str:
+        """Continues `prefix` by the likeliest characters: no graph, dropout off.
+
+        Args:
+            prefix: the beginning; it is turned to lower case, as the novel is.
+            num_preds: how many characters to add.
+            vocab: what the model was trained with.
+            device: where to compute; the model is moved there. None is where it is.
+
+        Raises:
+            PromptError: the prefix is empty.
+            SpecError: `num_preds` is negative.
+        """
+        if device is not None:
+            self.to(device)
+        with predicting(self):
+            return generate(_Predictor(self), vocab, prefix, num_preds)
 
 
 class RNNLM(RNNLMScratch):
@@ -69,6 +109,39 @@ class RNNLM(RNNLMScratch):
         """Makes the linear layer, with PyTorch's initial values."""
         self.linear = nn.Linear(self.rnn.num_hiddens, self.vocab_size)
 
-    def output_layer(self, hiddens: Tensor) -> Tensor:
-        """Logits (B, T, V) from hidden states (T, B, h), over all steps at once."""
-        return self.linear(hiddens).swapaxes(0, 1)
+    def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
+        return self.linear(_stacked(hiddens)).swapaxes(0, 1)
+
+
+@contextmanager
+def predicting(model: nn.Module) -> Iterator[None]:
+    """Within it the model has no dropout and builds no graph; afterwards it is as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+class _Predictor:
+    """A language model as what `d2lrnn.generation.generate` asks."""
+
+    def __init__(self, model: RNNLMScratch) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+
+    def initial_state(self, batch_size: int) -> Any:
+        return None
+
+    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
+        with full_precision(self._device):
+            logits, state = self._model.unroll(torch.tensor(tokens[:, None], device=self._device), state)
+        return logits[:, 0].numpy(force=True), state
+
+
+def _stacked(hiddens: Tensor | Sequence[Tensor]) -> Tensor:
+    """The states of all steps as one tensor; a chapter's layers return a list of them."""
+    return hiddens if isinstance(hiddens, Tensor) else torch.stack(tuple(hiddens))

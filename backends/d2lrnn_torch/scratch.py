@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2lrnn_torch.module import Module
 from d2lrnn_torch.recurrence import (
     GRUBeforeRecurrence,
     GRURecurrence,
@@ -27,7 +28,7 @@ from d2lrnn_torch.recurrence import (
 from d2lrnn_torch.tokens import takes_tokens
 
 
-class RNNScratch(nn.Module):
+class RNNScratch(Module):
     """A tanh RNN of one layer: ``H_t = tanh(X_t W_xh + H_{t-1} W_hh + b_h)``.
 
     Args:
@@ -43,7 +44,7 @@ class RNNScratch(nn.Module):
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
-        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
+        self.save_hyperparameters()
         self.W_xh = nn.Parameter(torch.randn(num_inputs, num_hiddens) * sigma)
         self.W_hh = nn.Parameter(torch.randn(num_hiddens, num_hiddens) * sigma)
         self.b_h = nn.Parameter(torch.zeros(num_hiddens))
@@ -71,7 +72,7 @@ class RNNScratch(nn.Module):
         return torch.tanh(X + H @ self.W_hh)
 
 
-class GRUScratch(nn.Module):
+class GRUScratch(Module):
     """A gated recurrent unit of one layer (Cho et al. 2014).
 
     - reset and update gate: ``R, Z = σ(X_t W_x[rz] + H W_h[rz] + b[rz])``
@@ -90,7 +91,7 @@ class GRUScratch(nn.Module):
         self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, *, reset_after: bool = False
     ) -> None:
         super().__init__()
-        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
+        self.save_hyperparameters()
         self.W_x = nn.Parameter(torch.randn(num_inputs, 3 * num_hiddens) * sigma)
         self.W_h = nn.Parameter(torch.randn(num_hiddens, 3 * num_hiddens) * sigma)
         self.b = nn.Parameter(torch.zeros(3 * num_hiddens))
@@ -121,7 +122,7 @@ class GRUScratch(nn.Module):
         return N + Z * (H - N)  # Z ∘ H + (1 - Z) ∘ N
 
 
-class LSTMScratch(nn.Module):
+class LSTMScratch(Module):
     """Long short-term memory of one layer (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
     - ``I, F, O = σ(X_t W_x[ifo] + H W_h[ifo] + b[ifo])``; ``G = tanh(X_t W_x[g] + H W_h[g] + b[g])``
@@ -135,7 +136,7 @@ class LSTMScratch(nn.Module):
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
-        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
+        self.save_hyperparameters()
         self.W_x = nn.Parameter(torch.randn(num_inputs, 4 * num_hiddens) * sigma)
         self.W_h = nn.Parameter(torch.randn(num_hiddens, 4 * num_hiddens) * sigma)
         self.b = nn.Parameter(torch.zeros(4 * num_hiddens))
@@ -160,7 +161,7 @@ class LSTMScratch(nn.Module):
         return torch.sigmoid(O) * torch.tanh(C), C
 
 
-class StackedRNNScratch(nn.Module):
+class StackedRNNScratch(Module):
     """`num_layers` layers, each fed with the outputs of the one below it.
 
     Args:
@@ -186,8 +187,7 @@ class StackedRNNScratch(nn.Module):
         layer: Callable[[int, int, float], nn.Module] = RNNScratch,
     ) -> None:
         super().__init__()
-        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
-        self.num_layers = num_layers
+        self.save_hyperparameters(ignore=["layer"])
         sizes = [num_inputs] + [num_hiddens] * (num_layers - 1)
         # A ModuleList, so that the parameters of every layer are known to an optimiser.
         self.rnns = nn.ModuleList(layer(size, num_hiddens, sigma) for size in sizes)

@@ -1,0 +1,293 @@
+"""The book's first edition on PyTorch. What is not PyTorch is in `d2lrnn.classic`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, SupportsFloat, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from d2lrnn import classic
+from d2lrnn.adapter import FloatArray, IntArray, StepResult
+from d2lrnn.epoch import LoadedBatch, run_epoch
+from d2lrnn.generation import generate
+from d2lrnn.vocab import TokenArray, Vocab
+from d2lrnn_torch.devices import full_precision
+from d2lrnn_torch.gradients import clip
+from d2lrnn_torch.language_model import predicting
+
+#: Takes a step: an optimiser, or a function of the batch size by which gradients are divided.
+Updater: TypeAlias = torch.optim.Optimizer | Callable[[int], None]
+
+# The chapter's largest norm of a gradient.
+_THETA = 1.0
+
+
+def seq_data_iter_random(
+    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of random sampling: pairs (X, Y), each (B, T), in random order."""
+    for X, Y in classic.random_epoch(corpus, batch_size, num_steps):
+        yield torch.from_numpy(X).long(), torch.from_numpy(Y).long()
+
+
+def seq_data_iter_sequential(
+    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of sequential partitioning: pairs (X, Y), each (B, T), whose rows continue each other."""
+    for X, Y in classic.sequential_epoch(corpus, batch_size, num_steps):
+        yield torch.from_numpy(X).long(), torch.from_numpy(Y).long()
+
+
+class SeqDataLoader(classic.SequenceLoader):
+    """The novel in batches (X, Y); see `d2lrnn.classic.SequenceLoader`."""
+
+    random = staticmethod(seq_data_iter_random)
+    sequential = staticmethod(seq_data_iter_sequential)
+
+
+def load_data_time_machine(
+    batch_size: int, num_steps: int, use_random_iter: bool = False, max_tokens: int = 10000
+) -> tuple[SeqDataLoader, Vocab]:
+    """Batches of the novel's first `max_tokens` characters, and the vocabulary of all of it.
+
+    Example:
+        >>> train_iter, vocab = load_data_time_machine(32, 35)
+        >>> next(iter(train_iter))[0].shape
+        torch.Size([32, 35])
+    """
+    loader = SeqDataLoader(batch_size, num_steps, use_random_iter, max_tokens)
+    return loader, loader.vocab
+
+
+class Accumulator(classic.Accumulator):
+    """`d2lrnn.classic.Accumulator`, which leaves graphs behind."""
+
+    def add(self, *args: Any) -> None:
+        """Adds a number to every sum."""
+        super().add(*(value.detach() if isinstance(value, Tensor) else value for value in args))
+
+
+class RNNModelScratch:
+    """A recurrent model of functions, as the first edition builds it.
+
+    Args:
+        vocab_size: V.
+        num_hiddens: h.
+        device: where its parameters are made.
+        get_params: from (V, h, device) to a list of parameters.
+        init_state: from (B, h, device) to a tuple of states.
+        forward_fn: from one-hot vectors (T, B, V), state and parameters to logits (T·B, V) and state.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        device: torch.device,
+        get_params: Callable[[int, int, torch.device], list[Tensor]],
+        init_state: Callable[[int, int, torch.device], tuple[Tensor, ...]],
+        forward_fn: Callable[[Tensor, Any, list[Tensor]], tuple[Tensor, Any]],
+    ) -> None:
+        self.vocab_size, self.num_hiddens = vocab_size, num_hiddens
+        self.params = get_params(vocab_size, num_hiddens, device)
+        self.init_state, self.forward_fn = init_state, forward_fn
+
+    def __call__(self, X: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
+        vectors = one_hot(X.t().long(), self.vocab_size).to(self.params[0].dtype)
+        return self.forward_fn(vectors, state, self.params)
+
+    def begin_state(self, batch_size: int, device: torch.device) -> tuple[Tensor, ...]:
+        """The state before the first token."""
+        return self.init_state(batch_size, self.num_hiddens, device)
+
+
+class RNNModel(nn.Module):
+    """A recurrent layer of PyTorch with an output layer.
+
+    Args:
+        rnn_layer: a `torch.nn.RNN`, `torch.nn.GRU` or `torch.nn.LSTM` that takes V inputs.
+        vocab_size: V.
+    """
+
+    def __init__(self, rnn_layer: nn.RNNBase, vocab_size: int) -> None:
+        super().__init__()
+        self.rnn, self.vocab_size = rnn_layer, vocab_size
+        self.num_hiddens = rnn_layer.hidden_size
+        self.num_directions = 2 if rnn_layer.bidirectional else 1
+        self.linear = nn.Linear(self.num_directions * self.num_hiddens, vocab_size)
+
+    def forward(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
+        vectors = one_hot(inputs.t().long(), self.vocab_size).to(self.linear.weight.dtype)
+        outputs, state = self.rnn(vectors, state)
+        return self.linear(outputs.flatten(0, 1)), state
+
+    def begin_state(self, device: torch.device, batch_size: int = 1) -> Any:
+        """Zeros (directions · layers, B, h); for an LSTM two of them."""
+        shape = (self.num_directions * self.rnn.num_layers, batch_size, self.num_hiddens)
+        zeros = self.linear.weight.new_zeros(shape, device=device)
+        return (zeros, zeros.clone()) if isinstance(self.rnn, nn.LSTM) else zeros
+
+
+def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, device: torch.device) -> str:
+    """Continues `prefix` by the likeliest characters: no graph, dropout off.
+
+    Args:
+        prefix: the beginning; it is turned to lower case, as the novel is.
+        num_preds: how many characters to add.
+        net: called with tokens (1, 1) and a state; it has ``begin_state``.
+        vocab: what it was trained with.
+        device: where it is.
+
+    Raises:
+        PromptError: the prefix is empty.
+    """
+    predictor = _Predictor(net, device)
+    if isinstance(net, nn.Module):
+        with predicting(net):
+            return generate(predictor, vocab, prefix, num_preds)
+    with torch.no_grad():
+        return generate(predictor, vocab, prefix, num_preds)
+
+
+def grad_clipping(net: Any, theta: float) -> None:
+    """Scales the gradient of all parameters down to a norm of at most `theta`."""
+    clip(_parameters(net), theta)
+
+
+def sgd(params: Iterable[Tensor], lr: float, batch_size: int) -> None:
+    """A step of stochastic gradient descent on gradients that are sums over a batch; then they are zero."""
+    with torch.no_grad():
+        for param in params:
+            param -= lr * param.grad / batch_size
+            param.grad.zero_()
+
+
+def train_epoch_ch8(
+    net: Any,
+    train_iter: Iterable[tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    updater: Updater,
+    device: torch.device,
+    use_random_iter: bool,
+) -> tuple[float, float]:
+    """One epoch: the perplexity of its tokens, and tokens per second.
+
+    Args:
+        net: called with tokens (B, T) and a state, gives logits (T·B, V) and a state.
+        train_iter: pairs (X, Y), each (B, T).
+        loss: from logits and targets (T·B,) to the losses, or their mean.
+        updater: takes a step.
+        device: where `net` is.
+        use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
+    """
+    steps = _Steps(net, loss, updater, device)
+    record = run_epoch(steps, train_iter, carries_state=not use_random_iter)
+    return record.train_perplexity, record.tokens_per_second
+
+
+def train_ch8(
+    net: Any,
+    train_iter: Iterable[tuple[Tensor, Tensor]],
+    vocab: Vocab,
+    lr: float,
+    num_epochs: int,
+    device: torch.device,
+    use_random_iter: bool = False,
+) -> None:
+    """Trains with SGD on clipped gradients, draws the perplexity, and prints what came of it.
+
+    Raises:
+        SpecError: `num_epochs` is below 1.
+        DivergedError: a loss was NaN or infinite.
+    """
+    updater: Updater
+    if isinstance(net, nn.Module):
+        updater = torch.optim.SGD(net.parameters(), lr)
+    else:
+
+        def updater(batch_size: int) -> None:
+            sgd(net.params, lr, batch_size)
+
+    classic.train_epochs(
+        num_epochs,
+        lambda _: train_epoch_ch8(net, train_iter, nn.CrossEntropyLoss(), updater, device, use_random_iter),
+        lambda prefix: predict_ch8(prefix, 50, net, vocab, device),
+        str(device),
+    )
+
+
+class _Steps:
+    """A network and its updater as what the core's loop calls (`d2lrnn.epoch.Steps`)."""
+
+    def __init__(
+        self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater, device: torch.device
+    ) -> None:
+        self._net, self._loss, self._updater, self._device = net, loss, updater, device
+        self.step = 0
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self._net.begin_state(batch_size=batch_size, device=self._device)
+
+    def train_step(self, batch: LoadedBatch, state: Any) -> tuple[StepResult, Any]:
+        X, Y = (tensor.to(self._device) for tensor in batch.tensors)
+        if isinstance(self._net, nn.Module):
+            self._net.train()
+        with full_precision(self._device):
+            outputs, state = self._net(X, state)
+            loss = self._loss(outputs, Y.t().flatten().long()).mean()
+            for parameter in _parameters(self._net):
+                parameter.grad = None
+            loss.backward()
+        grad_clipping(self._net, _THETA)
+        if isinstance(self._updater, torch.optim.Optimizer):
+            self._updater.step()
+        else:
+            self._updater(1)  # the loss is a mean already
+        self.step += 1
+        return StepResult(loss.detach(), math.nan), _detached(state)
+
+    def eval_step(self, batch: LoadedBatch, state: Any) -> tuple[SupportsFloat, Any]:
+        raise NotImplementedError  # the first edition does not validate
+
+    def export_parameters(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in _parameters(self._net)]
+
+    @torch.no_grad()
+    def import_parameters(self, parameters: list[Tensor]) -> None:
+        for parameter, value in zip(_parameters(self._net), parameters, strict=True):
+            parameter.copy_(value)
+
+    def synchronize(self) -> None:
+        """The loop has read every loss by now."""
+
+
+class _Predictor:
+    """A network as what `d2lrnn.generation.generate` asks."""
+
+    def __init__(self, net: Any, device: torch.device) -> None:
+        self._net, self._device = net, device
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self._net.begin_state(batch_size=batch_size, device=self._device)
+
+    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
+        X = torch.tensor(tokens[:, None], dtype=torch.long, device=self._device)
+        with full_precision(self._device):
+            logits, state = self._net(X, state)
+        return logits.numpy(force=True), state
+
+
+def _parameters(net: Any) -> list[Tensor]:
+    """What is trained: of a module its parameters, of a model of functions its ``params``."""
+    return list(net.parameters() if isinstance(net, nn.Module) else net.params)
+
+
+def _detached(state: Any) -> Any:
+    """The state without its graph: the caller's stays as it is."""
+    return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)

@@ -1,0 +1,79 @@
+"""The book's `Module` and `Classifier` on PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from d2lrnn import book
+
+
+class Module(book.Module, nn.Module):
+    """A `torch.nn.Module` with the book's steps and board; see `d2lrnn.book.Module`.
+
+    Example:
+        >>> class Linear(Module):
+        ...     def __init__(self, lr):
+        ...         super().__init__()
+        ...         self.save_hyperparameters()
+        ...         self.net = nn.LazyLinear(1)
+        >>> Linear(lr=0.1)(torch.ones(2, 3)).shape
+        torch.Size([2, 1])
+    """
+
+    def forward(self, X: Tensor) -> Tensor:
+        """What ``self.net`` makes of it."""
+        return self.net(X)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Stochastic gradient descent at the rate ``self.lr``."""
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    def apply_init(self, inputs: Sequence[Tensor], init: Callable[[nn.Module], None] | None = None) -> None:
+        """Runs the model once, so that lazy layers know their sizes, and applies `init` to ``self.net``."""
+        self.forward(*inputs)
+        if init is not None:
+            self.net.apply(init)
+
+    def cut_off(self, value: Any) -> Any:
+        """The value without its graph."""
+        return value.detach() if isinstance(value, Tensor) else value
+
+
+class Classifier(Module):
+    """A model whose outputs are the logits of classes, the last axis."""
+
+    def loss(self, Y_hat: Tensor, Y: Tensor, averaged: bool = True) -> Tensor:
+        """Cross-entropy in nats: the mean, or one for every prediction.
+
+        Args:
+            Y_hat: logits (…, V).
+            Y: classes (…).
+            averaged: whether to take the mean.
+        """
+        reduction = "mean" if averaged else "none"
+        return cross_entropy(Y_hat.flatten(0, -2), Y.flatten().long(), reduction=reduction)
+
+    def accuracy(self, Y_hat: Tensor, Y: Tensor, averaged: bool = True) -> Tensor:
+        """The share of logits (…, V) whose largest is the class in Y (…); or for every prediction 0 or 1."""
+        correct = (Y_hat.argmax(dim=-1) == Y).flatten().float()
+        return correct.mean() if averaged else correct
+
+    def validation_step(self, batch: Sequence[Tensor]) -> Tensor:
+        """Loss and accuracy of a batch."""
+        Y_hat = self(*batch[:-1])
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        return loss
+
+    def layer_summary(self, X_shape: Sequence[int]) -> None:
+        """Prints the shapes of what the layers of ``self.net`` make of random inputs of this shape."""
+        X = torch.randn(*X_shape)
+        for layer in self.net:
+            X = layer(X)
+            print(f"{type(layer).__name__} output shape:\t {X.shape}")

@@ -1,0 +1,296 @@
+"""The source of a chapter: its text and the code cells of one tab, in order. Nothing is run here.
+
+A chapter is Markdown. Its cells are the fenced blocks whose first line carries ``{.python .input}``; any
+other block (``toc``, a listing) is text. One source holds the code of several frameworks, its *tabs*, marked
+in the two styles of the book's editions:
+
+- current edition: a first line ``%%tab pytorch, mxnet`` or ``%%tab all``; a cell without one is every tab's,
+  and one cell announces the tabs with ``tab.interact_select(...)``;
+- first edition: a first line ``#@tab pytorch, tensorflow`` or ``#@tab all``; a cell without one is MXNet's.
+"""
+
+from __future__ import annotations
+
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from d2lrnn.errors import ChapterError, reason_of
+
+#: The tabs of the book that there is a backend for.
+TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
+
+#: The first edition's cells without a marker are this tab's.
+_UNMARKED = "mxnet"
+
+_EVERY_TAB = "all"
+
+_FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>.*)")
+_MARKER = re.compile(r"(?P<style>%%tab|#\s*@tab)\s+(?P<names>\S.*)")
+_CURRENT = re.compile(r"^[ \t]*%%tab\b", re.MULTILINE)
+_ANNOUNCED = re.compile(r"^tab\.interact_select\((?P<names>[^)]*)\)", re.MULTILINE)
+_MAGIC = re.compile(r"(?P<indent>[ \t]*)(?:%{1,2}[a-zA-Z]|!)")
+_OTHER_LANGUAGE = re.compile(r"%%(?:bash|sh|script|html|javascript|js|latex|markdown|svg|writefile|file)\b")
+_TAB_TEXT = re.compile(
+    r"^[ \t]*:begin_tab:`?(?P<names>[^`\n]*)`?[ \t]*\n(?P<text>.*?)^[ \t]*:end_tab:[ \t]*\n?",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A code cell of one tab.
+
+    Attributes:
+        number: its place among the cells of its tab, from 1.
+        line: the chapter's line that its first line is, from 1.
+        source: what the chapter has between the fences.
+        code: the same as Python, line by line: markers and notebook magics are left empty.
+    """
+
+    number: int
+    line: int
+    source: str
+    code: str
+
+    @property
+    def title(self) -> str:
+        """The first line that is code, or a comment where there is nothing else."""
+        lines = [line.strip() for line in self.code.splitlines() if line.strip()]
+        return next((line for line in lines if not line.startswith("#")), lines[0])
+
+    @property
+    def listing(self) -> str:
+        """The source without the line that marks its tab."""
+        lines = [line for line in self.source.splitlines() if not _MARKER.fullmatch(line.strip())]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Text:
+    """What stands between two cells, as Markdown."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A cell before anyone chose a tab."""
+
+    line: int
+    source: str
+    code: str
+    tabs: tuple[str, ...]
+
+
+class Chapter:
+    """A chapter's source, read from a file.
+
+    Args:
+        path: a Markdown file, UTF-8.
+
+    Attributes:
+        path: where it was read from.
+        tabs: the tabs that it has code for, in the order in which it names them.
+
+    Raises:
+        ChapterError: the file cannot be read, is not UTF-8, has a block that does not end, or has no cells.
+
+    Example:
+        >>> chapter = Chapter("rnn-concise.md")
+        >>> chapter.tabs
+        ('mxnet', 'pytorch', 'tensorflow', 'jax')
+        >>> [cell.title for cell in chapter.cells("jax")][:1]
+        ['from d2l import jax as d2l']
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._parts = list(_split(_read(self.path), self.path))
+        blocks = [part for part in self._parts if isinstance(part, _Block)]
+        if not blocks:
+            raise ChapterError(
+                f"{self.path} has no code cells: a chapter's cells are blocks that begin with "
+                "```{.python .input}"
+            )
+        self._current = any(_CURRENT.search(block.source) or _announced(block.code) for block in blocks)
+        self.tabs = self._tabs(blocks)
+
+    def parts(self, tab: str) -> tuple[Cell | Text, ...]:
+        """The text and the cells of one tab, in order.
+
+        Raises:
+            ChapterError: the chapter has no code for this tab; the message lists the tabs that it has.
+        """
+        if tab not in self.tabs:
+            raise ChapterError(f"{self.path} has no code for the tab {tab}: it has {', '.join(self.tabs)}")
+        parts: list[Cell | Text] = []
+        number = 0
+        for part in self._parts:
+            if isinstance(part, str):
+                if text := _text_of_tab(part, tab):
+                    parts.append(Text(text))
+            elif self._belongs(part, tab) and _does_something(part.code):
+                number += 1
+                parts.append(Cell(number, part.line, part.source, part.code))
+        return tuple(parts)
+
+    def cells(self, tab: str) -> tuple[Cell, ...]:
+        """The cells of one tab, in order; errors as with `parts`."""
+        return tuple(part for part in self.parts(tab) if isinstance(part, Cell))
+
+    def _belongs(self, block: _Block, tab: str) -> bool:
+        if block.tabs:
+            return tab in block.tabs or _EVERY_TAB in block.tabs
+        return self._current or tab == _UNMARKED
+
+    def _tabs(self, blocks: list[_Block]) -> tuple[str, ...]:
+        named: list[str] = []
+        for block in blocks:
+            named += _announced(block.code)
+        for block in blocks:
+            named += block.tabs or (() if self._current else (_UNMARKED,))
+        tabs = tuple(name for name in dict.fromkeys(named) if name != _EVERY_TAB)
+        return tabs or TAB_NAMES
+
+
+class Tab:
+    """The object ``tab`` that the cells of the current edition ask which framework was chosen."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def selected(self, *names: str) -> bool:
+        """Whether one of these tabs is the chosen one."""
+        return self._name in names
+
+    def interact_select(self, *names: str | list[str]) -> None:
+        """In a notebook, draws the buttons that choose the tab; here it is chosen already."""
+
+
+def _read(path: Path) -> list[str]:
+    """The lines of a file, without their ends."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ChapterError(f"{path} cannot be read: {reason_of(error)}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ChapterError(
+            f"{path} is not UTF-8 text: line {line} has the byte 0x{content[error.start]:02x}. "
+            "Save it as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _split(lines: list[str], path: Path) -> Iterator[str | _Block]:
+    """Text and cells in turn."""
+    text: list[str] = []
+    rest = enumerate(lines, start=1)
+    for number, line in rest:
+        text.append(line)
+        fence = _FENCE.fullmatch(line)
+        if fence is None or "`" in fence["info"]:
+            continue
+        body = []
+        for _, inner in rest:
+            text.append(inner)
+            if _closes(inner, fence["marks"]):
+                break
+            body.append(inner)
+        else:
+            raise ChapterError(
+                f"{path}, line {number}: the block that begins here does not end: add {fence['marks']}"
+            )
+        if {".python", ".input"} <= set(fence["info"].strip().strip("{}").split()):
+            yield "\n".join(text[: -len(body) - 2]) + "\n"
+            yield _block(number + 1, [_dedented(inner, fence["indent"]) for inner in body])
+            text = []
+    yield "\n".join(text)
+
+
+def _closes(line: str, marks: str) -> bool:
+    stripped = line.strip()
+    return len(stripped) >= len(marks) and set(stripped) == set(marks)
+
+
+def _dedented(line: str, indent: str) -> str:
+    """The line without the indentation of its fence: cells can stand in lists."""
+    return line[len(indent) :] if line.startswith(indent) else line.lstrip()
+
+
+def _block(line: int, lines: list[str]) -> _Block:
+    return _Block(line, "\n".join(lines), _python_of(lines), _marked(lines))
+
+
+def _marked(lines: list[str]) -> tuple[str, ...]:
+    """The tabs that the marker among a cell's first lines names; other magics and comments may precede it."""
+    for line in lines:
+        stripped = line.strip()
+        if found := _MARKER.fullmatch(stripped):
+            return tuple(name.lower() for name in re.split(r"[,\s]+", found["names"]) if name)
+        if stripped and stripped[0] not in "%#!":
+            break
+    return ()
+
+
+def _python_of(lines: list[str]) -> str:
+    """A cell without its notebook magics; every line keeps its place."""
+    if any(_OTHER_LANGUAGE.match(line) for line in lines):
+        return "\n" * (len(lines) - 1)
+    kept: list[str] = []
+    continues = False
+    for line in lines:
+        magic = _MAGIC.match(line)
+        if continues:
+            kept.append("")
+        elif magic and not _is_open(kept):
+            # A block that held nothing else needs a statement still.
+            kept.append(f"{magic['indent']}pass" if magic["indent"] else "")
+            continues = True
+        elif _MARKER.fullmatch(line.strip()):
+            kept.append("")
+        else:
+            kept.append(line)
+        continues = continues and line.endswith("\\")
+    return "\n".join(kept)
+
+
+def _is_open(lines: list[str]) -> bool:
+    """Whether the last statement goes on, so that a ``%`` that begins the next line is an operator."""
+    if lines and lines[-1].endswith("\\"):
+        return True
+    try:
+        list(tokenize.generate_tokens(StringIO("\n".join(lines)).readline))
+    except tokenize.TokenError:
+        return True
+    except SyntaxError:
+        return False
+    return False
+
+
+def _announced(code: str) -> list[str]:
+    """The tabs that ``tab.interact_select(...)`` names in a cell."""
+    return [
+        name for call in _ANNOUNCED.finditer(code) for name in re.findall(r"['\"](\w+)['\"]", call["names"])
+    ]
+
+
+def _does_something(code: str) -> bool:
+    """Whether more is left of a cell than the choice of the tab."""
+    return bool(_ANNOUNCED.sub("", code).strip())
+
+
+def _text_of_tab(text: str, tab: str) -> str:
+    """Markdown without the paragraphs of the other tabs."""
+
+    def chosen(found: re.Match[str]) -> str:
+        names = re.split(r"[,\s]+", found["names"].strip())
+        return found["text"] if tab in names else ""
+
+    return _TAB_TEXT.sub(chosen, text).strip("\n")

@@ -1,0 +1,127 @@
+"""One epoch of the core's loop over batches that a framework's own loader gives.
+
+`d2lrnn.trainer.Trainer` is the loop. The book's editions reach it from here: a loader in place of a
+`d2lrnn.data.DataModule`, and in place of a learner whatever a chapter's cells made of their training step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, SupportsFloat, cast
+
+from d2lrnn.adapter import Learner, State, StepResult
+from d2lrnn.errors import DivergedError, SpecError
+from d2lrnn.trainer import EpochRecord, Trainer
+
+
+@dataclass
+class LoadedBatch:
+    """A batch as a loader gives it.
+
+    Attributes:
+        tensors: the framework's own arrays: the inputs first, the targets last.
+        num_tokens: how many targets there are; 0 for a batch whose loss nobody told.
+    """
+
+    tensors: Sequence[Any]
+    num_tokens: int
+
+    @property
+    def inputs(self) -> Any:
+        """The first tensor; its length is the batch size."""
+        return self.tensors[0]
+
+
+class Steps(Protocol):
+    """The part of `d2lrnn.adapter.Learner` that the loop calls, on batches of a loader.
+
+    `train_step` gives a `StepResult` whose norm nobody reads here: it may be NaN.
+    """
+
+    step: int
+
+    def initial_state(self, batch_size: int) -> State:
+        """What the first batch of an epoch begins with; not None."""
+
+    def train_step(self, batch: LoadedBatch, state: State) -> tuple[StepResult, State]:
+        """Learns from a batch."""
+
+    def eval_step(self, batch: LoadedBatch, state: State) -> tuple[SupportsFloat, State]:
+        """The loss of a batch; learns nothing."""
+
+    def export_parameters(self) -> Any:
+        """A copy of the parameters."""
+
+    def import_parameters(self, parameters: Any) -> None:
+        """Puts back what `export_parameters` returned."""
+
+    def synchronize(self) -> None:
+        """Waits until all that was dispatched is done."""
+
+
+def run_epoch(
+    steps: Steps,
+    train: Iterable[Sequence[Any]],
+    validation: Iterable[Sequence[Any]] = (),
+    *,
+    epoch: int = 1,
+    carries_state: bool = False,
+) -> EpochRecord:
+    """One epoch of training, then validation.
+
+    Args:
+        steps: what is done with a batch.
+        train: the training loader.
+        validation: the validation loader; perplexities of an empty one are NaN.
+        epoch: which epoch it is, from 1, for messages.
+        carries_state: whether a batch continues the one before.
+
+    Raises:
+        DivergedError: a loss was NaN or infinite; the parameters are those from before the epoch.
+        SpecError: the training loader gave no batch.
+        KeyboardInterrupt: Ctrl-C, once the step under way was done.
+    """
+    trainer = Trainer(cast(Learner, steps), _Loaders(train, validation, carries_state))
+    try:
+        history = trainer.fit(1)
+    except DivergedError as error:
+        raise DivergedError(
+            f"the loss became NaN or infinite in epoch {epoch} (training step {error.step}): training "
+            f"stopped, and the parameters are those from before this epoch. Try a smaller learning rate or "
+            f"clipping norm",
+            error.step,
+        ) from None
+    if history.ended == "interrupted":
+        raise KeyboardInterrupt
+    if not history.epochs:
+        raise SpecError("the training data gave no batch: take more data or a smaller batch size")
+    return history.epochs[0]
+
+
+class _Loaders:
+    """Two loaders as a `d2lrnn.data.DataModule`; a loader decides the order of an epoch itself."""
+
+    # Known once a batch is there; the loop asks for them in progress displays alone.
+    batch_size = num_steps = num_train_batches = num_validation_batches = 0
+
+    def __init__(
+        self, train: Iterable[Sequence[Any]], validation: Iterable[Sequence[Any]], carries_state: bool
+    ) -> None:
+        self._train, self._validation = train, validation
+        self.carries_state = carries_state
+
+    def train_batches(self, epoch: int) -> Iterator[Any]:
+        return _loaded(self._train)
+
+    def validation_batches(self) -> Iterator[Any]:
+        return _loaded(self._validation)
+
+    def describe(self) -> str:
+        return "batches of a loader"
+
+
+def _loaded(loader: Iterable[Sequence[Any]]) -> Iterator[LoadedBatch]:
+    for tensors in loader:
+        yield LoadedBatch(tensors, math.prod(tensors[-1].shape))
