@@ -172,6 +172,21 @@ def test_lazy_layers_learn_their_sizes(d2l: ModuleType, data: Any) -> None:
     assert trainer.history[-1].val_perplexity < trainer.history[0].val_perplexity
 
 
+def test_validation_has_no_dropout_and_training_has(d2l: ModuleType, data: Any) -> None:
+    model = d2l.RNNLM(d2l.GRU(len(data.vocab), 32, num_layers=2, dropout=0.9), len(data.vocab), lr=1)
+    trainer = d2l.Trainer(max_epochs=1)
+    trainer.fit(model, data)
+    batch = next(iter(data.val_dataloader()))
+    model.train()
+    assert trainer.evaluate(batch) == trainer.evaluate(batch)
+    losses = []
+    for _ in range(2):
+        kept = trainer.copy_parameters()
+        losses.append(trainer.update(batch))
+        trainer.put_back_parameters(kept)
+    assert losses[0] != losses[1]
+
+
 def test_predictions_have_no_dropout_and_no_graph(d2l: ModuleType, data: Any) -> None:
     import torch
 
@@ -352,6 +367,21 @@ def test_the_first_edition_carries_the_state_and_clips(d2l: ModuleType) -> None:
             assert torch.equal(begun, before) is not use_random_iter
             assert begun.any().item() is not use_random_iter
     assert norms == [pytest.approx(1.0, rel=1e-4)] * len(norms)
+
+
+def test_the_first_edition_forgets_the_gradient_of_the_batch_before(d2l: ModuleType) -> None:
+    import torch
+
+    train_iter, vocab = d2l.load_data_time_machine(4, 5, max_tokens=300)
+    batch = next(iter(train_iter))
+    net = first_edition_net(d2l, vocab, "RNN")
+    gradients = []
+    for batches in ([batch], [batch, batch]):
+        updater = torch.optim.SGD(net.parameters(), lr=0.0)
+        d2l.train_epoch_ch8(net, batches, torch.nn.CrossEntropyLoss(), updater, d2l.cpu(), True)
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    for once, twice in zip(*gradients, strict=True):
+        torch.testing.assert_close(once, twice)
 
 
 def test_sgd_divides_and_forgets(d2l: ModuleType) -> None:

@@ -70,6 +70,10 @@ def test_a_board_whose_figure_was_closed_opens_another(pyplot: Any) -> None:
     assert len(pyplot.get_fignums()) == 2
     assert other.axes == []
     assert list(pyplot.gcf().axes[0].lines[0].get_ydata()) == [1, 2]
+    # What else is drawn goes on where it was.
+    pyplot.figure(other)
+    board.draw(2, 3, "a")
+    assert pyplot.gcf() is other
 
 
 def test_boards_can_be_copied_and_draw_in_given_axes(pyplot: Any) -> None:
