@@ -185,7 +185,7 @@ class Trainer:
         returns; a second one raises KeyboardInterrupt at once. A further `fit` goes on from there.
 
         Raises:
-            SpecError: `num_epochs` is below 1.
+            SpecError: `num_epochs` is below 1, or the data has no batch.
             DivergedError: a loss was NaN or infinite. The learner holds the parameters that it had after the
                 last whole epoch, or where this call began, and `history` the epochs up to there.
         """
@@ -209,8 +209,18 @@ class Trainer:
         return self.history
 
     def validate(self) -> tuple[float, int]:
-        """The total cross-entropy of the validation part in nats, and its number of tokens."""
-        totals = _Totals()
+        """The total cross-entropy of the validation part in nats, and its number of tokens.
+
+        Raises:
+            DivergedError: it is NaN or infinite.
+        """
+        try:
+            return self._validate()
+        except _NotFiniteError as error:
+            raise DivergedError(f"the validation loss is {error.loss}", self.learner.step) from None
+
+    def _validate(self) -> tuple[float, int]:
+        totals = _Totals(validation=True)
         state: State = None
         for batch in self.data.validation_batches():
             if state is None or not self.data.carries_state:
@@ -240,11 +250,16 @@ class Trainer:
             nats, tokens = running.totals.read()
             learner.synchronize()
             seconds = running.seconds
+            if whole and not running.num_batches:
+                raise SpecError("the training data gave no batch: take more data or a smaller batch size")
+            if not running.num_batches:
+                return None
+            val_nats, val_tokens = self._validate()
         except _NotFiniteError as error:
             learner.import_parameters(last_good)
+            step = learner.step if error.index is None else first_step + error.index + 1
             learner.step = first_step
             self.history.ended = "diverged"
-            step = first_step + error.index + 1
             since = "where training was resumed" if self._part else "the last whole epoch"
             raise DivergedError(
                 f"the loss became {error.loss} at step {step} (epoch {number}): training stopped, and the "
@@ -253,10 +268,7 @@ class Trainer:
             ) from None
         finally:
             self._running = None
-        if not running.num_batches:
-            return None
         self._part = None if whole else running.part()
-        val_nats, val_tokens = self.validate()
         return EpochRecord(
             epoch=number,
             train_perplexity=perplexity(nats, tokens),
@@ -299,9 +311,9 @@ class _Epoch:
 
 
 class _NotFiniteError(Exception):
-    """A loss that is not a finite number: its value, and the how-many-th of its epoch it was, from 0."""
+    """A loss that is not finite: its value, and of training the step that it was of, counted from 0."""
 
-    def __init__(self, loss: float, index: int) -> None:
+    def __init__(self, loss: float, index: int | None) -> None:
         super().__init__(loss, index)
         self.loss, self.index = loss, index
 
@@ -309,7 +321,8 @@ class _NotFiniteError(Exception):
 class _Totals:
     """Sums losses in float64, reading each one `_LAG` steps after it was made."""
 
-    def __init__(self, nats: float = 0.0, num_tokens: int = 0) -> None:
+    def __init__(self, nats: float = 0.0, num_tokens: int = 0, *, validation: bool = False) -> None:
+        self._validation = validation
         self._pending: deque[tuple[SupportsFloat, int]] = deque()
         self._nats, self._tokens, self._index = nats, num_tokens, 0
 
@@ -335,7 +348,7 @@ class _Totals:
         loss, num_tokens = self._pending.popleft()
         value = float(loss)
         if not math.isfinite(value):
-            raise _NotFiniteError(value, self._index)
+            raise _NotFiniteError(value, None if self._validation else self._index)
         self._nats += value * num_tokens
         self._tokens += num_tokens
         self._index += 1

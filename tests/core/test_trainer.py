@@ -116,6 +116,23 @@ def test_divergence_names_the_step_and_keeps_the_last_whole_epoch(loss: float, s
     assert trainer.learner.export_parameters()["w"][0] == per_epoch
 
 
+def test_a_validation_that_diverges_is_told_and_the_epoch_before_kept() -> None:
+    trainer = _trainer([1.0] * 6, 3)
+    trainer.fit(1)
+    trainer.learner.eval_step = lambda batch, state: (math.nan, state)  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=r"the loss became nan at step 6 \(epoch 2\)"):
+        trainer.fit(2)
+    assert trainer.learner.step == trainer.learner.export_parameters()["w"][0] == 3
+    assert len(trainer.history.epochs) == 1
+    with pytest.raises(DivergedError, match="the validation loss is nan"):
+        trainer.validate()
+
+
+def test_data_without_a_batch_is_an_error() -> None:
+    with pytest.raises(SpecError, match="gave no batch"):
+        _trainer([], 0).fit(1)
+
+
 def test_divergence_is_found_long_before_a_long_epoch_ends() -> None:
     trainer = _trainer([math.nan] * 1000, 1000)
     seen: list[Progress] = []
