@@ -55,9 +55,9 @@ def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
 
     A scratch model starts as in the book: weights from N(0, 0.01²), biases zero. A concise one starts as
     recurrent layers commonly do, everything uniform in ±1/sqrt(h), but for the weights that tokens pick rows
-    of. Those are uniform in ±sqrt(3 / fan-in), of variance 1 / fan-in (LeCun et al. 1998, Efficient BackProp),
-    and the fan-in of a one-hot vector is one. Every parameter has a random stream of its own, numbered by its
-    name, so that a further layer leaves the others as they were.
+    of. Those are uniform in ±sqrt(3 / fan-in), of variance 1 / fan-in, and the fan-in of a one-hot vector is
+    one (LeCun et al. 1998, "Efficient BackProp", section 4.6). Every parameter has a random stream of its
+    own, numbered by its name, so that a further layer leaves the others as they were.
 
     Args:
         spec: the model.
