@@ -71,10 +71,10 @@ def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
     values: dict[str, FloatArray] = {}
     for name, shape in parameter_shapes(spec).items():
         random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if spec.implementation == "concise":
-            drawn = (
-                random.uniform(-bound, bound, shape) if name != "rnn.0.w_x" else random.uniform(-1, 1, shape)
-            )
+        if name == "rnn.0.w_x" and spec.implementation == "concise":
+            drawn = random.uniform(-(3**0.5), 3**0.5, shape)
+        elif spec.implementation == "concise":
+            drawn = random.uniform(-bound, bound, shape)
         elif len(shape) == 2:
             drawn = random.normal(0.0, SCRATCH_SIGMA, shape)
         else:
