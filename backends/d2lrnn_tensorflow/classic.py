@@ -218,6 +218,9 @@ class _Steps:
 
     def __init__(self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater) -> None:
         self._net, self._loss, self._updater = net, loss, updater
+        if isinstance(net, keras.layers.Layer):
+            # A cell's own layer makes its weights at its first use.
+            net(tf.zeros((1, 1), tf.int32), self.initial_state(1))
         self._differentiate = Compiled(self._loss_and_gradients)
         self.step = 0
 

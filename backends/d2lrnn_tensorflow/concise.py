@@ -50,7 +50,7 @@ class RNN(Module):
         ]
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any = None) -> None:
         """Makes the weights for inputs (T, B, num_inputs); Keras calls it at the first use.
 
         Raises:

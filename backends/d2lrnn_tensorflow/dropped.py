@@ -45,11 +45,11 @@ def _time_major() -> Iterator[None]:
     RNN = keras.layers.RNN
     make, call = RNN.__init__, RNN.__call__
 
-    def __init__(self: Any, cell: Any, *args: Any, time_major: bool = False, **kwargs: Any) -> None:
+    def init(self: Any, cell: Any, *args: Any, time_major: bool = False, **kwargs: Any) -> None:
         make(self, cell, *args, **kwargs)
         self.time_major = time_major
 
-    def __call__(self: Any, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self: Any, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         if not self.time_major:
             return call(self, sequences, *args, **kwargs)
         results = call(self, _swapped(sequences), *args, **kwargs)
@@ -57,7 +57,7 @@ def _time_major() -> Iterator[None]:
             return results
         return (_swapped(results[0]), *results[1:]) if self.return_state else _swapped(results)
 
-    with _replaced(RNN, __init__=__init__, __call__=__call__):
+    with _replaced(RNN, __init__=init, __call__=run):
         yield
 
 
@@ -95,11 +95,11 @@ def _whole_learning_rates() -> Iterator[None]:
     SGD = keras.optimizers.SGD
     make = SGD.__init__
 
-    def __init__(self: Any, learning_rate: Any = 0.01, *args: Any, **kwargs: Any) -> None:
+    def init(self: Any, learning_rate: Any = 0.01, *args: Any, **kwargs: Any) -> None:
         rate = float(learning_rate) if isinstance(learning_rate, int) else learning_rate
         make(self, rate, *args, **kwargs)
 
-    with _replaced(SGD, __init__=__init__):
+    with _replaced(SGD, __init__=init):
         yield
 
 

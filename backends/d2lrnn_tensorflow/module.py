@@ -74,7 +74,7 @@ class Module(book.Module, keras.Model):
         if tf.executing_eagerly():
             super().plot(key, value, train)
         else:  # compiled, there are no numbers yet: the trainer plots what the compiled step returns
-            self.trainer.traced[key] = value
+            self.trainer.traced[key] = value  # type: ignore[attr-defined]
 
     @property
     def variables(self) -> list[Any]:
