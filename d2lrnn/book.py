@@ -342,7 +342,7 @@ class Trainer(HyperParameters):
     def fit_epoch(self) -> None:
         """One epoch: training, then validation, by the core's loop."""
         validation: Iterable[Any] = () if self.val_dataloader is None else self.val_dataloader
-        record = run_epoch(_Hooks(self), self.train_dataloader, validation, epoch=self.epoch + 1)
+        record = run_epoch(_Hooks(self), self.train_dataloader, validation, before=self.history)
         self.history.append(record)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:

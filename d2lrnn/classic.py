@@ -24,6 +24,7 @@ from d2lrnn.errors import SpecError
 from d2lrnn.novel import time_machine_text
 from d2lrnn.plotting import Animator
 from d2lrnn.text import normalize
+from d2lrnn.trainer import EpochRecord
 from d2lrnn.vocab import TokenArray, Vocab
 
 #: How many epochs pass between two points of the figure.
@@ -207,7 +208,7 @@ class Timer:
 
 def train_epochs(
     num_epochs: int,
-    train_epoch: Callable[[int], tuple[float, float]],
+    train_epoch: Callable[[list[EpochRecord]], EpochRecord],
     predict: Callable[[str], str],
     device: str,
 ) -> None:
@@ -215,7 +216,7 @@ def train_epochs(
 
     Args:
         num_epochs: how many.
-        train_epoch: runs epoch 1, 2, …; returns its perplexity and its tokens per second.
+        train_epoch: runs an epoch after those that it is given (`d2lrnn.epoch.run_epoch`).
         predict: continues a prefix.
         device: what to call the device.
 
@@ -225,10 +226,12 @@ def train_epochs(
     if num_epochs < 1:
         raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
     animator = Animator(xlabel="epoch", ylabel="perplexity", legend=["train"], xlim=[1, num_epochs])
+    history: list[EpochRecord] = []
     for epoch in range(1, num_epochs + 1):
-        ppl, speed = train_epoch(epoch)
+        history.append(train_epoch(history))
         if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
-            animator.add(epoch, [ppl])
-    print(f"perplexity {ppl:.1f}, {speed:.1f} tokens/sec on {device}")
+            animator.add(epoch, [history[-1].train_perplexity])
+    last = history[-1]
+    print(f"perplexity {last.train_perplexity:.1f}, {last.tokens_per_second:.1f} tokens/sec on {device}")
     print(predict("time traveller"))
     print(predict("traveller"))

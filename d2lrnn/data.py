@@ -27,6 +27,9 @@ from d2lrnn.vocab import TokenArray
 #: How many windows the book's current edition trains on, and validates with.
 BOOK_NUM_TRAIN, BOOK_NUM_VAL = 10_000, 5_000
 
+#: A batch is written out, and padded where the text is short: more than this is a mistake, not a wish.
+_MAX_BATCH_TOKENS = 1 << 26
+
 
 class DataModule(Protocol):
     """What a trainer needs of data. Asking twice for the same epoch gives the same batches."""
@@ -466,10 +469,15 @@ def _tokens_of(corpus: Corpus | TokenArray) -> TokenArray:
     return tokens
 
 
-def _check_sizes(**sizes: int | None) -> None:
-    for name, size in sizes.items():
+def _check_sizes(*, batch_size: int, num_steps: int, **others: int | None) -> None:
+    for name, size in {"batch_size": batch_size, "num_steps": num_steps, **others}.items():
         if size is not None and size < 1:
             raise SpecError(f"{name} is {size}: it must be at least 1")
+    if batch_size * num_steps > _MAX_BATCH_TOKENS:
+        raise SpecError(
+            f"a batch of {batch_size:,} sequences of {num_steps:,} steps has more than {_MAX_BATCH_TOKENS:,} "
+            "tokens: take a smaller batch or fewer steps"
+        )
 
 
 def _check_seed(seed: int) -> None:

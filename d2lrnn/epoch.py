@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, SupportsFloat, cast
 
 from d2lrnn.adapter import Learner, State, StepResult
-from d2lrnn.errors import DivergedError, SpecError
-from d2lrnn.trainer import EpochRecord, Trainer
+from d2lrnn.errors import SpecError
+from d2lrnn.trainer import EpochRecord, Position, Trainer
 
 
 @dataclass
@@ -66,7 +67,7 @@ def run_epoch(
     train: Iterable[Sequence[Any]],
     validation: Iterable[Sequence[Any]] = (),
     *,
-    epoch: int = 1,
+    before: Sequence[EpochRecord] = (),
     carries_state: bool = False,
 ) -> EpochRecord:
     """One epoch of training, then validation.
@@ -74,8 +75,8 @@ def run_epoch(
     Args:
         steps: what is done with a batch.
         train: the training loader.
-        validation: the validation loader; perplexities of an empty one are NaN.
-        epoch: which epoch it is, from 1, for messages.
+        validation: the validation loader; the perplexity of an empty one is NaN.
+        before: the epochs before this one.
         carries_state: whether a batch continues the one before.
 
     Raises:
@@ -83,21 +84,12 @@ def run_epoch(
         SpecError: the training loader gave no batch.
         KeyboardInterrupt: Ctrl-C, once the step under way was done.
     """
-    trainer = Trainer(cast(Learner, steps), _Loaders(train, validation, carries_state))
-    try:
-        history = trainer.fit(1)
-    except DivergedError as error:
-        raise DivergedError(
-            f"the loss became NaN or infinite in epoch {epoch} (training step {error.step}): training "
-            f"stopped, and the parameters are those from before this epoch. Try a smaller learning rate or "
-            f"clipping norm",
-            error.step,
-        ) from None
+    loaders = _Loaders(train, validation, carries_state)
+    trainer = Trainer(cast(Learner, steps), loaders, position=Position(steps.step, tuple(before)))
+    history = trainer.fit(len(before) + 1)
     if history.ended == "interrupted":
         raise KeyboardInterrupt
-    if not history.epochs:
-        raise SpecError("the training data gave no batch: take more data or a smaller batch size")
-    return history.epochs[0]
+    return history.epochs[-1]
 
 
 class _Loaders:
@@ -113,7 +105,11 @@ class _Loaders:
         self.carries_state = carries_state
 
     def train_batches(self, epoch: int) -> Iterator[Any]:
-        return _loaded(self._train)
+        batches = _loaded(self._train)
+        first = next(batches, None)
+        if first is None:
+            raise SpecError("the training data gave no batch: take more data or a smaller batch size")
+        return chain([first], batches)
 
     def validation_batches(self) -> Iterator[Any]:
         return _loaded(self._validation)

@@ -1,9 +1,10 @@
-"""Leaves a list of what was skipped where the noxfile asks for it, so that nothing is skipped in silence."""
+"""Closes figures behind every test, and leaves a list of what was skipped where the noxfile asks for it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ def pytest_runtest_makereport(
     if report.skipped and isinstance(report.longrepr, tuple):
         _skipped.append(f"{item.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
     return report
+
+
+@pytest.fixture(autouse=True)
+def _figures_closed() -> Iterator[None]:
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def pytest_sessionfinish() -> None:

@@ -186,8 +186,7 @@ def train_epoch_ch8(
         device: where `net` is.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
     """
-    steps = _Steps(net, loss, updater, device)
-    record = run_epoch(steps, train_iter, carries_state=not use_random_iter)
+    record = run_epoch(_Steps(net, loss, updater, device), train_iter, carries_state=not use_random_iter)
     return record.train_perplexity, record.tokens_per_second
 
 
@@ -214,9 +213,10 @@ def train_ch8(
         def updater(batch_size: int) -> None:
             sgd(net.params, lr, batch_size)
 
+    steps = _Steps(net, nn.CrossEntropyLoss(), updater, device)
     classic.train_epochs(
         num_epochs,
-        lambda _: train_epoch_ch8(net, train_iter, nn.CrossEntropyLoss(), updater, device, use_random_iter),
+        lambda before: run_epoch(steps, train_iter, before=before, carries_state=not use_random_iter),
         lambda prefix: predict_ch8(prefix, 50, net, vocab, device),
         str(device),
     )

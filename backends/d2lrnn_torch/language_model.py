@@ -55,7 +55,9 @@ class RNNLMScratch(Classifier):
             state: what the recurrent layers take; None is zeros.
             masks: dropout masks, for layers that take them (`d2lrnn_torch.RNN.forward`).
         """
-        inputs = tokens.t() if can_take_tokens(self.rnn) else self.one_hot(tokens)
+        # Layers look tokens up by themselves, unless a subclass has vectors of its own for them.
+        as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
+        inputs = tokens.t() if as_they_are else self.one_hot(tokens)
         outputs, state = self.rnn(inputs, state) if masks is None else self.rnn(inputs, state, masks)
         return self.output_layer(outputs), state
 
@@ -100,6 +102,9 @@ class RNNLMScratch(Classifier):
             self.to(device)
         with predicting(self):
             return generate(_Predictor(self), vocab, prefix, num_preds)
+
+
+_ONE_HOT = RNNLMScratch.one_hot
 
 
 class RNNLM(RNNLMScratch):

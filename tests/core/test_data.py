@@ -171,6 +171,7 @@ def test_a_corpus_and_its_tokens_give_the_same(kind: type) -> None:
     [
         ({"batch_size": 0}, "batch_size is 0: it must be at least 1"),
         ({"num_steps": -1}, "num_steps is -1: it must be at least 1"),
+        ({"batch_size": 10**12}, "1,000,000,000,000 sequences of"),
         ({"seed": -1}, "the seed is -1"),
     ],
 )

@@ -1,0 +1,130 @@
+"""Every name that the book's recurrent chapters ask of ``d2l``, with the signature that they call."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+from d2lrnn.registry import BackendEntry
+
+#: By chapter, what its cells use of ``d2l``.
+CURRENT_EDITION = {
+    "text-sequence": "DataModule download DATA_URL add_to_class Vocab plot",
+    "language-model": "TimeMachine add_to_class tensor",
+    "rnn": "randn rand matmul concat",
+    "rnn-scratch": "Module Classifier RNNScratch RNNLMScratch TimeMachine Trainer add_to_class check_len "
+    "check_shape zeros ones tanh matmul stack exp reshape argmax int32 int64 try_gpu",
+    "rnn-concise": "Module RNN RNNLM RNNLMScratch TimeMachine Trainer transpose try_gpu",
+    "lstm": "Module LSTMScratch LSTM sigmoid tanh RNN RNNLM RNNLMScratch Trainer TimeMachine",
+    "gru": "Module GRUScratch GRU sigmoid tanh RNN RNNLM RNNLMScratch Trainer TimeMachine",
+    "deep-rnn": "Module RNNScratch RNNLMScratch stack RNN GRU RNNLM Trainer TimeMachine",
+    "bi-rnn": "Module RNNScratch concat RNN",
+    "oo-design": "HyperParameters ProgressBoard Module DataModule Trainer num_gpus",
+}
+FIRST_EDITION = {
+    "text-preprocessing": "DATA_HUB DATA_URL download read_time_machine tokenize Vocab count_corpus "
+    "load_corpus_time_machine",
+    "language-models-and-dataset": "tokenize read_time_machine Vocab plot seq_data_iter_random "
+    "seq_data_iter_sequential SeqDataLoader load_data_time_machine tensor reshape",
+    "rnn-scratch": "load_data_time_machine reshape arange zeros normal tensor concat size Timer Accumulator "
+    "Animator sgd try_gpu RNNModelScratch predict_ch8 grad_clipping train_epoch_ch8 train_ch8",
+    "rnn-concise": "load_data_time_machine RNNModel predict_ch8 train_ch8 try_gpu",
+    "gru, lstm, deep-rnn": "load_data_time_machine RNNModelScratch RNNModel train_ch8 zeros normal",
+}
+HELPERS = (
+    "ones ones_like zeros zeros_like arange linspace eye meshgrid rand sin sinh cos cosh tanh exp "
+    "log abs sigmoid matmul concat stack reshape argmax astype transpose reduce_sum reduce_mean "
+    "expand_dims repeat numpy tensor float32 int32 int64"
+)
+
+#: By backend and name, the parameters that a chapter passes, in order.
+SIGNATURES = {
+    "torch": {
+        "RNNScratch": "num_inputs num_hiddens sigma",
+        "LSTMScratch": "num_inputs num_hiddens sigma",
+        "GRUScratch": "num_inputs num_hiddens sigma",
+        "StackedRNNScratch": "num_inputs num_hiddens num_layers sigma",
+        "RNN": "num_inputs num_hiddens",
+        "GRU": "num_inputs num_hiddens num_layers dropout",
+        "LSTM": "num_inputs num_hiddens",
+        "RNNLMScratch": "rnn vocab_size lr",
+        "RNNLM": "rnn vocab_size lr",
+        "RNNLMScratch.predict": "self prefix num_preds vocab device",
+        "RNNModelScratch": "vocab_size num_hiddens device get_params init_state forward_fn",
+        "RNNModel": "rnn_layer vocab_size",
+        "RNNModel.begin_state": "self device batch_size",
+        "predict_ch8": "prefix num_preds net vocab device",
+        "grad_clipping": "net theta",
+        "train_epoch_ch8": "net train_iter loss updater device use_random_iter",
+        "train_ch8": "net train_iter vocab lr num_epochs device use_random_iter",
+        "sgd": "params lr batch_size",
+    },
+}
+
+#: The same on every backend.
+COMMON_SIGNATURES = {
+    "HyperParameters.save_hyperparameters": "self ignore",
+    "Module": "plot_train_per_epoch plot_valid_per_epoch",
+    "DataModule": "root num_workers",
+    "DataModule.get_tensorloader": "self tensors train indices",
+    "Trainer": "max_epochs num_gpus gradient_clip_val",
+    "Trainer.clip_gradients": "self grad_clip_val model",
+    "TimeMachine": "batch_size num_steps num_train num_val",
+    "TimeMachine.build": "self raw_text vocab",
+    "Vocab": "tokens min_freq reserved_tokens",
+    "ProgressBoard": "xlabel ylabel xlim ylim xscale yscale ls colors fig axes figsize display",
+    "ProgressBoard.draw": "self x y label every_n",
+    "Animator": "xlabel ylabel legend xlim ylim xscale yscale fmts nrows ncols figsize",
+    "plot": "X Y xlabel ylabel legend xlim ylim xscale yscale fmts figsize axes",
+    "tokenize": "lines token",
+    "load_corpus_time_machine": "max_tokens",
+    "load_data_time_machine": "batch_size num_steps use_random_iter max_tokens",
+    "seq_data_iter_random": "corpus batch_size num_steps",
+    "seq_data_iter_sequential": "corpus batch_size num_steps",
+    "SeqDataLoader": "batch_size num_steps use_random_iter max_tokens",
+    "check_len": "a n",
+    "check_shape": "a shape",
+}
+
+
+@pytest.mark.parametrize("chapter", [*CURRENT_EDITION, *(f"{name} (0.17)" for name in FIRST_EDITION)])
+def test_the_names_of_a_chapter_are_there(d2l: ModuleType, chapter: str) -> None:
+    names = {**CURRENT_EDITION, **{f"{name} (0.17)": used for name, used in FIRST_EDITION.items()}}[chapter]
+    assert [name for name in names.split() if not hasattr(d2l, name)] == []
+
+
+def test_the_tensor_helpers_are_there(d2l: ModuleType) -> None:
+    assert [name for name in HELPERS.split() if not hasattr(d2l, name)] == []
+
+
+def test_all_that_is_offered_is_listed(d2l: ModuleType) -> None:
+    listed = d2l.__all__
+    assert len(set(listed)) == len(listed)
+    assert [name for name in listed if not hasattr(d2l, name)] == []
+    used = " ".join([*CURRENT_EDITION.values(), *FIRST_EDITION.values(), HELPERS]).split()
+    assert set(used) <= set(listed)
+
+
+def test_signatures_are_the_books(d2l: ModuleType, entry: BackendEntry) -> None:
+    for name, expected in {**COMMON_SIGNATURES, **SIGNATURES.get(entry.name, {})}.items():
+        thing = d2l
+        for part in name.split("."):
+            thing = getattr(thing, part)
+        parameters = [
+            p.name
+            for p in inspect.signature(thing).parameters.values()
+            if p.kind is not p.KEYWORD_ONLY  # those are ours
+        ]
+        # More may follow, with defaults.
+        assert parameters[: len(expected.split())] == expected.split(), name
+        for extra in parameters[len(expected.split()) :]:
+            assert inspect.signature(thing).parameters[extra].default is not inspect.Parameter.empty, name
+
+
+def test_what_is_ours_has_a_docstring(d2l: ModuleType) -> None:
+    for name in d2l.__all__:
+        thing = getattr(d2l, name)
+        if getattr(thing, "__module__", "").startswith("d2lrnn"):
+            assert inspect.getdoc(thing), f"{name} has no docstring"

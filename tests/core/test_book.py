@@ -1,0 +1,276 @@
+"""The book's classes without a framework: a model of one number takes a tab's place."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from d2lrnn import book
+from d2lrnn.data import BOOK_NUM_VAL
+from d2lrnn.errors import DivergedError, SpecError, TextError
+from d2lrnn.vocab import Vocab
+
+needs_novel = pytest.mark.skipif("D2LRNN_DATA" not in os.environ, reason="D2LRNN_DATA names no folder")
+
+
+class Model(book.Module):
+    """Its losses are the means of its batches plus a number that it learns."""
+
+    def __init__(self, told: str = "ppl") -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.weight = 0.0
+
+    def __call__(self, X: Any) -> Any:
+        return X + self.weight
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        return float(np.mean(y_hat))
+
+    def training_step(self, batch: Sequence[Any]) -> float:
+        loss: float = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("ppl", math.exp(loss), train=True)
+        return loss
+
+    def validation_step(self, batch: Sequence[Any]) -> None:
+        """Returns nothing, as the book's."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        if self.told:
+            self.plot(self.told, math.exp(loss) if self.told == "ppl" else loss, train=False)
+
+    def configure_optimizers(self) -> None: ...
+
+
+class Trainer(book.Trainer):
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
+        return min(1.0, grad_clip_val)
+
+    def update(self, batch: Sequence[Any]) -> float:
+        loss: float = self.model.training_step(self.prepare_batch(batch))
+        gradient = 1.0
+        if self.gradient_clip_val:
+            gradient = self.clip_gradients(self.gradient_clip_val, self.model)
+        self.model.weight -= 0.1 * gradient
+        return loss
+
+    def evaluate(self, batch: Sequence[Any]) -> float | None:
+        value: float | None = self.model.validation_step(self.prepare_batch(batch))
+        return value
+
+    def copy_parameters(self) -> float:
+        return float(self.model.weight)
+
+    def put_back_parameters(self, parameters: float) -> None:
+        self.model.weight = parameters
+
+
+class Data(book.DataModule):
+    """Batches of unequal sizes: losses 1, 2 and 3 on 4, 4 and 1 tokens; validation 2 and 5 on 6 and 3."""
+
+    def get_dataloader(self, train: bool) -> Any:
+        rows = [(4, 1.0), (4, 2.0), (1, 3.0)] if train else [(6, 2.0), (3, 5.0)]
+        return [(np.full(n, loss), np.zeros(n)) for n, loss in rows]
+
+
+def test_arguments_become_attributes() -> None:
+    class A(book.HyperParameters):
+        def __init__(self, units: int, rate: float = 0.1, _hidden: int = 3, **more: int) -> None:
+            local = 1
+            self.save_hyperparameters(ignore=["rate"])
+            assert local
+
+    a = A(32, depth=2)
+    assert a.hparams == {"units": 32, "depth": 2}
+    assert (a.units, a.depth) == (32, 2)  # type: ignore[attr-defined]
+    assert not hasattr(a, "rate")
+    assert not hasattr(a, "local")
+
+
+def test_a_method_is_added_and_stays_a_function() -> None:
+    class A:
+        pass
+
+    @book.add_to_class(A)
+    def answer(self: A) -> int:
+        return 42
+
+    assert A().answer() == 42  # type: ignore[attr-defined]
+    assert callable(answer)
+
+
+def test_perplexities_are_those_of_all_tokens() -> None:
+    model, trainer = Model(), Trainer(max_epochs=1)
+    model.plot_train_per_epoch = 1  # type: ignore[attr-defined]
+    trainer.fit(model, Data())
+    # The weight is 0, -0.1, -0.2 when the three batches come, and -0.3 in validation.
+    train = math.exp((4 * 1.0 + 4 * 1.9 + 2.8) / 9)
+    validation = math.exp((6 * 1.7 + 3 * 4.7) / 9)
+    (record,) = trainer.history
+    assert record.train_perplexity == pytest.approx(train)
+    assert record.val_perplexity == pytest.approx(validation)
+    assert [point.y for point in model.board.data["train_ppl"]] == pytest.approx([train])
+    assert [point.y for point in model.board.data["val_ppl"]] == pytest.approx([validation])
+    assert [point.x for point in model.board.data["val_ppl"]] == [1]
+    assert model.board.xlim == [0, 1]
+
+
+@pytest.mark.parametrize(("told", "known"), [("loss", True), ("", False)])
+def test_the_validation_loss_is_what_the_step_plots(told: str, known: bool) -> None:
+    trainer = Trainer(max_epochs=1)
+    trainer.fit(Model(told), Data())
+    perplexity = trainer.history[0].val_perplexity
+    assert perplexity == pytest.approx(math.exp((6 * 1.7 + 3 * 4.7) / 9)) if known else math.isnan(perplexity)
+
+
+def test_data_without_validation() -> None:
+    class OnlyTraining(Data):
+        def val_dataloader(self) -> None:
+            return None
+
+    trainer = Trainer(max_epochs=2)
+    trainer.fit(Model(), OnlyTraining())
+    assert trainer.num_val_batches == 0
+    assert [math.isnan(record.val_perplexity) for record in trainer.history] == [True, True]
+
+
+def test_hooks_can_be_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
+    for hook in ("prepare_batch", "clip_gradients", "fit_epoch"):
+        called = []
+        plain = getattr(Trainer, hook)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, hook, lambda *a, p=plain, c=called: c.append(1) or p(*a))
+            Trainer(max_epochs=2, gradient_clip_val=0.5).fit(model := Model(), Data())
+        assert len(called) == {"prepare_batch": 10, "clip_gradients": 6, "fit_epoch": 2}[hook]
+        assert model.weight == pytest.approx(-0.3)
+
+
+def test_an_epoch_of_a_chapters_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit_epoch(self: Trainer) -> None:
+        for batch in self.train_dataloader:
+            self.update(batch)
+            self.train_batch_idx += 1
+
+    monkeypatch.setattr(Trainer, "fit_epoch", fit_epoch)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(model := Model(), Data())
+    assert trainer.train_batch_idx == 9
+    assert model.weight == pytest.approx(-0.9)
+    assert model.board.data["train_ppl"]
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    class Bad(Model):
+        def training_step(self, batch: Sequence[Any]) -> float:
+            return math.nan if self.trainer.train_batch_idx == 4 else super().training_step(batch)
+
+    with pytest.raises(DivergedError, match=r"step 5 \(epoch 2\)"):
+        Trainer(max_epochs=3).fit(model := Bad(), Data())
+    assert model.weight == pytest.approx(-0.3)  # that of the first epoch
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_ends_the_training() -> None:
+    class Interrupted(Model):
+        def training_step(self, batch: Sequence[Any]) -> float:
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().training_step(batch)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(max_epochs=3).fit(model := Interrupted(), Data())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert model.weight == pytest.approx(-0.1)  # the step under way was done
+
+
+def test_no_batches_and_no_epochs_are_errors() -> None:
+    class Nothing(Data):
+        def get_dataloader(self, train: bool) -> Any:
+            return []
+
+    with pytest.raises(SpecError, match="no batch"):
+        Trainer(max_epochs=1).fit(Model(), Nothing())
+    with pytest.raises(SpecError, match="max_epochs is 0"):
+        Trainer(max_epochs=0)
+    with pytest.raises(SpecError, match="needs a trainer"):
+        Model().plot("loss", 1.0, train=True)
+    with pytest.raises(NotImplementedError, match="Module needs a method loss"):
+        book.Module().loss(1, 2)
+    with pytest.raises(NotImplementedError, match="DataModule needs a method get_dataloader"):
+        book.DataModule().train_dataloader()
+
+
+class Windows(book.NovelWindows, book.DataModule):
+    """A text instead of the novel, loaders that tell their rows."""
+
+    def __init__(self, num_train: int, num_val: int, num_steps: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.batch_size = 2
+        self.corpus, self.vocab = self.build(self._download())
+        self.check_windows(self.corpus)
+        windows = np.lib.stride_tricks.sliding_window_view(self.corpus, num_steps + 1)
+        self.X, self.Y = windows[:, :-1], windows[:, 1:]
+
+    def _download(self) -> str:
+        return "Abc, ABD!" * 4
+
+    def get_tensorloader(self, tensors: Any, train: bool, indices: slice) -> Any:  # type: ignore[override]
+        return tensors[0][indices]
+
+
+def test_no_character_is_trained_on_and_validated_with() -> None:
+    data = Windows(num_train=10, num_val=8)
+    assert "".join(data.vocab.to_tokens(data.corpus[:8])) == "abc abd "
+    train, validation = data.train_dataloader(), data.val_dataloader()
+    assert (len(train), len(validation)) == (10, 8)
+    # The last training target is at position 12, the first validation input behind it.
+    assert np.array_equal(validation[0], data.corpus[13:16])
+
+
+def test_pieces_of_the_text_can_be_overridden() -> None:
+    class Words(Windows):
+        def _tokenize(self, text: str) -> list[str]:
+            return text.split()
+
+    data = Words(num_train=1, num_val=1, num_steps=2)
+    assert data.vocab == Vocab(["abc", "abd"])
+    assert data.build("abd zzz abc", data.vocab)[0].tolist() == [2, 0, 1]
+
+
+def test_windows_that_are_not_there_are_an_error() -> None:
+    with pytest.raises(TextError, match="10,000 training and 5 validation windows of 3 steps do not fit"):
+        Windows(num_train=10_000, num_val=5)
+    with pytest.raises(SpecError, match="num_val is 0"):
+        Windows(num_train=1, num_val=0)
+    assert BOOK_NUM_VAL == 5000
+
+
+@needs_novel
+def test_the_novels_file_is_where_it_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    address = book.DATA_URL + "timemachine.txt"
+    for asked in (address, "time_machine"):
+        file = Path(book.download(asked, tmp_path.name, book.DATA_HUB["time_machine"][1]))
+        assert file.parent == Path(os.environ["D2LRNN_DATA"])
+        assert file.read_text(encoding="utf-8").startswith("The Time Machine")
+    assert list(tmp_path.iterdir()) == []
+    for asked, checksum in (("http://example.org/other.txt", None), (address, "0" * 40)):
+        with pytest.raises(SpecError, match="d2lrnn has no"):
+            book.download(asked, sha1_hash=checksum)
+
+
+def test_checks_say_what_is_wrong() -> None:
+    book.check_len([1, 2], 2)
+    book.check_shape(np.ones((2, 3)), (2, 3))
+    with pytest.raises(AssertionError, match="length 2, not 3"):
+        book.check_len([1, 2], 3)
+    with pytest.raises(AssertionError, match=r"shape \(2, 3\), not \(3, 2\)"):
+        book.check_shape(np.ones((2, 3)), (3, 2))
