@@ -157,7 +157,7 @@ class Trainer(book.Trainer):
 
     def copy_parameters(self) -> list[np.ndarray[Any, Any]]:
         """Copies of all variables."""
-        return [np.array(variable) for variable in self.model.variables]
+        return [variable.numpy() for variable in self.model.variables]
 
     def put_back_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
         """Writes into the model."""

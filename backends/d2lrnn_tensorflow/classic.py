@@ -176,7 +176,8 @@ def train_epoch_ch8(
         updater: takes a step.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
     """
-    return _train_epoch(_Steps(net, loss, updater), train_iter, use_random_iter)
+    record = run_epoch(_Steps(net, loss, updater), train_iter, carries_state=not use_random_iter)
+    return record.train_perplexity, record.tokens_per_second
 
 
 def train_ch8(
@@ -200,17 +201,10 @@ def train_ch8(
     steps = _Steps(net, loss, updater)
     classic.train_epochs(
         num_epochs,
-        lambda _: _train_epoch(steps, train_iter, use_random_iter),
+        lambda before: run_epoch(steps, train_iter, before=before, carries_state=not use_random_iter),
         lambda prefix: predict_ch8(prefix, 50, net, vocab),
         try_gpu()._device_name,
     )
-
-
-def _train_epoch(
-    steps: _Steps, train_iter: Iterable[tuple[Tensor, Tensor]], use_random_iter: bool
-) -> tuple[float, float]:
-    record = run_epoch(steps, train_iter, carries_state=not use_random_iter)
-    return record.train_perplexity, record.tokens_per_second
 
 
 class _Steps:
@@ -241,7 +235,7 @@ class _Steps:
         raise NotImplementedError  # the first edition does not validate
 
     def export_parameters(self) -> list[np.ndarray[Any, Any]]:
-        return [np.array(variable) for variable in self._net.trainable_variables]
+        return [variable.numpy() for variable in self._net.trainable_variables]
 
     def import_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
         for variable, value in zip(self._net.trainable_variables, parameters, strict=True):

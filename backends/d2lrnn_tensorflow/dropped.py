@@ -114,9 +114,9 @@ class _Int(int, metaclass=_TakesArrays):
     """`int`, which also takes an array or tensor (1,), (1, 1) … of one number."""
 
     def __new__(cls, value: Any = 0, *args: Any) -> int:  # type: ignore[misc]
-        if isinstance(value, np.ndarray) or tf.is_tensor(value):
-            return int(np.asarray(value).item())
-        return int(value, *args)
+        if tf.is_tensor(value):
+            value = value.numpy()
+        return int(value.item() if isinstance(value, np.ndarray) else value, *args)
 
 
 @contextmanager

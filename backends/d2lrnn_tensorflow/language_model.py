@@ -71,7 +71,9 @@ class RNNLMScratch(Classifier):
         # To Keras an argument that is None is given, and hides what it knows.
         options = {"masks": masks, "training": training}
         options = {name: value for name, value in options.items() if value is not None}
-        inputs = tf.transpose(tokens) if can_take_tokens(self.rnn) else self.one_hot(tokens)
+        # Layers look tokens up by themselves, unless a subclass has vectors of its own for them.
+        as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
+        inputs = tf.transpose(tokens) if as_they_are else self.one_hot(tokens)
         outputs, state = self.rnn(inputs, state, **options)
         return self.output_layer(outputs), state
 
@@ -109,6 +111,9 @@ class RNNLMScratch(Classifier):
         """
         with device or nullcontext():
             return generate(_Predictor(self), vocab, prefix, num_preds)
+
+
+_ONE_HOT = RNNLMScratch.one_hot
 
 
 class RNNLM(RNNLMScratch):

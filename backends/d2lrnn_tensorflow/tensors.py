@@ -27,6 +27,11 @@ reduce_sum, reduce_mean = tf.reduce_sum, tf.reduce_mean
 transpose, expand_dims, repeat = tf.transpose, tf.expand_dims, tf.repeat
 
 
+def randn(*shape: int) -> Tensor:
+    """Random numbers from N(0, 1)."""
+    return tf.random.normal(shape)
+
+
 def tensor(data: Any, dtype: Any = None) -> Tensor:
     """`tf.constant`, which for a list of arrays would be slow: they become one array before.
 
@@ -46,10 +51,9 @@ def stack(tensors: Sequence[Tensor] | Tensor, axis: int = 0) -> Tensor:
         >>> stack(tf.ones((5, 2, 3)), 1).shape
         TensorShape([2, 5, 3])
     """
-    # Its own rows need no stacking, and in a graph a tensor cannot be walked.
-    return (
-        tf.experimental.numpy.moveaxis(tensors, 0, axis) if tf.is_tensor(tensors) else tf.stack(tensors, axis)
-    )
+    if tf.is_tensor(tensors):  # in a graph it cannot be walked
+        return tf.experimental.numpy.moveaxis(tensors, 0, axis)
+    return tf.stack(list(tensors), axis)
 
 
 def size(a: Tensor) -> int:
@@ -59,4 +63,4 @@ def size(a: Tensor) -> int:
 
 def numpy(a: Tensor) -> Any:
     """The tensor as NumPy."""
-    return np.asarray(a)
+    return a.numpy()
