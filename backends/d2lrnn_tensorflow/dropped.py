@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -69,24 +69,22 @@ def _swapped(tensor: Any) -> Any:
 @contextmanager
 def _initial_states_of_a_type() -> Iterator[None]:
     """``cell.get_initial_state(batch_size=…, dtype=…)``: one tensor where the state is one, not a list."""
-    cells = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCell)
-
-    def with_type(method: Callable[..., Any]) -> Callable[..., Any]:
-        def get_initial_state(self: Any, batch_size: int, dtype: Any = None) -> Any:
-            states = method(self, batch_size)
-            if dtype is None:
-                return states
-            states = tf.nest.map_structure(lambda state: tf.cast(state, dtype), states)
-            return states[0] if len(states) == 1 else states
-
-        return get_initial_state
-
-    with (
-        _replaced(cells[0], get_initial_state=with_type(cells[0].get_initial_state)),
-        _replaced(cells[1], get_initial_state=with_type(cells[1].get_initial_state)),
-        _replaced(cells[2], get_initial_state=with_type(cells[2].get_initial_state)),
-    ):
+    layers = keras.layers
+    with ExitStack() as stack:
+        for cell in (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell, layers.StackedRNNCells):
+            stack.enter_context(_replaced(cell, get_initial_state=_with_type(cell.get_initial_state)))
         yield
+
+
+def _with_type(method: Callable[..., Any]) -> Callable[..., Any]:
+    def get_initial_state(self: Any, batch_size: int | None = None, dtype: Any = None) -> Any:
+        states = method(self, batch_size)
+        if dtype is None:  # Keras 3 itself asks so
+            return states
+        states = tf.nest.map_structure(lambda state: tf.cast(state, dtype), states)
+        return states[0] if len(states) == 1 else states
+
+    return get_initial_state
 
 
 @contextmanager
