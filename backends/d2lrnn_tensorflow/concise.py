@@ -13,11 +13,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from d2lrnn_tensorflow.module import Module
 from d2lrnn_tensorflow.recurrence import LayerState, Step, Tensor, Weight, project, recurrence
 from d2lrnn_tensorflow.scratch import LSTMScratch, Product, RNNScratch
+from d2lrnn_tensorflow.tokens import takes_tokens
 
 
-class RNN(keras.layers.Layer):
+class RNN(Module):
     """A tanh RNN on `keras.layers.SimpleRNN`.
 
     Args:
@@ -41,19 +43,21 @@ class RNN(keras.layers.Layer):
 
     def __init__(self, num_hiddens: int, num_layers: int = 1, dropout: float = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_hiddens, self.num_layers = num_hiddens, num_layers
+        self.save_hyperparameters(ignore=[*kwargs])
         self.rnns = [
             self._keras_layer(num_hiddens, return_sequences=True, return_state=True, dtype=self.dtype_policy)
             for _ in range(num_layers)
         ]
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any = None) -> None:
         """Makes the weights for inputs (T, B, num_inputs); Keras calls it at the first use.
 
         Raises:
             ValueError: the inputs are token indices, which do not tell how many there are.
         """
+        if hasattr(self, "rnn"):
+            return
         if len(input_shape) != 3:
             raise ValueError(
                 f"the first inputs have shape {tuple(input_shape)}: they must be vectors (T, B, num_inputs); "
@@ -64,24 +68,21 @@ class RNN(keras.layers.Layer):
             rnn.build((None, None, num_inputs))
             num_inputs = self.num_hiddens
 
-    def call(
-        self,
-        inputs: Tensor,
-        state: Any = None,
-        masks: Tensor | None = None,
-        training: bool | None = None,
-    ) -> tuple[Tensor, Any]:
+    @takes_tokens
+    def forward(self, inputs: Tensor, state: Any = None, masks: Tensor | None = None) -> tuple[Tensor, Any]:
         """Runs all layers over all steps.
 
         Args:
             inputs: (T, B, num_inputs) or (T, B).
             state: what it returned before, or None.
             masks: (L - 1, T, B, h), multiply the outputs of all layers but the last in place of dropout.
-            training: whether dropout is on.
 
         Returns:
             The outputs of the last layer (T, B, h), and the state after the last step.
         """
+        if hasattr(self, "rnn"):
+            outputs, *parts = self.rnn(inputs, state)
+            return outputs, parts[0] if len(parts) == 1 else parts
         if state is None:
             zeros = tf.zeros((self.num_layers, tf.shape(inputs)[1], self.num_hiddens), self.compute_dtype)
             state = self._from_parts((zeros,) * self._num_parts)
@@ -89,15 +90,15 @@ class RNN(keras.layers.Layer):
         outputs, states = inputs, []
         for l, rnn in enumerate(self.rnns):
             if l > 0:
-                outputs = self._drop(outputs, None if masks is None else masks[l - 1], training)
+                outputs = self._drop(outputs, None if masks is None else masks[l - 1])
             W_x, b, step, weight = self._formula(rnn.cell)
             projected = project(outputs, W_x, b)
             outputs, final = recurrence(step, projected, tuple(part[l] for part in parts), [weight])
             states.append(final)
         return outputs, self._from_parts(tuple(tf.stack(part) for part in zip(*states, strict=True)))
 
-    def _drop(self, outputs: Tensor, mask: Tensor | None, training: bool | None) -> Tensor:
-        return self.dropout(outputs, training=training) if mask is None else outputs * mask
+    def _drop(self, outputs: Tensor, mask: Tensor | None) -> Tensor:
+        return self.dropout(outputs) if mask is None else outputs * mask
 
     #: How many tensors a layer's state is.
     _num_parts = 1

@@ -25,6 +25,16 @@ def num_gpus() -> int:
     return len(tf.config.list_physical_devices("GPU"))
 
 
+def cpu() -> Any:
+    """The context of the CPU."""
+    return tf.device("/CPU:0")
+
+
+def gpu(i: int = 0) -> Any:
+    """The context of GPU number `i`, whether it is there or not."""
+    return tf.device(f"/GPU:{i}")
+
+
 def try_gpu(i: int = 0) -> Any:
     """The context of GPU number `i` where there is one, else of the CPU, as in the book.
 
@@ -33,7 +43,12 @@ def try_gpu(i: int = 0) -> Any:
         ...     tf.ones(3).device.rsplit("/", 1)[-1]
         'device:CPU:0'
     """
-    return tf.device(f"/GPU:{i}" if i < num_gpus() else "/CPU:0")
+    return gpu(i) if i < num_gpus() else cpu()
+
+
+def try_all_gpus() -> list[Any]:
+    """The contexts of all GPUs, or that of the CPU where there is none."""
+    return [gpu(i) for i in range(num_gpus())] or [cpu()]
 
 
 def native_name(device: Device) -> str:

@@ -1,8 +1,8 @@
 """The scratch models: the formulas in plain sight, on weights of their own.
 
-Every model here is a `keras.layers.Layer`. It takes real vectors (T, B, num_inputs), or token indices (T, B)
-in place of one-hot vectors, and returns the outputs (T, B, h) and the state after the last step. Its ``step``
-is the formula for one time step: ``X`` is ``X_t W_x + b`` there, made for all steps at once, and
+Every model here is a `Module`, a Keras model. It takes real vectors (T, B, num_inputs), or token indices
+(T, B) in place of one-hot vectors, and returns the outputs (T, B, h) and the state after the last step. Its
+``step`` is the formula for one time step: ``X`` is ``X_t W_x + b`` there, made for all steps at once, and
 ``product(H)`` is ``H W_h`` (`d2lrnn_tensorflow.recurrence`).
 
 Weights come from `add_weight`: Keras 3 does not see a plain ``tf.Variable`` attribute and would not train it.
@@ -16,18 +16,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from d2lrnn_tensorflow.module import Module
 from d2lrnn_tensorflow.recurrence import LayerState, Tensor, project, recurrence
+from d2lrnn_tensorflow.tokens import takes_tokens
 
 #: The product of a tensor (B, h) with a weight.
 Product = Callable[[Tensor], Tensor]
 
 
-class _ScratchLayer(keras.layers.Layer):
+class _ScratchLayer(Module):
     """Weights from N(0, σ²), biases of zero, states of zero."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
+        self.save_hyperparameters(ignore=[*kwargs])
         self.built = True  # the sizes are known: nothing waits for a first input
 
     def _normal(self, name: str, *shape: int) -> keras.Variable:
@@ -73,7 +75,8 @@ class RNNScratch(_ScratchLayer):
         (H,) = state
         return (tf.tanh(X + product(H)),)
 
-    def call(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    @takes_tokens
+    def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, h) and the state (B, h) after the last step."""
         H = self._initial(inputs) if state is None else state
         projected = project(inputs, self.W_xh, self.b_h)
@@ -144,7 +147,8 @@ class GRUScratch(_ScratchLayer):
         N = tf.tanh(X_n + R * H_n)
         return (N + Z * (H - N),)
 
-    def call(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    @takes_tokens
+    def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs (T, B, h) and the state (B, h) after the last step."""
         H = self._initial(inputs) if state is None else state
         h = self.num_hiddens
@@ -189,14 +193,15 @@ class LSTMScratch(_ScratchLayer):
         C = tf.sigmoid(F) * C + tf.sigmoid(I) * tf.tanh(G)
         return tf.sigmoid(O) * tf.tanh(C), C
 
-    def call(self, inputs: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
+    @takes_tokens
+    def forward(self, inputs: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Outputs (T, B, h) and the state ``(H, C)`` after the last step."""
         H, C = (self._initial(inputs), self._initial(inputs)) if state is None else state
         projected = project(inputs, self.W_x, self.b)
         return recurrence(self.step, projected, (H, C), [(self.W_h,)])
 
 
-class StackedRNNScratch(keras.layers.Layer):
+class StackedRNNScratch(Module):
     """Scratch layers on top of each other, each fed with the outputs of the one below it.
 
     Args:
@@ -226,12 +231,13 @@ class StackedRNNScratch(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_inputs, self.num_hiddens, self.num_layers = num_inputs, num_hiddens, num_layers
+        self.save_hyperparameters(ignore=["layer", *kwargs])
         sizes = [num_inputs] + [num_hiddens] * (num_layers - 1)
         self.rnns = [layer(size, num_hiddens, sigma, dtype=self.dtype_policy) for size in sizes]
         self.built = True
 
-    def call(self, inputs: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+    @takes_tokens
+    def forward(self, inputs: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
         """Outputs of the last layer (T, B, h) and the states of all."""
         outputs = inputs
         states = []

@@ -1,0 +1,190 @@
+"""The book's current edition on TensorFlow: data and trainer. What is not TensorFlow is in `d2lrnn.book`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from d2lrnn import book
+from d2lrnn_tensorflow.compiled import Compiled
+from d2lrnn_tensorflow.gradients import clipped, dense
+from d2lrnn_tensorflow.recurrence import Tensor
+
+
+class TensorLoader:
+    """Batches of rows that belong together; each walk is an epoch.
+
+    Args:
+        arrays: what has rows: tensors, or NumPy arrays, also views, of which only a batch is written out.
+        rows: the numbers of the rows (n,).
+        batch_size: B; the last batch has what is left.
+        shuffle: whether each epoch has an order of its own.
+    """
+
+    def __init__(
+        self, arrays: Sequence[Any], rows: np.ndarray[Any, Any], batch_size: int, shuffle: bool
+    ) -> None:
+        self._arrays, self._rows = arrays, rows
+        self._batch_size, self._shuffle = batch_size, shuffle
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return -(-len(self._rows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """One epoch: tuples of tensors (B, …)."""
+        rows = self._rows
+        if self._shuffle:
+            rows = tf.random.shuffle(rows).numpy()
+        for first in range(0, len(rows), self._batch_size):
+            batch = rows[first : first + self._batch_size]
+            yield tuple(_take(array, batch) for array in self._arrays)
+
+
+def _take(array: Any, rows: np.ndarray[Any, Any]) -> Tensor:
+    return tf.gather(array, rows) if tf.is_tensor(array) else tf.constant(array[rows])
+
+
+class DataModule(book.DataModule):
+    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+
+    def get_tensorloader(
+        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
+    ) -> TensorLoader:
+        """Batches of ``self.batch_size`` rows.
+
+        Args:
+            tensors: rows that belong together: tensors or NumPy arrays.
+            train: whether to shuffle them anew each time.
+            indices: which rows.
+        """
+        rows = np.arange(len(tensors[0]), dtype=np.int32)[indices]
+        return TensorLoader(tensors, rows, self.batch_size, train)
+
+
+class TimeMachine(book.NovelWindows, DataModule):
+    """The windows of the novel *The Time Machine*, characters.
+
+    Args:
+        batch_size: B.
+        num_steps: T.
+        num_train: how many windows to train on.
+        num_val: how many to validate with: those that begin behind the training text.
+
+    Attributes:
+        X: (number of windows, T), a NumPy view of the text: TensorFlow has no views, and would write it out.
+        Y: the same, one character later.
+        vocab: what the indices mean.
+
+    Raises:
+        SpecError: a number is below 1.
+        TextError: the novel cannot be had, or has not so many windows.
+
+    Example:
+        >>> data = TimeMachine(batch_size=1024, num_steps=32)
+        >>> X, Y = next(iter(data.train_dataloader()))
+        >>> X.shape, len(data.vocab)
+        (TensorShape([1024, 32]), 28)
+    """
+
+    def __init__(self, batch_size: int, num_steps: int, num_train: int = 10000, num_val: int = 5000) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build(self._download())
+        self.check_windows(corpus)
+        windows = np.lib.stride_tricks.sliding_window_view(corpus.astype(np.int32), num_steps + 1)
+        self.X, self.Y = windows[:, :-1], windows[:, 1:]
+
+
+class Trainer(book.Trainer):
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+
+    TensorFlow itself computes on a GPU where there is one, whatever `num_gpus` is; ``with try_gpu():`` around
+    model and training chooses the device.
+
+    Where the steps are the library's, they are compiled (`d2lrnn_tensorflow.compiled`): a `forward` that a
+    cell wrote is traced then, once for every shape of a batch. A step that a cell wrote runs as it is.
+
+    Attributes:
+        traced: what a step that is being compiled has plotted, by key.
+
+    Example:
+        >>> data = TimeMachine(batch_size=1024, num_steps=32)
+        >>> model = RNNLMScratch(RNNScratch(len(data.vocab), 32), len(data.vocab), lr=1)
+        >>> Trainer(max_epochs=2, gradient_clip_val=1).fit(model, data)
+    """
+
+    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+        self.traced: dict[str, Tensor] = {}
+
+    def prepare_model(self, model: Any) -> None:
+        """Takes the model, whose layers make their weights of the first row of a batch."""
+        super().prepare_model(model)
+        model.training = None
+        first = self.prepare_batch(next(iter(self.train_dataloader)))
+        model(*(tensor[:1] for tensor in first[:-1]))
+        self._differentiate = _step(model.training_step, self._loss_and_gradients)
+        self._validate = _step(model.validation_step, self._validation)
+
+    def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Tensor]:
+        """The gradients scaled down to a norm of at most `grad_clip_val`."""
+        return clipped(grads, grad_clip_val)
+
+    def update(self, batch: Sequence[Tensor]) -> Tensor:
+        """Loss, gradient, clip, update."""
+        self.model.training = True
+        loss, gradients, told = self._differentiate(self.prepare_batch(batch))
+        self._plot(told, train=True)
+        pairs = zip(gradients, self.model.trainable_variables, strict=True)
+        gradients, variables = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
+        gradients = dense(gradients)
+        if self.gradient_clip_val > 0:
+            gradients = self.clip_gradients(self.gradient_clip_val, gradients)
+        self.optim.apply_gradients(zip(gradients, variables, strict=True))
+        return loss
+
+    def evaluate(self, batch: Sequence[Tensor]) -> Tensor | None:
+        """The loss alone, dropout off."""
+        self.model.training = False
+        loss, told = self._validate(self.prepare_batch(batch))
+        self._plot(told, train=False)
+        return loss
+
+    def copy_parameters(self) -> list[np.ndarray[Any, Any]]:
+        """Copies of all variables."""
+        return [variable.numpy() for variable in self.model.variables]
+
+    def put_back_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
+        """Writes into the model."""
+        for variable, value in zip(self.model.variables, parameters, strict=True):
+            variable.assign(value)
+
+    def _loss_and_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, list[Any], dict[str, Tensor]]:
+        self.traced = {}
+        with tf.GradientTape() as tape:
+            loss = self.model.training_step(batch)
+        return loss, tape.gradient(loss, self.model.trainable_variables), self.traced
+
+    def _validation(self, batch: Sequence[Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
+        self.traced = {}
+        return self.model.validation_step(batch), self.traced
+
+    def _plot(self, told: dict[str, Tensor], train: bool) -> None:
+        for key, value in told.items():
+            self.model.plot(key, value, train)
+
+
+def _step(step: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function around a model's step: compiled where the step is the library's."""
+    # What else a step does that somebody wrote, print or count, it must do for every batch.
+    return Compiled(function) if step.__module__.startswith("d2lrnn") else function
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds TensorFlow's and Keras' random numbers, and Python's and NumPy's, of which Keras' come."""
+    keras.utils.set_random_seed(seed)

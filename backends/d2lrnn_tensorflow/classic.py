@@ -1,0 +1,266 @@
+"""The book's first edition on TensorFlow. What is not TensorFlow is in `d2lrnn.classic`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, SupportsFloat, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from d2lrnn import classic
+from d2lrnn.adapter import FloatArray, IntArray, StepResult
+from d2lrnn.epoch import LoadedBatch, run_epoch
+from d2lrnn.generation import generate
+from d2lrnn.vocab import TokenArray, Vocab
+from d2lrnn_tensorflow.compiled import Compiled
+from d2lrnn_tensorflow.devices import try_gpu
+from d2lrnn_tensorflow.gradients import clipped
+from d2lrnn_tensorflow.recurrence import Tensor
+
+#: Takes a step: a Keras optimiser, or a function of the batch size by which gradients are divided, and them.
+Updater: TypeAlias = Any
+
+# The chapter's largest norm of a gradient.
+_THETA = 1.0
+
+
+def seq_data_iter_random(
+    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of random sampling: pairs (X, Y), each (B, T), in random order."""
+    for X, Y in classic.random_epoch(corpus, batch_size, num_steps):
+        yield tf.constant(X, tf.int32), tf.constant(Y, tf.int32)
+
+
+def seq_data_iter_sequential(
+    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of sequential partitioning: pairs (X, Y), each (B, T), whose rows continue each other."""
+    for X, Y in classic.sequential_epoch(corpus, batch_size, num_steps):
+        yield tf.constant(X, tf.int32), tf.constant(Y, tf.int32)
+
+
+class SeqDataLoader(classic.SequenceLoader):
+    """The novel in batches (X, Y); see `d2lrnn.classic.SequenceLoader`."""
+
+    random = staticmethod(seq_data_iter_random)
+    sequential = staticmethod(seq_data_iter_sequential)
+
+
+def load_data_time_machine(
+    batch_size: int, num_steps: int, use_random_iter: bool = False, max_tokens: int = 10000
+) -> tuple[SeqDataLoader, Vocab]:
+    """Batches of the novel's first `max_tokens` characters, and the vocabulary of all of it.
+
+    Example:
+        >>> train_iter, vocab = load_data_time_machine(32, 35)
+        >>> next(iter(train_iter))[0].shape
+        TensorShape([32, 35])
+    """
+    loader = SeqDataLoader(batch_size, num_steps, use_random_iter, max_tokens)
+    return loader, loader.vocab
+
+
+class RNNModelScratch:
+    """A recurrent model of functions, as the first edition builds it.
+
+    Args:
+        vocab_size: V.
+        num_hiddens: h.
+        init_state: from (B, h) to a tuple of states.
+        forward_fn: from one-hot vectors (T, B, V), state and parameters to logits (T·B, V) and state.
+        get_params: from (V, h) to a list of `tf.Variable`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        init_state: Callable[[int, int], tuple[Tensor, ...]],
+        forward_fn: Callable[[Tensor, Any, list[Any]], tuple[Tensor, Any]],
+        get_params: Callable[[int, int], list[Any]],
+    ) -> None:
+        self.vocab_size, self.num_hiddens = vocab_size, num_hiddens
+        self.init_state, self.forward_fn = init_state, forward_fn
+        self.trainable_variables = get_params(vocab_size, num_hiddens)
+
+    def __call__(self, X: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
+        vectors = tf.one_hot(tf.transpose(X), self.vocab_size, dtype=self.trainable_variables[0].dtype)
+        return self.forward_fn(vectors, state, self.trainable_variables)
+
+    def begin_state(self, batch_size: int, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """The state before the first token; what else chapters give, a type, is in `init_state` already."""
+        return self.init_state(batch_size, self.num_hiddens)
+
+
+class RNNModel(keras.layers.Layer):
+    """A recurrent layer of Keras with an output layer.
+
+    Args:
+        rnn_layer: a `keras.layers.RNN`, or one of its kin, that returns sequences and states.
+        vocab_size: V.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, rnn_layer: keras.layers.RNN, vocab_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rnn, self.vocab_size = rnn_layer, vocab_size
+        self.dense = keras.layers.Dense(vocab_size)
+        rnn_layer.build((None, None, vocab_size))
+        self.dense.build((None, _output_size(rnn_layer)))
+        self.built = True
+
+    def call(self, inputs: Tensor, state: Any) -> tuple[Tensor, list[Any]]:
+        """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
+        # Keras 3 takes (B, T, V) alone; what a chapter's layer takes is what it was told.
+        time_major = getattr(self.rnn, "time_major", False)
+        tokens = tf.transpose(inputs) if time_major else inputs
+        outputs, *state = self.rnn(tf.one_hot(tokens, self.vocab_size, dtype=self.compute_dtype), state)
+        if not time_major:
+            outputs = tf.transpose(outputs, (1, 0, 2))
+        return self.dense(tf.reshape(outputs, (-1, outputs.shape[-1]))), state
+
+    def begin_state(self, batch_size: int, *args: Any, **kwargs: Any) -> list[Any]:
+        """Zeros, as the layer takes them."""
+        return self.rnn.get_initial_state(batch_size)
+
+
+def _output_size(rnn_layer: keras.layers.RNN) -> int:
+    shape = rnn_layer.compute_output_shape((None, None, 1))
+    return shape[0][-1]
+
+
+def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab) -> str:
+    """Continues `prefix` by the likeliest characters.
+
+    Args:
+        prefix: the beginning; it is turned to lower case, as the novel is.
+        num_preds: how many characters to add.
+        net: called with tokens (1, 1) and a state; it has ``begin_state``.
+        vocab: what it was trained with.
+
+    Raises:
+        PromptError: the prefix is empty.
+    """
+    return generate(_Predictor(net), vocab, prefix, num_preds)
+
+
+def grad_clipping(grads: Sequence[Any], theta: float) -> list[Tensor]:
+    """The gradients scaled down to a common norm of at most `theta`."""
+    return clipped(grads, theta)
+
+
+def sgd(params: Iterable[Any], grads: Iterable[Tensor], lr: float, batch_size: int) -> None:
+    """A step of stochastic gradient descent on gradients that are sums over a batch."""
+    for param, grad in zip(params, grads, strict=True):
+        param.assign_sub(lr * grad / batch_size)
+
+
+def train_epoch_ch8(
+    net: Any,
+    train_iter: Iterable[tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    updater: Updater,
+    use_random_iter: bool,
+) -> tuple[float, float]:
+    """One epoch: the perplexity of its tokens, and tokens per second.
+
+    Args:
+        net: called with tokens (B, T) and a state, gives logits (T·B, V) and a state.
+        train_iter: pairs (X, Y), each (B, T).
+        loss: from targets (T·B,) and logits to the losses, or their mean.
+        updater: takes a step.
+        use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
+    """
+    record = run_epoch(_Steps(net, loss, updater), train_iter, carries_state=not use_random_iter)
+    return record.train_perplexity, record.tokens_per_second
+
+
+def train_ch8(
+    net: Any,
+    train_iter: Iterable[tuple[Tensor, Tensor]],
+    vocab: Vocab,
+    lr: float,
+    num_epochs: int,
+    strategy: tf.distribute.Strategy,
+    use_random_iter: bool = False,
+) -> None:
+    """Trains with SGD on clipped gradients, draws the perplexity, and prints what came of it.
+
+    Raises:
+        SpecError: `num_epochs` is below 1.
+        DivergedError: a loss was NaN or infinite.
+    """
+    with strategy.scope():
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        updater = keras.optimizers.SGD(float(lr))
+    steps = _Steps(net, loss, updater)
+    classic.train_epochs(
+        num_epochs,
+        lambda before: run_epoch(steps, train_iter, before=before, carries_state=not use_random_iter),
+        lambda prefix: predict_ch8(prefix, 50, net, vocab),
+        try_gpu()._device_name,
+    )
+
+
+class _Steps:
+    """A network and its updater as what the core's loop calls (`d2lrnn.epoch.Steps`)."""
+
+    def __init__(self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater) -> None:
+        self._net, self._loss, self._updater = net, loss, updater
+        if isinstance(net, keras.layers.Layer):
+            # A cell's own layer makes its weights at its first use.
+            net(tf.zeros((1, 1), tf.int32), self.initial_state(1))
+        self._differentiate = Compiled(self._loss_and_gradients)
+        self.step = 0
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self._net.begin_state(batch_size=batch_size, dtype=tf.float32)
+
+    def train_step(self, batch: LoadedBatch, state: Any) -> tuple[StepResult, Any]:
+        loss, gradients, state = self._differentiate(*batch.tensors, state)
+        variables = self._net.trainable_variables
+        if hasattr(self._updater, "apply_gradients"):
+            self._updater.apply_gradients(zip(gradients, variables, strict=True))
+        else:
+            self._updater(1, gradients)  # the loss is a mean already
+        self.step += 1
+        return StepResult(loss, math.nan), state
+
+    def eval_step(self, batch: LoadedBatch, state: Any) -> tuple[SupportsFloat, Any]:
+        raise NotImplementedError  # the first edition does not validate
+
+    def export_parameters(self) -> list[np.ndarray[Any, Any]]:
+        return [variable.numpy() for variable in self._net.trainable_variables]
+
+    def import_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
+        for variable, value in zip(self._net.trainable_variables, parameters, strict=True):
+            variable.assign(value)
+
+    def synchronize(self) -> None:
+        """The loop has read every loss by now."""
+
+    def _loss_and_gradients(self, X: Tensor, Y: Tensor, state: Any) -> tuple[Tensor, list[Tensor], Any]:
+        with tf.GradientTape() as tape:
+            logits, state = self._net(X, state)
+            loss = tf.reduce_mean(self._loss(tf.reshape(tf.transpose(Y), (-1,)), logits))
+        gradients = tape.gradient(loss, self._net.trainable_variables)
+        return loss, clipped(gradients, _THETA), state
+
+
+class _Predictor:
+    """A network as what `d2lrnn.generation.generate` asks."""
+
+    def __init__(self, net: Any) -> None:
+        self._net = net
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self._net.begin_state(batch_size=batch_size, dtype=tf.float32)
+
+    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
+        logits, state = self._net(tf.constant(tokens[:, None]), state)
+        return logits.numpy(), state

@@ -1,0 +1,47 @@
+"""Functions that are compiled where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+class Compiled:
+    """A function of tensors as a graph, or as it is where it cannot be one.
+
+    A model that a chapter's cell defined may go through its inputs step by step in Python, or look at
+    numbers: that works while the function runs, and not while it is traced. A graph is traced once for every
+    shape.
+
+    Args:
+        function: of tensors and structures of them; what it does besides computing, a graph does not do.
+
+    Attributes:
+        is_graph: whether it became a graph; None before the first call.
+
+    Example:
+        >>> double = Compiled(lambda x: 2 * x)
+        >>> float(double(tf.constant(4.0))), double.is_graph
+        (8.0, True)
+        >>> double = Compiled(lambda x: 2 * x.numpy())
+        >>> float(double(tf.constant(4.0))), double.is_graph
+        (8.0, False)
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._graph = tf.function(function, autograph=False)
+        self.is_graph: bool | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function returns."""
+        if self.is_graph is None:
+            try:
+                self._graph.get_concrete_function(*args)
+            except Exception:  # a real mistake is raised again below
+                self.is_graph = False
+            else:
+                self.is_graph = True
+        return self._graph(*args) if self.is_graph else self._function(*args)
