@@ -15,7 +15,8 @@ from d2lrnn.vocab import TokenArray
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import cpu, first_gpus
 from d2lrnn_mxnet.gradients import clip
-from d2lrnn_mxnet.module import parameter_arrays
+from d2lrnn_mxnet.layers import has_shape
+from d2lrnn_mxnet.module import move, parameter_arrays
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
 
@@ -142,8 +143,8 @@ class Trainer(book.Trainer):
     def prepare_model(self, model: Any) -> None:
         """Moves the model to its device; layers learn the size of their inputs from a batch."""
         super().prepare_model(model)
-        model.to_device(self.device)
-        if any(0 in parameter.shape for parameter in model.collect_params().values()):
+        move(model, self.device)
+        if not all(has_shape(parameter) for parameter in model.collect_params().values()):
             model(*self.prepare_batch(next(iter(self.train_dataloader)))[:-1])
 
     def prepare_batch(self, batch: Sequence[Array]) -> Sequence[Array]:

@@ -71,11 +71,11 @@ class RNN(Module, nn.HybridBlock):
         Returns:
             The outputs of the last layer (T, B, h) and the final state.
         """
-        parts = [*state] if isinstance(state, (list, tuple)) else [state]
         if state is None:
-            shape = self.rnn.state_info(inputs.shape[1])[0]["shape"]
-            zeros = np.zeros(shape, dtype=inputs.dtype, ctx=inputs.ctx)
-            parts = [zeros] * len(self.rnn.state_info())
+            infos = self.rnn.state_info(inputs.shape[1])
+            parts = [np.zeros(info["shape"], dtype=inputs.dtype, ctx=inputs.ctx) for info in infos]
+        else:
+            parts = [*state] if isinstance(state, (list, tuple)) else [state]
         outputs, final = run_layers(self.rnn, inputs, parts, masks, one_bias=self._one_bias)
         return outputs, final[0] if len(final) == 1 else tuple(final)
 

@@ -14,7 +14,7 @@ from d2lrnn.adapter import FloatArray, IntArray
 from d2lrnn.generation import generate
 from d2lrnn.vocab import Vocab
 from d2lrnn_mxnet.arrays import on_device
-from d2lrnn_mxnet.module import Classifier
+from d2lrnn_mxnet.module import Classifier, device_of, move
 from d2lrnn_mxnet.recurrence import Array, linear, value_of
 from d2lrnn_mxnet.semantics import use_np
 
@@ -137,7 +137,7 @@ class RNNLMScratch(Classifier):
             SpecError: `num_preds` is negative.
         """
         if device is not None:
-            self.to_device(device)
+            move(self, device)
         return generate(_Predictor(self), vocab, prefix, num_preds)
 
 
@@ -163,7 +163,7 @@ class _Predictor:
     """A language model as what `d2lrnn.generation.generate` asks."""
 
     def __init__(self, model: RNNLMScratch) -> None:
-        self._model, self._device = model, model.device()
+        self._model, self._device = model, device_of(model)
 
     def initial_state(self, batch_size: int) -> Any:
         return None

@@ -59,6 +59,11 @@ def run_layers(
     return outputs, [F.np.concatenate(part, axis=0) for part in zip(*finals, strict=True)]
 
 
+def has_shape(parameter: Any) -> bool:
+    """Whether a Gluon parameter knows its shape; where not, a layer waits for its first inputs."""
+    return all(size > 0 for size in parameter.shape)
+
+
 def _run(
     F: Any, rnn: Any, name: str, inputs: Array, state: Sequence[Array], one_bias: bool
 ) -> tuple[Array, list[Array]]:
@@ -97,6 +102,6 @@ def _is_plain(rnn: Any) -> bool:
 
 def _finish_initialization(rnn: Any, inputs: Array, state: Sequence[Array]) -> None:
     """Lets Gluon find out the size of the inputs, at the first call."""
-    if rnn.l0_i2h_weight.shape[1] == 0:
+    if not has_shape(rnn.l0_i2h_weight):
         with autograd.pause():
             rnn(inputs[:1], list(state))

@@ -82,20 +82,6 @@ class Module(book.Module, nn.Block):
             else:
                 owner[name] = moved[id(array)]
 
-    def to_device(self, device: Any) -> None:
-        """Moves all parameters."""
-        if self.device() != device:
-            self.collect_params().reset_ctx(device)
-            self.set_scratch_params_device(device)
-
-    def device(self) -> Any:
-        """Where the parameters are; of a model without any, the CPU."""
-        for parameter in self.collect_params().values():
-            return parameter.list_ctx()[0]
-        for array in self.get_scratch_params():
-            return array.ctx
-        return mx.cpu()
-
     def collect_params(self, select: str | None = None) -> Any:
         """As Gluon's, with the blocks in lists, tuples and dicts."""
         for name, value in list(vars(self).items()):
@@ -157,6 +143,19 @@ class Classifier(Module):
 def parameter_arrays(model: Module) -> list[Array]:
     """All parameters as arrays, also those that are not trained: they have no gradient."""
     return [*model.get_scratch_params(), *(p.data() for p in model.collect_params().values())]
+
+
+def device_of(model: Module) -> Any:
+    """Where the parameters of a model are; where it has none, the CPU."""
+    contexts = [parameter.list_ctx()[0] for parameter in model.collect_params().values()]
+    return [*contexts, *(array.ctx for array in model.get_scratch_params()), mx.cpu()][0]
+
+
+def move(model: Module, device: Any) -> None:
+    """Moves all parameters of a model."""
+    if device_of(model) != device:
+        model.collect_params().reset_ctx(device)
+        model.set_scratch_params_device(device)
 
 
 def _scratch(owner: Any) -> Iterator[tuple[Any, Any, Array]]:
