@@ -111,8 +111,8 @@ class RNNModel(nn.Block):
         vocab_size: V.
     """
 
-    def __init__(self, rnn_layer: Any, vocab_size: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, rnn_layer: Any, vocab_size: int) -> None:
+        super().__init__()
         self.rnn, self.vocab_size = rnn_layer, vocab_size
         self.dense = nn.Dense(vocab_size)
 
@@ -121,9 +121,9 @@ class RNNModel(nn.Block):
         outputs, state = run_layers(self.rnn, npx.one_hot(inputs.T, self.vocab_size), state)
         return self.dense(outputs.reshape(-1, outputs.shape[-1])), state
 
-    def begin_state(self, *args: Any, **kwargs: Any) -> list[Array]:
-        """Zeros, as the layer's own ``begin_state`` gives them: ``batch_size``, ``ctx``."""
-        return self.rnn.begin_state(*args, **kwargs)
+    def begin_state(self, batch_size: int, ctx: Any = None) -> list[Array]:
+        """Zeros, (L · directions, B, h); for an LSTM two of them."""
+        return self.rnn.begin_state(batch_size, ctx=ctx)
 
 
 def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, device: Any) -> str:
