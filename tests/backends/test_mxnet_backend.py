@@ -21,7 +21,7 @@ from d2lrnn.parameters import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 
-from d2lrnn_mxnet import devices, program, recurrence, scratch  # noqa: E402
+from d2lrnn_mxnet import devices, layers, program, recurrence, scratch  # noqa: E402
 from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
 from mxnet import autograd, gluon, np, npx  # noqa: E402
@@ -323,6 +323,76 @@ def test_gluons_own_stack_computes_the_same(cell: str) -> None:
     numpy.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
     for part, expected_part in zip(_flat(state), expected_state, strict=True):
         numpy.testing.assert_allclose(part.asnumpy(), expected_part.asnumpy(), atol=1e-6)
+
+
+# Layers of Gluon's that somebody else has made
+
+FOREIGN = {
+    "relu": partial(gluon.rnn.RNN, 4, 3),
+    "tanh": partial(gluon.rnn.RNN, 4, 2, activation="tanh"),
+    "gru": partial(gluon.rnn.GRU, 4, 2),
+    "lstm": partial(gluon.rnn.LSTM, 4, 2),
+    "gru-both-ways": partial(gluon.rnn.GRU, 4, 1, bidirectional=True),
+    "lstm-both-ways": partial(gluon.rnn.LSTM, 4, 2, bidirectional=True),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_layers_of_gluons_compute_the_same_with_right_gradients(name: str) -> None:
+    """The gradients against finite differences: those of Gluon's own stacks are wrong."""
+    random = numpy.random.default_rng(0)
+    layer = FOREIGN[name](input_size=5, h2h_bias_initializer="uniform", i2h_bias_initializer="uniform")
+    layer.initialize(mx.init.Uniform(0.5))
+    layer.cast("float64")
+    inputs = np.array(random.uniform(-1, 1, (6, 3, 5)), dtype="float64")
+    state = [np.array(random.uniform(-1, 1, part.shape), dtype="float64") for part in layer.begin_state(3)]
+    outputs, final = layers.run_layers(layer, inputs, state)
+    expected, expected_final = layer(inputs, state)
+    for one, two in zip([outputs, *final], [expected, *expected_final], strict=True):
+        numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), atol=1e-12)
+    weights = np.array(random.uniform(-1, 1, outputs.shape), dtype="float64")
+
+    def loss() -> Any:
+        outputs, final = layers.run_layers(layer, inputs, state)
+        return (outputs * weights).sum() + sum((i + 2) * part.sum() for i, part in enumerate(final))
+
+    with autograd.record():
+        value = loss()
+    value.backward()
+    for parameter in layer.collect_params().values():
+        array, gradient = parameter.data(), parameter.grad().asnumpy()
+        place = tuple(int(random.integers(size)) for size in array.shape)
+        kept, step = float(array[place]), 1e-6
+        sides = []
+        for moved in (kept + step, kept - step):
+            array[place] = moved
+            sides.append(float(loss()))
+        array[place] = kept
+        assert gradient[place] == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-6, abs=1e-8)
+        assert gradient[place] != 0 or name == "relu"
+
+
+def test_a_chapters_layer_in_the_librarys_class() -> None:
+    class Both(d2l.RNN):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            d2l.Module.__init__(self)
+            self.rnn = gluon.rnn.LSTM(4, 2, bidirectional=True)
+            self.initialize()
+
+    model, inputs = Both(), np.random.uniform(-1, 1, (6, 3, 5))
+    outputs, state = model(inputs)
+    assert outputs.shape == (6, 3, 8)
+    assert [part.shape for part in state] == [(4, 3, 4), (4, 3, 4)]
+    again, _ = model.rnn(inputs, model.rnn.begin_state(3))
+    numpy.testing.assert_allclose(outputs.asnumpy(), again.asnumpy(), atol=1e-6)
+
+
+def test_what_only_gluon_can_run_is_left_to_gluon() -> None:
+    layer = gluon.rnn.GRU(4, layout="NTC")
+    layer.initialize()
+    inputs = np.random.uniform(-1, 1, (3, 6, 5))
+    outputs, _ = layers.run_layers(layer, inputs, layer.begin_state(3))
+    assert outputs.shape == (3, 6, 4)
 
 
 # MXNet's own dropout, when a model is used directly
