@@ -42,6 +42,7 @@ class RNN(Module, nn.HybridBlock):
         ((5, 3, 32), (2, 3, 32))
     """
 
+    #: A layer that a chapter has made trains all its biases.
     _one_bias = False
 
     def __init__(

@@ -486,7 +486,7 @@ def test_the_first_edition_carries_the_state_and_clips(d2l: ModuleType) -> None:
 
     def forward(inputs: Any, state: Any, params: Any) -> Any:
         outputs, after = plain(inputs, state, params)
-        states.append((state[0], after[0].asnumpy()))
+        states.append((state[0], after[0]))
         return outputs, after
 
     def updater(batch_size: int) -> None:
@@ -501,7 +501,8 @@ def test_the_first_edition_carries_the_state_and_clips(d2l: ModuleType) -> None:
         states.clear()
         d2l.train_epoch_ch8(net, train_iter, loss, updater, d2l.cpu(), use_random_iter)
         for (_, before), (begun, _) in pairwise(states):
-            assert numpy.array_equal(begun.asnumpy(), before) is not use_random_iter
+            assert numpy.array_equal(begun.asnumpy(), before.asnumpy()) is not use_random_iter
+            assert begun is not before  # but cut off from its graph
             assert begun.asnumpy().any() is not numpy.bool_(use_random_iter)
             with pytest.raises(MXNetError, match=r"not in a computational graph|without recording"):
                 begun.backward()
