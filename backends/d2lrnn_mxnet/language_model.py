@@ -151,7 +151,9 @@ class RNNLM(RNNLMScratch):
 
     def init_params(self) -> None:
         """Makes the dense layer, with Gluon's initial values."""
-        self.linear = nn.Dense(self.vocab_size, flatten=False, in_units=self.rnn.num_hiddens)
+        # Of layers that do not say their size, Gluon finds it out at the first call.
+        num_hiddens = getattr(self.rnn, "num_hiddens", 0)
+        self.linear = nn.Dense(self.vocab_size, flatten=False, in_units=num_hiddens)
         self._begin()
 
     def _logits(self, hiddens: Array) -> Array:
