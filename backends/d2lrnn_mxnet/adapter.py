@@ -27,6 +27,7 @@ from d2lrnn.parameters import check_parameters
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.concise import GRU, LSTM, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
+from d2lrnn_mxnet.gradients import square
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
 from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
 from d2lrnn_mxnet.program import Program
@@ -69,7 +70,7 @@ class MXNetBackend:
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
         """See `d2lrnn.adapter.Backend`."""
-        context = model.output_layer.collect_params().list_ctx()[0]
+        context = model.collect_params().list_ctx()[0]
         native = None if state is None else import_state(model.spec, state, context)
         outputs, final = model.rnn(on_device(inputs, model.spec.dtype, context), native)
         return outputs.asnumpy(), export_state(model.spec, final)
@@ -102,7 +103,7 @@ class MXNetLearner:
         """Loss, gradient, clip, update."""
         loss, state = self._backward("train", batch, state, self._masks(batch))
         parameters = [slot.parameter for slot in self._slots.values()]
-        norm = np.sqrt(sum(_square(parameter.grad()) for parameter in parameters))
+        norm = np.sqrt(sum(square(parameter.grad()) for parameter in parameters))
         rate = self.training.learning_rate * _clip_scale(norm, self.training.clip)
         for parameter in parameters:
             value = parameter.data()
@@ -199,12 +200,6 @@ def _scratch_layers(spec: ModelSpec) -> RNNScratch | StackedRNNScratch:
     if spec.num_layers == 1:
         return layer(spec.vocab_size, spec.num_hiddens)
     return StackedRNNScratch(spec.vocab_size, spec.num_hiddens, spec.num_layers, layer=layer)
-
-
-def _square(gradient: Array) -> Array:
-    flat = gradient.reshape(-1)
-    # Not a sum of squares: MXNet's reductions take ten times as long as its products.
-    return np.dot(flat, flat)
 
 
 def _clip_scale(norm: Array, theta: float | None) -> Array | float:

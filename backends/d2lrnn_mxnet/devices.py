@@ -14,6 +14,21 @@ def num_gpus() -> int:
     return int(mx.context.num_gpus())
 
 
+def cpu() -> Any:
+    """The CPU."""
+    return mx.cpu()
+
+
+def gpu(i: int = 0) -> Any:
+    """The GPU numbered i, whether it is there or not."""
+    return mx.gpu(i)
+
+
+def first_gpus(most: int) -> list[Any]:
+    """The first GPUs, at most so many; none where there is none."""
+    return [gpu(i) for i in range(min(most, num_gpus()))]
+
+
 def try_gpu(i: int = 0) -> Any:
     """The context ``gpu(i)``, or ``cpu()`` where there is no such GPU.
 
@@ -22,6 +37,11 @@ def try_gpu(i: int = 0) -> Any:
         cpu(0)
     """
     return mx.gpu(i) if i < num_gpus() else mx.cpu()
+
+
+def try_all_gpus() -> list[Any]:
+    """All GPUs, or the CPU where there is none."""
+    return first_gpus(num_gpus()) or [cpu()]
 
 
 def available_devices() -> list[Device]:

@@ -52,17 +52,18 @@ def parameter_slots(model: Any, spec: ModelSpec) -> dict[str, Slot]:
             slots[f"rnn.{l}.b"] = _as_it_is(layer.b_h)
             if spec.reset_after:
                 slots[f"rnn.{l}.b_hn"] = _as_it_is(layer.b_hn)
-        slots["head.w"] = _as_it_is(model.output_layer.W_hq)
-        slots["head.b"] = _as_it_is(model.output_layer.b_q)
+        slots["head.w"] = _as_it_is(model.W_hq)
+        slots["head.b"] = _as_it_is(model.b_q)
     else:
-        for l, layer in enumerate(model.rnn.layers):
-            slots[f"rnn.{l}.w_x"] = _transposed(layer.l0_i2h_weight)
-            slots[f"rnn.{l}.w_h"] = _transposed(layer.l0_h2h_weight)
-            slots[f"rnn.{l}.b"] = _as_it_is(layer.l0_i2h_bias)
+        native = model.rnn.rnn
+        for l in range(spec.num_layers):
+            slots[f"rnn.{l}.w_x"] = _transposed(getattr(native, f"l{l}_i2h_weight"))
+            slots[f"rnn.{l}.w_h"] = _transposed(getattr(native, f"l{l}_h2h_weight"))
+            slots[f"rnn.{l}.b"] = _as_it_is(getattr(native, f"l{l}_i2h_bias"))
             if spec.reset_after:
-                slots[f"rnn.{l}.b_hn"] = _last_third(layer.l0_h2h_bias)
-        slots["head.w"] = _transposed(model.output_layer.weight)
-        slots["head.b"] = _as_it_is(model.output_layer.bias)
+                slots[f"rnn.{l}.b_hn"] = _last_third(getattr(native, f"l{l}_h2h_bias"))
+        slots["head.w"] = _transposed(model.linear.weight)
+        slots["head.b"] = _as_it_is(model.linear.bias)
     return slots
 
 

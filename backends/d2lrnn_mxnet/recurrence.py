@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from mxnet import symbol
+from mxnet.ndarray import NDArray
 
 #: An ``mx.np.ndarray``, or the symbol that stands for one.
 Array = Any
@@ -154,6 +155,11 @@ def linear(F: Any, x: Array, weight: Array, bias: Array | None = None, *, num_ou
     """
     operands = [x, weight] if bias is None else [x, weight, bias]
     return F.npx.fully_connected(*operands, num_hidden=num_outputs, no_bias=bias is None, flatten=False)
+
+
+def value_of(parameter: Any, like: Array) -> Array:
+    """A Gluon parameter as an array on the device of `like`, or as a symbol where `like` is one."""
+    return parameter.data(like.ctx) if isinstance(like, NDArray) else parameter.var()
 
 
 def cut(F: Any, x: Array, pieces: int, *, squeeze: bool = False) -> list[Array]:

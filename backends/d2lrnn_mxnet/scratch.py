@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import mxnet as mx
 from mxnet import init, np
 from mxnet.gluon import nn
+from mxnet.symbol import Symbol
 
 from d2lrnn.errors import SpecError
+from d2lrnn_mxnet.module import Module
 from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, number_of_steps, unroll
+from d2lrnn_mxnet.semantics import use_np
 
 
 def rnn_step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequence[Array]) -> LayerState:
@@ -69,8 +71,8 @@ def lstm_step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequen
     return output_gate * _tanh(F, C), C
 
 
-@mx.util.use_np
-class RNNScratch(nn.HybridBlock):
+@use_np
+class RNNScratch(Module, nn.HybridBlock):
     """A tanh RNN of one layer; the formula is `rnn_step`.
 
     Args:
@@ -95,7 +97,7 @@ class RNNScratch(nn.HybridBlock):
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
-        self.num_hiddens = num_hiddens
+        self.save_hyperparameters()
         width = self.num_gates * num_hiddens
         with self.name_scope():
             self.W_xh = self.params.get("W_xh", shape=(num_inputs, width), init=init.Normal(sigma))
@@ -107,18 +109,20 @@ class RNNScratch(nn.HybridBlock):
         """Runs the layer over all time steps.
 
         Args:
-            inputs: (T, B, num_inputs).
+            inputs: (T, B, num_inputs), or T arrays (B, num_inputs), also ``reversed(…)`` of such.
             state: (B, h), for an LSTM ``(H, C)``, each (B, h); None is zeros. It is not changed.
 
         Returns:
             The outputs (T, B, h) and the final state.
         """
+        if not isinstance(inputs, (np.ndarray, Symbol)):
+            inputs = np.stack(list(inputs))
         if state is None:
             shape = inputs.shape[1], self.num_hiddens
             parts = [np.zeros(shape, dtype=inputs.dtype, ctx=inputs.ctx) for _ in range(self.num_states)]
         else:
             parts = [state] if self.num_states == 1 else state
-        outputs, final = super().forward(inputs, *parts)
+        outputs, final = nn.HybridBlock.forward(self, inputs, *parts)
         return outputs, final[0] if self.num_states == 1 else tuple(final)
 
     def hybrid_forward(
@@ -156,7 +160,7 @@ class RNNScratch(nn.HybridBlock):
         return True
 
 
-@mx.util.use_np
+@use_np
 class GRUScratch(RNNScratch):
     """A gated recurrent unit of one layer.
 
@@ -201,7 +205,7 @@ class GRUScratch(RNNScratch):
         return self.reset_after
 
 
-@mx.util.use_np
+@use_np
 class LSTMScratch(RNNScratch):
     """Long short-term memory of one layer; the formula is `lstm_step`. Its state is ``(H, C)``.
 
@@ -221,8 +225,8 @@ class LSTMScratch(RNNScratch):
         return lstm_step
 
 
-@mx.util.use_np
-class StackedRNNScratch(nn.HybridBlock):
+@use_np
+class StackedRNNScratch(Module, nn.HybridBlock):
     """`num_layers` scratch layers, each fed with the outputs of the one below it.
 
     Args:
@@ -252,7 +256,7 @@ class StackedRNNScratch(nn.HybridBlock):
         layer: Callable[[int, int, float], RNNScratch] = RNNScratch,
     ) -> None:
         super().__init__()
-        self.num_hiddens = num_hiddens
+        self.save_hyperparameters(ignore=["layer"])
         with self.name_scope():
             self.rnns = nn.HybridSequential()
             for l in range(num_layers):

@@ -21,7 +21,7 @@ from d2lrnn.parameters import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 
-from d2lrnn_mxnet import devices, program, recurrence, scratch  # noqa: E402
+from d2lrnn_mxnet import devices, layers, program, recurrence, scratch  # noqa: E402
 from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
 from mxnet import autograd, gluon, np, npx  # noqa: E402
@@ -250,10 +250,10 @@ def test_the_second_bias_counts_for_nothing(cell: Any) -> None:
     state = learner.initial_state(3)
     for seed in range(3):
         _, state = learner.train_step(drawn_batch(spec, 3, 5, seed), state)
-    for layer in model.rnn.layers:
-        bias = layer.l0_h2h_bias.data().asnumpy()
+    for l in range(2):
+        bias = getattr(model.rnn.rnn, f"l{l}_h2h_bias").data().asnumpy()
         assert not (bias[:16] if cell == "gru" else bias).any()
-        assert layer.l0_i2h_bias.data().asnumpy().all()
+        assert getattr(model.rnn.rnn, f"l{l}_i2h_bias").data().asnumpy().all()
         if cell == "gru":
             assert bias[16:].all()
 
@@ -315,9 +315,9 @@ def test_gluons_own_stack_computes_the_same(cell: str) -> None:
     inputs = np.random.uniform(-1, 1, (6, 3, 5))
     native(inputs)
     model(inputs)
-    for l, layer in enumerate(model.layers):
+    for l in range(2):
         for kind in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"):
-            getattr(native, f"l{l}_{kind}").set_data(getattr(layer, f"l0_{kind}").data())
+            getattr(native, f"l{l}_{kind}").set_data(getattr(model.rnn, f"l{l}_{kind}").data())
     outputs, state = model(inputs)
     expected, expected_state = native(inputs, native.begin_state(3))
     numpy.testing.assert_allclose(outputs.asnumpy(), expected.asnumpy(), atol=1e-6)
@@ -325,14 +325,89 @@ def test_gluons_own_stack_computes_the_same(cell: str) -> None:
         numpy.testing.assert_allclose(part.asnumpy(), expected_part.asnumpy(), atol=1e-6)
 
 
-# Gluon's own dropout, when a model is used directly
+# Layers of Gluon's that somebody else has made
+
+FOREIGN = {
+    "rnn": partial(gluon.rnn.RNN, 4, 3, activation="tanh"),  # relu is computed in float32, whatever the type
+    "gru": partial(gluon.rnn.GRU, 4, 2),
+    "lstm": partial(gluon.rnn.LSTM, 4, 2),
+    "gru-both-ways": partial(gluon.rnn.GRU, 4, 1, bidirectional=True),
+    "lstm-both-ways": partial(gluon.rnn.LSTM, 4, 2, bidirectional=True),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_layers_of_gluons_compute_the_same_with_right_gradients(name: str) -> None:
+    """The gradients against finite differences: those of Gluon's own stacks are wrong."""
+    random = numpy.random.default_rng(0)
+    layer = FOREIGN[name](input_size=5, h2h_bias_initializer="uniform", i2h_bias_initializer="uniform")
+    layer.initialize(mx.init.Uniform(0.5))
+    layer.cast("float64")
+    inputs = np.array(random.uniform(-1, 1, (6, 3, 5)), dtype="float64")
+    state = [np.array(random.uniform(-1, 1, part.shape), dtype="float64") for part in layer.begin_state(3)]
+    outputs, final = layers.run_layers(layer, inputs, state)
+    expected, expected_final = layer(inputs, state)
+    for one, two in zip([outputs, *final], [expected, *expected_final], strict=True):
+        numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), atol=1e-12)
+    weights = np.array(random.uniform(-1, 1, outputs.shape), dtype="float64")
+
+    def loss() -> Any:
+        outputs, final = layers.run_layers(layer, inputs, state)
+        return (outputs * weights).sum() + sum((i + 2) * part.sum() for i, part in enumerate(final))
+
+    with autograd.record():
+        value = loss()
+    value.backward()
+    for parameter in layer.collect_params().values():
+        array, gradient = parameter.data(), parameter.grad().asnumpy()
+        place = tuple(int(random.integers(size)) for size in array.shape)
+        kept, step = float(array[place]), 1e-6
+        sides = []
+        for moved in (kept + step, kept - step):
+            array[place] = moved
+            sides.append(float(loss()))
+        array[place] = kept
+        assert gradient[place] == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-6, abs=1e-8)
+        assert gradient[place] != 0
+
+
+def test_a_chapters_layer_in_the_librarys_class() -> None:
+    class Both(d2l.RNN):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            d2l.Module.__init__(self)
+            self.rnn = gluon.rnn.LSTM(4, 2, bidirectional=True)
+            self.initialize()
+
+    model, inputs = Both(), np.random.uniform(-1, 1, (6, 3, 5))
+    outputs, state = model(inputs)
+    assert outputs.shape == (6, 3, 8)
+    assert [part.shape for part in state] == [(4, 3, 4), (4, 3, 4)]
+    again, _ = model.rnn(inputs, model.rnn.begin_state(3))
+    numpy.testing.assert_allclose(outputs.asnumpy(), again.asnumpy(), atol=1e-6)
+
+
+def test_what_only_gluon_can_run_is_left_to_gluon() -> None:
+    layer = gluon.rnn.GRU(4, layout="NTC")
+    layer.initialize()
+    inputs = np.random.uniform(-1, 1, (3, 6, 5))
+    outputs, _ = layers.run_layers(layer, inputs, layer.begin_state(3))
+    assert outputs.shape == (3, 6, 4)
+
+
+# MXNet's own dropout, when a model is used directly
 
 
 @pytest.mark.parametrize("make", [d2l.RNN, d2l.GRU, d2l.LSTM])
-def test_gluons_dropout_is_between_the_layers(make: Any) -> None:
+def test_mxnets_dropout_is_between_the_layers(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(32, num_layers=3, dropout=0.25)
     seen = []
-    model.dropout.register_forward_hook(lambda block, inputs, output: seen.append((inputs[0], output)))
+    plain = mx.nd.npx.dropout
+
+    def dropout(before: Any, p: float) -> Any:
+        seen.append((before, plain(before, p=p)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(mx.nd.npx, "dropout", dropout)
     inputs = np.random.uniform(-1, 1, (20, 16, 5))
     with autograd.record():
         outputs, _ = model(inputs)
@@ -486,7 +561,7 @@ def test_the_model_itself_is_trained_and_stays_plain() -> None:
     numpy.testing.assert_allclose(logits, after[:, 0], atol=1e-6)
     assert model(tokens[:, :3]).shape == (2, 3, 11), "any number of steps"
     hybridised: list[bool] = []
-    model.apply(lambda block: hybridised.append(block._active))
+    model.apply(lambda block: hybridised.append(getattr(block, "_active", False)))
     assert hybridised
     assert not any(hybridised), "the learner compiles around the model, not in it"
 

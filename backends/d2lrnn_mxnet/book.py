@@ -1,0 +1,185 @@
+"""The book's current edition on MXNet: data and trainer. What is not MXNet is in `d2lrnn.book`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mxnet as mx
+import numpy
+from mxnet import autograd
+from numpy.lib.stride_tricks import sliding_window_view
+
+from d2lrnn import book
+from d2lrnn.vocab import TokenArray
+from d2lrnn_mxnet.arrays import on_device
+from d2lrnn_mxnet.devices import cpu, first_gpus
+from d2lrnn_mxnet.gradients import clip
+from d2lrnn_mxnet.layers import has_shape
+from d2lrnn_mxnet.module import move, parameter_arrays
+from d2lrnn_mxnet.recurrence import Array
+from d2lrnn_mxnet.semantics import use_np
+
+
+class Windows:
+    """Windows of a text, rows (number of windows, T), as MXNet's arrays when they are asked for.
+
+    MXNet has no views with strides. What is kept is the text; all windows written out would be T times that.
+
+    Args:
+        tokens: (n,).
+        num_steps: T.
+
+    Example:
+        >>> windows = Windows(np.arange(100), num_steps=3)
+        >>> windows.shape, windows[[0, 5]].tolist()
+        ((98, 3), [[0.0, 1.0, 2.0], [5.0, 6.0, 7.0]])
+    """
+
+    def __init__(self, tokens: TokenArray, num_steps: int) -> None:
+        self._rows = sliding_window_view(tokens, num_steps)
+        self.shape = self._rows.shape
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: Any) -> Array:
+        """The rows of a number, a slice or a list of numbers, int32."""
+        return on_device(self._rows[key], "int32", cpu())
+
+
+class TensorLoader:
+    """Batches of rows that belong together, in order or shuffled anew each time it is walked.
+
+    Args:
+        tensors: arrays or `Windows`.
+        rows: the numbers of the rows.
+        batch_size: rows in a batch; the last one may have fewer.
+        shuffle: whether to shuffle.
+    """
+
+    def __init__(
+        self, tensors: Sequence[Any], rows: numpy.ndarray[Any, Any], batch_size: int, shuffle: bool
+    ) -> None:
+        self._tensors, self._rows, self._batch_size, self._shuffle = tensors, rows, batch_size, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Array, ...]]:
+        rows = self._rows
+        if self._shuffle:
+            rows = rows[mx.nd.random.shuffle(mx.nd.arange(len(rows), dtype="int64")).asnumpy()]
+        for first in range(0, len(rows), self._batch_size):
+            chosen = rows[first : first + self._batch_size]
+            yield tuple(tensor[chosen] for tensor in self._tensors)
+
+
+class DataModule(book.DataModule):
+    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+
+    def get_tensorloader(
+        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
+    ) -> TensorLoader:
+        """Batches of ``self.batch_size`` rows.
+
+        Args:
+            tensors: rows that belong together, also `Windows`: what is written out is the batch alone.
+            train: whether to shuffle them anew each time.
+            indices: which rows.
+        """
+        rows = numpy.arange(len(tensors[0]))[indices]
+        return TensorLoader(tensors, rows, self.batch_size, train)
+
+
+class TimeMachine(book.NovelWindows, DataModule):
+    """The windows of the novel *The Time Machine*, characters.
+
+    Args:
+        batch_size: B.
+        num_steps: T.
+        num_train: how many windows to train on.
+        num_val: how many to validate with: those that begin behind the training text.
+
+    Attributes:
+        X: the windows, (number of windows, T); see `Windows`.
+        Y: the same, one character later.
+        vocab: what the indices mean.
+
+    Raises:
+        SpecError: a number is below 1.
+        TextError: the novel cannot be had, or has not so many windows.
+
+    Example:
+        >>> data = TimeMachine(batch_size=1024, num_steps=32)
+        >>> X, Y = next(iter(data.train_dataloader()))
+        >>> X.shape, len(data.vocab)
+        ((1024, 32), 28)
+    """
+
+    def __init__(self, batch_size: int, num_steps: int, num_train: int = 10000, num_val: int = 5000) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build(self._download())
+        self.check_windows(corpus)
+        self.X, self.Y = Windows(corpus[:-1], num_steps), Windows(corpus[1:], num_steps)
+
+
+@use_np
+class Trainer(book.Trainer):
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+
+    Example:
+        >>> data = TimeMachine(batch_size=1024, num_steps=32)
+        >>> model = RNNLMScratch(RNNScratch(len(data.vocab), 32), len(data.vocab), lr=1)
+        >>> Trainer(max_epochs=2, gradient_clip_val=1).fit(model, data)
+    """
+
+    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+        self.gpus = first_gpus(num_gpus)
+        self.device = self.gpus[0] if self.gpus else cpu()
+
+    def prepare_model(self, model: Any) -> None:
+        """Moves the model to its device; layers learn the size of their inputs from a batch."""
+        super().prepare_model(model)
+        move(model, self.device)
+        if not all(has_shape(parameter) for parameter in model.collect_params().values()):
+            model(*self.prepare_batch(next(iter(self.train_dataloader)))[:-1])
+
+    def prepare_batch(self, batch: Sequence[Array]) -> Sequence[Array]:
+        """Moves a batch to the model's device."""
+        return [array.as_in_ctx(self.device) for array in batch]
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
+        """Scales the gradient down to a norm of at most `grad_clip_val`."""
+        clip(parameter_arrays(model), grad_clip_val)
+
+    def update(self, batch: Sequence[Array]) -> Array:
+        """Loss, gradient, clip, update."""
+        batch = self.prepare_batch(batch)
+        with autograd.record():
+            loss = self.model.training_step(batch)
+        loss.backward()
+        if self.gradient_clip_val > 0:
+            self.clip_gradients(self.gradient_clip_val, self.model)
+        self.optim.step(1)  # the loss is a mean already
+        return loss.detach()
+
+    def evaluate(self, batch: Sequence[Array]) -> Array | None:
+        """The loss alone, dropout off."""
+        return self.model.validation_step(self.prepare_batch(batch))
+
+    def copy_parameters(self) -> list[Array]:
+        """Copies of all parameters."""
+        return [array.copy() for array in parameter_arrays(self.model)]
+
+    def put_back_parameters(self, parameters: list[Array]) -> None:
+        """Writes into the model."""
+        for array, value in zip(parameter_arrays(self.model), parameters, strict=True):
+            array[:] = value
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds MXNet's random numbers."""
+    mx.random.seed(seed)

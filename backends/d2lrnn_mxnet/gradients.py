@@ -1,0 +1,58 @@
+"""What is done with gradients once they are there: clipping by the global norm, and a step of SGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import mxnet as mx
+from mxnet import np
+
+from d2lrnn_mxnet.recurrence import Array
+from d2lrnn_mxnet.semantics import use_np
+
+
+@mx.util.use_np
+def clip(params: Iterable[Array], theta: float) -> None:
+    """Multiplies all gradients by `d2lrnn.clipping.clip_scale`: their common norm is at most theta then.
+
+    Args:
+        params: those whose gradients are meant; one without a gradient is passed over.
+        theta: the largest norm.
+    """
+    gradients = [param.grad for param in params if param.grad is not None]
+    norm = np.sqrt(sum(square(gradient) for gradient in gradients))
+    # On the device: to compare numbers Python would wait for it.
+    scale = theta / np.maximum(norm, theta)
+    for gradient in gradients:
+        gradient *= scale
+
+
+def square(gradient: Array) -> Array:
+    """The sum of its squares."""
+    flat = gradient.reshape(-1)
+    # Not a sum of squares: MXNet's reductions take ten times as long as its products.
+    return np.dot(flat, flat)
+
+
+@mx.util.use_np
+def sgd(params: Iterable[Array], lr: float, batch_size: int) -> None:
+    """A step of stochastic gradient descent on gradients that are sums over a batch."""
+    for param in params:
+        param -= lr / batch_size * param.grad
+
+
+@use_np
+class SGD:
+    """Stochastic gradient descent on arrays with gradients; like a ``gluon.Trainer`` it has ``step``.
+
+    Args:
+        params: the arrays.
+        lr: the learning rate.
+    """
+
+    def __init__(self, params: Sequence[Array], lr: float) -> None:
+        self.params, self.lr = params, lr
+
+    def step(self, batch_size: int) -> None:
+        """Takes a step; the gradients are divided by the batch size."""
+        sgd(self.params, self.lr, batch_size)

@@ -1,0 +1,107 @@
+"""Gluon's recurrent layers, run one after the other.
+
+Asked for more than one layer, ``gluon.rnn`` has wrong gradients on the CPU (in float64 always, in float32
+without oneDNN), and its ``dropout`` does nothing there. One layer in one direction is right. So what a
+``gluon.rnn.RNN``, ``GRU`` or ``LSTM`` computes, also one that a chapter's cell has made, is computed here by
+calls of the operator for one layer and one direction, on the parameters that the Gluon layer holds.
+
+What Gluon knows of a layer stands in attributes with an underscore. MXNet 1.9.1 is its last release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mxnet as mx
+from mxnet import autograd, gluon
+from mxnet.ndarray import NDArray
+
+from d2lrnn_mxnet.recurrence import Array, cut, value_of
+
+
+def run_layers(
+    rnn: Any, inputs: Array, state: Sequence[Array], masks: Any = None, *, one_bias: bool = False
+) -> tuple[Array, list[Array]]:
+    """What ``rnn(inputs, state)`` computes.
+
+    Args:
+        rnn: a ``gluon.rnn`` layer that takes (T, B, in).
+        inputs: (T, B, in).
+        state: ``[H]``, for an LSTM ``[H, C]``, each (L · directions, B, h).
+        masks: L - 1 arrays (T, B, h), which multiply the outputs of all layers but the last; an empty list
+            drops nothing. None drops at the layer's own rate: inside ``autograd.record()``, else nothing.
+        one_bias: whether a GRU's recurrent biases count in its n gate alone.
+
+    Returns:
+        The outputs of the last layer (T, B, directions · h), and the final state, as `state`.
+    """
+    if not _is_plain(rnn):
+        return rnn(inputs, list(state))
+    F = mx.nd if isinstance(inputs, NDArray) else mx.sym
+    if F is mx.nd:
+        _finish_initialization(rnn, inputs, state)
+    sides = ("l", "r")[: rnn._dir]
+    cells = iter(zip(*(cut(F, part, rnn._num_layers * len(sides)) for part in state), strict=True))
+    outputs, finals = inputs, []
+    for l in range(rnn._num_layers):
+        if l > 0 and masks is None and rnn._dropout:
+            outputs = F.npx.dropout(outputs, p=rnn._dropout)
+        elif l > 0 and masks:
+            outputs = outputs * masks[l - 1]
+        results = []
+        for side in sides:
+            sequence = outputs if side == "l" else F.np.flip(outputs, axis=0)
+            result, final = _run(F, rnn, f"{side}{l}", sequence, next(cells), one_bias)
+            results.append(result if side == "l" else F.np.flip(result, axis=0))
+            finals.append(final)
+        outputs = results[0] if len(results) == 1 else F.np.concatenate(results, axis=2)
+    return outputs, [F.np.concatenate(part, axis=0) for part in zip(*finals, strict=True)]
+
+
+def has_shape(parameter: Any) -> bool:
+    """Whether a Gluon parameter knows its shape; where not, a layer waits for its first inputs."""
+    return all(size > 0 for size in parameter.shape)
+
+
+def _run(
+    F: Any, rnn: Any, name: str, inputs: Array, state: Sequence[Array], one_bias: bool
+) -> tuple[Array, list[Array]]:
+    """One layer in one direction: outputs (T, B, h) and its final state, each part (1, B, h)."""
+    w_x, w_h, b_x, b_h = (
+        value_of(getattr(rnn, f"{name}_{part}"), inputs)
+        for part in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    )
+    if one_bias and rnn._mode == "gru":
+        _, _, b_hn = cut(F, b_h, 3)
+        zeros = F.np.zeros_like(b_hn)
+        b_h = F.np.concatenate([zeros, zeros, b_hn], axis=0)
+    packed = F.np.concatenate([w_x.reshape(-1), w_h.reshape(-1), b_x, b_h], axis=0)
+    outputs, *final = F.npx.rnn(
+        inputs,
+        packed,
+        *state,
+        state_size=rnn._hidden_size,
+        num_layers=1,
+        mode=rnn._mode,
+        state_outputs=True,
+    )
+    return outputs, final
+
+
+def _is_plain(rnn: Any) -> bool:
+    """Whether `rnn` is what `run_layers` computes by itself."""
+    return (
+        isinstance(rnn, (gluon.rnn.RNN, gluon.rnn.GRU, gluon.rnn.LSTM))
+        and rnn._layout == "TNC"
+        and rnn._projection_size is None
+        and not rnn._use_sequence_length
+        and rnn._lstm_state_clip_min is None
+    )
+
+
+def _finish_initialization(rnn: Any, inputs: Array, state: Sequence[Array]) -> None:
+    """Lets Gluon find out the size of the inputs, at the first call."""
+    if not has_shape(rnn.l0_i2h_weight):
+        with autograd.pause():
+            rnn(inputs[:1], list(state))

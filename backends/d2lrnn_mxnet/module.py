@@ -1,0 +1,201 @@
+"""The book's `Module` and `Classifier` on MXNet.
+
+A model has parameters of two kinds. Gluon's own are registered in its blocks. The *scratch* ones of the
+book's chapters are plain arrays, attributes of a module, and are trained if they have a gradient
+(``attach_grad``). One model may have both: the library's output layer on a chapter's recurrent layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mxnet as mx
+from mxnet import gluon, np
+from mxnet.gluon import nn
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+
+from d2lrnn import book
+from d2lrnn_mxnet.gradients import SGD
+from d2lrnn_mxnet.recurrence import Array
+from d2lrnn_mxnet.semantics import use_np
+
+
+@use_np
+class Module(book.Module, nn.Block):
+    """A ``gluon.nn.Block`` with the book's steps and board; see `d2lrnn.book.Module`.
+
+    Blocks in a list, a tuple or a dict that is an attribute are registered as Gluon registers an attribute,
+    when the parameters are collected: so they train.
+
+    Example:
+        >>> class Linear(Module):
+        ...     def __init__(self, lr):
+        ...         super().__init__()
+        ...         self.save_hyperparameters()
+        ...         self.net = nn.Dense(1)
+        ...         self.initialize()
+        >>> Linear(lr=0.1)(np.ones((2, 3))).shape
+        (2, 1)
+    """
+
+    def forward(self, X: Array) -> Array:
+        """What ``self.net`` makes of it."""
+        return self.net(X)
+
+    def configure_optimizers(self) -> Any:
+        """Stochastic gradient descent at the rate ``self.lr``: something with a method ``step(1)``."""
+        params = self.parameters()
+        if isinstance(params, list):
+            return SGD(params, self.lr)
+        return gluon.Trainer(params, "sgd", {"learning_rate": self.lr})
+
+    def parameters(self) -> Any:
+        """What is trained.
+
+        Returns:
+            A ``gluon.ParameterDict``, which a ``gluon.Trainer`` takes; for a model with scratch parameters a
+            list of arrays with their gradients.
+        """
+        if any(array.grad is not None for array in self.get_scratch_params()):
+            return [array for array in parameter_arrays(self) if array.grad is not None]
+        trained = {name: p for name, p in self.collect_params().items() if p.grad_req != "null"}
+        return _dictionary(trained)
+
+    def get_scratch_params(self) -> list[Array]:
+        """The arrays that are attributes of this module or of those in it, each once."""
+        arrays = {id(array): array for _, _, array in _scratch(self)}
+        return list(arrays.values())
+
+    def set_scratch_params_device(self, device: Any) -> None:
+        """Moves those arrays; what had a gradient has one there."""
+        moved: dict[int, Array] = {}
+        for owner, name, array in _scratch(self):
+            if array.ctx == device:
+                continue
+            if id(array) not in moved:
+                moved[id(array)] = array.copyto(device)
+                if array.grad is not None:
+                    moved[id(array)].attach_grad()
+            if isinstance(owner, nn.Block):
+                setattr(owner, name, moved[id(array)])
+            else:
+                owner[name] = moved[id(array)]
+
+    def collect_params(self, select: str | None = None) -> Any:
+        """As Gluon's, with the blocks in lists, tuples and dicts."""
+        for name, value in list(vars(self).items()):
+            if not _is_internal(name) and isinstance(value, (list, tuple, dict)):
+                for number, block in enumerate(_blocks(value)):
+                    if not any(block is child for child in self._children.values()):
+                        self.register_child(block, f"{name}.{number}")
+        return super().collect_params(select)
+
+    def initialize(
+        self, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
+    ) -> None:
+        """As Gluon's; parameters that have values keep them without a warning."""
+        every = self.collect_params().items()
+        chosen = {name: p for name, p in every if force_reinit or not _is_initialized(p)}
+        _dictionary(chosen).initialize(init or mx.initializer.Uniform(), ctx, verbose, force_reinit)
+
+    def cut_off(self, value: Any) -> Any:
+        """The value without its graph."""
+        return value.detach() if isinstance(value, np.ndarray) else value
+
+
+@use_np
+class Classifier(Module):
+    """A model whose outputs are the logits of classes, the last axis."""
+
+    def loss(self, Y_hat: Array, Y: Array, averaged: bool = True) -> Array:
+        """Cross-entropy in nats: the mean, or one for every prediction.
+
+        Args:
+            Y_hat: logits (…, V).
+            Y: classes (…).
+            averaged: whether to take the mean.
+        """
+        losses = SoftmaxCrossEntropyLoss()(Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1))
+        return losses.mean() if averaged else losses
+
+    def accuracy(self, Y_hat: Array, Y: Array, averaged: bool = True) -> Array:
+        """The share of logits (…, V) whose largest is the class in Y (…); or for every prediction 0 or 1."""
+        correct = (Y_hat.argmax(axis=-1).astype(Y.dtype) == Y).reshape(-1).astype("float32")
+        return correct.mean() if averaged else correct
+
+    def validation_step(self, batch: Sequence[Array]) -> Array:
+        """Loss and accuracy of a batch."""
+        Y_hat = self(*batch[:-1])
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        return loss
+
+    def layer_summary(self, X_shape: Sequence[int]) -> None:
+        """Prints the shapes of what the layers of ``self.net`` make of random inputs of this shape."""
+        X = np.random.normal(size=tuple(X_shape))
+        for layer in self.net:
+            X = layer(X)
+            print(f"{type(layer).__name__} output shape:\t {X.shape}")
+
+
+def parameter_arrays(model: Module) -> list[Array]:
+    """All parameters as arrays, also those that are not trained: they have no gradient."""
+    return [*model.get_scratch_params(), *(p.data() for p in model.collect_params().values())]
+
+
+def device_of(model: Module) -> Any:
+    """Where the parameters of a model are; where it has none, the CPU."""
+    contexts = [parameter.list_ctx()[0] for parameter in model.collect_params().values()]
+    return [*contexts, *(array.ctx for array in model.get_scratch_params()), mx.cpu()][0]
+
+
+def move(model: Module, device: Any) -> None:
+    """Moves all parameters of a model."""
+    if device_of(model) != device:
+        model.collect_params().reset_ctx(device)
+        model.set_scratch_params_device(device)
+
+
+def _scratch(owner: Any) -> Iterator[tuple[Any, Any, Array]]:
+    """The arrays in a block, also in lists and dicts and in the blocks there: where, by what name, which."""
+    if isinstance(owner, nn.Block):
+        items = [(name, value) for name, value in vars(owner).items() if not _is_internal(name)]
+    elif isinstance(owner, dict):
+        items = list(owner.items())
+    else:
+        items = list(enumerate(owner))
+    for name, value in items:
+        if isinstance(value, np.ndarray):
+            yield owner, name, value
+        elif isinstance(value, (nn.Block, list, tuple, dict)):
+            yield from _scratch(value)
+
+
+def _blocks(container: Any) -> Iterator[nn.Block]:
+    for value in container.values() if isinstance(container, dict) else container:
+        if isinstance(value, nn.Block):
+            yield value
+        elif isinstance(value, (list, tuple, dict)):
+            yield from _blocks(value)
+
+
+def _is_internal(name: str) -> bool:
+    """Whether it is no attribute of a chapter's; ``hparams`` repeats what the others are."""
+    return name.startswith("_") or name == "hparams"
+
+
+def _dictionary(parameters: dict[str, gluon.Parameter]) -> gluon.ParameterDict:
+    dictionary = gluon.ParameterDict()
+    dictionary.update(parameters)
+    return dictionary
+
+
+def _is_initialized(parameter: gluon.Parameter) -> bool:
+    """Whether it has values, or will have them as soon as it knows its shape."""
+    try:
+        parameter.list_ctx()
+    except RuntimeError:
+        return False
+    return True
