@@ -111,7 +111,6 @@ __all__ = [
     "gpu",
     "int32",
     "int64",
-    "jax as d2l``. Modules are flax.linen's.",
     "linspace",
     "load_corpus_time_machine",
     "log",

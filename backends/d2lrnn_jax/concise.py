@@ -65,7 +65,7 @@ class RNN(nn.Module):
         """Runs all layers over all steps.
 
         Args:
-            inputs: (T, B, in), or token indices (T, B) for one-hot vectors; also T arrays one after the other.
+            inputs: (T, B, in), or token indices (T, B) for one-hot vectors; also T arrays in a row.
             state: (L, B, h), for an LSTM ``(H, C)``; None is zeros.
             training: whether `nn.Dropout` is on; it draws from the stream ``"dropout"``.
             masks: (L - 1, T, B, h), in place of `nn.Dropout`: they multiply the outputs of all layers but the

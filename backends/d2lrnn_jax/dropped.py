@@ -60,7 +60,7 @@ class _OfClassOrCell:
 
     def __get__(self, cell: nn.RNNCellBase | None, kind: type[nn.RNNCellBase]) -> Callable[..., Any]:
         if cell is not None:
-            return self._method.__get__(cell, kind)  # type: ignore[no-any-return]
+            return self._method.__get__(cell, kind)
 
         def initialize_carry(rng: Any, batch_dims: tuple[int, ...], size: int) -> Any:
             # Without a parent: inside a module's call it would become a part of that module.

@@ -1,7 +1,7 @@
 """The book's `Module` and `Classifier` on flax.linen.
 
-Parameters are not in a module: what the book's JAX tab calls takes them, with a `TrainState` that knows how to
-apply the module (``state.apply_fn``) and holds the key of the dropout.
+Parameters are not in a module: what the book's JAX tab calls takes them, with a `TrainState` that knows how
+to apply the module (``state.apply_fn``) and holds the key of the dropout.
 """
 
 from __future__ import annotations
@@ -61,6 +61,15 @@ class Module(book.Module, nn.Module):
     def __call__(self, X: jax.Array, *args: Any, **kwargs: Any) -> Any:
         """See `forward`, which cells define."""
         return self.forward(X, *args, **kwargs)
+
+    @nn.nowrap
+    def loss(self, params: Any, X: Sequence[Any], y: Any, state: TrainState) -> Any:
+        """The mean loss of a batch at `params`.
+
+        Raises:
+            NotImplementedError: the model has no loss of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method loss(self, params, X, y, state)")
 
     @nn.nowrap
     def training_step(self, params: Any, batch: Sequence[Any], state: TrainState) -> tuple[Any, Any]:
@@ -154,7 +163,7 @@ def compiled_apply(model: nn.Module) -> Callable[..., Any]:
     def apply(variables: Any, *args: Any, **options: Any) -> Any:
         return model.apply(variables, *args, **options)
 
-    return apply  # type: ignore[no-any-return]
+    return apply
 
 
 def get_seed() -> int:

@@ -124,7 +124,7 @@ class RNNScratch(nn.Module):
         """Runs over all steps.
 
         Args:
-            inputs: (T, B, num_inputs), or token indices (T, B); also T arrays one after the other.
+            inputs: (T, B, num_inputs), or token indices (T, B); also T arrays in a row.
             state: (B, h); None is zeros.
 
         Returns:
