@@ -93,7 +93,8 @@ class Module(book.Module, nn.Module):
             dummy_input: the inputs.
             key: a random key, or a dictionary of them.
         """
-        return self.init(key, *dummy_input)
+        # Compiled, what the parameters do not need is left out: the model does not run.
+        return jax.jit(self.init)(key, *dummy_input)
 
     @nn.nowrap
     def configure_optimizers(self) -> optax.GradientTransformation:
