@@ -94,21 +94,22 @@ _CELL = rf"\b(?:{'|'.join(_CELLS)})"
 RESTORED = (
     Restored(
         "nn.GRUCell() and LSTM cells without features",
-        "flax has asked for the size since 0.7.3: nn.GRUCell(features)",
+        "flax cells are told their size today: nn.GRUCell(features)",
         # Made by name, or by what nn.scan returns.
         _uses(rf"{_CELL}\(\s*\)|\bscan\(\s*(?:\w+\.)*{_CELL}\s*,"),
         cells_without_features,
     ),
     Restored(
         "nn.GRUCell.initialize_carry(rng, batch_dims, size) of a class",
-        "flax has asked a cell for its carry since 0.7.3: cell.initialize_carry(rng, input_shape)",
+        "flax asks a cell for its carry today: cell.initialize_carry(rng, input_shape)",
         _uses(rf"{_CELL}\.initialize_carry\("),
         carries_of_a_class,
     ),
     Restored(
         "int() of an array with one entry",
-        "JAX, as NumPy, has converted arrays without dimensions alone since 2025: array.item()",
-        _uses(r"\bint\([^()\n]*\b(?:d2l|jnp|jax|np)\."),
+        "JAX makes numbers of arrays without dimensions alone today: array.item()",
+        # Of a function's array, or of a method's that can leave one entry.
+        _uses(r"\bint\([^()\n]*\b(?:d2l|jnp)\.|\bint\([^\n]*\.(?:reshape|argmax)\("),
         numbers_of_one_entry,
     ),
 )

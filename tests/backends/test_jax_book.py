@@ -427,6 +427,12 @@ def test_what_was_dropped_is_back_within_and_gone_after(name: str) -> None:
             eval(code, scope)
 
 
+def test_numbers_are_found_in_every_way_that_chapters_write_them() -> None:
+    needed = _restored()["int() of an array with one entry"].needed_in
+    for code in ("int(d2l.reshape(d2l.argmax(Y, axis=2), 1))", "int(Y.argmax(axis=2).reshape(1))"):
+        assert needed(f"written.append({code})")
+
+
 def test_todays_code_needs_nothing_restored() -> None:
     todays = "nn.GRUCell(32)\nnn.LSTMCell(features=8).initialize_carry(key, (2, 3))\nint(3.5)\nint(x.sum())"
     assert [what.name for what in _restored().values() if what.needed_in(todays)] == []
