@@ -72,8 +72,10 @@ def parity(session: nox.Session, backend: str) -> None:
     """One backend against the float64 reference, what only this backend has, and the book on it."""
     _install(session, backend)
     own = sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))
-    # The book has no tab for the reference.
-    book = [] if backend == "numpy" else sorted(Path("tests/book").glob("test_*.py"))
+    others = tuple(f"test_{other}_" for other in BACKENDS if other != backend)
+    book = [path for path in sorted(Path("tests/book").glob("test_*.py")) if not path.name.startswith(others)]
+    if backend == "numpy":
+        book = []  # the book has no tab for the reference
     _pytest(session, "tests/parity", *map(str, [*own, *book]), D2LRNN_BACKEND=backend)
 
 

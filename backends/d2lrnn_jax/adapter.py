@@ -32,6 +32,7 @@ from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
 from d2lrnn_jax.devices import devices, native_device
+from d2lrnn_jax.gradients import clip_to_norm, global_norm
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.parameters import from_canonical, to_canonical
 from d2lrnn_jax.precision import precision
@@ -152,24 +153,6 @@ def compiled_layers(module: RNNLMScratch) -> Callable[..., Any]:
 
 def _run_layers(model: RNNLMScratch, inputs: jax.Array, state: State) -> Any:
     return model.rnn(inputs, state)
-
-
-def global_norm(gradient: Any) -> jax.Array:
-    """The Euclidean norm of all gradients taken as one vector."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(part)) for part in jax.tree.leaves(gradient)))
-
-
-def clip_to_norm(theta: float | None) -> optax.GradientTransformation:
-    """Scales gradients by ``theta / max(norm, theta)`` (`d2lrnn.clipping`); None never clips.
-
-    `optax.clip_by_global_norm` divides and multiplies each entry in turn, which rounds otherwise.
-    """
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        scale = theta / jnp.maximum(global_norm(updates), theta)
-        return jax.tree.map(lambda part: scale * part, updates), state
-
-    return optax.identity() if theta is None else optax.GradientTransformation(optax.init_empty_state, update)
 
 
 class JaxLearner:

@@ -15,6 +15,7 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
+from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.parameters import gru_cell_weights, lstm_cell_weights, simple_cell_weights
 from d2lrnn_jax.recurrence import Arrays, project, scan_recurrence
 from d2lrnn_jax.scratch import GRU_RESET_AFTER_CELL, LSTM_CELL, RNN_CELL
@@ -41,7 +42,6 @@ class RNN(nn.Module):
     num_layers: int = 1
     dropout: float = 0
 
-    takes_tokens: ClassVar[bool] = True
     cell: ClassVar[type[nn.RNNCellBase]] = nn.SimpleCell
 
     def setup(self) -> None:
@@ -54,6 +54,7 @@ class RNN(nn.Module):
         dtype = jax.tree.leaves(self.variables["params"])[0].dtype
         return jnp.zeros((self.num_layers, batch_size, self.num_hiddens), dtype)
 
+    @takes_tokens
     def __call__(
         self,
         inputs: jax.Array,
@@ -64,7 +65,7 @@ class RNN(nn.Module):
         """Runs all layers over all steps.
 
         Args:
-            inputs: (T, B, in), or token indices (T, B) for one-hot vectors.
+            inputs: (T, B, in), or token indices (T, B) for one-hot vectors; also T arrays in a row.
             state: (L, B, h), for an LSTM ``(H, C)``; None is zeros.
             training: whether `nn.Dropout` is on; it draws from the stream ``"dropout"``.
             masks: (L - 1, T, B, h), in place of `nn.Dropout`: they multiply the outputs of all layers but the
@@ -73,6 +74,7 @@ class RNN(nn.Module):
         Returns:
             The outputs of the last layer (T, B, h), and the final state.
         """
+        inputs = stacked(inputs)
         if self.is_initializing():
             self._init_cells(inputs)
         if state is None:

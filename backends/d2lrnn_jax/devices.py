@@ -14,6 +14,20 @@ def num_gpus() -> int:
     return len(_gpus())
 
 
+def cpu() -> jax.Device:
+    """The CPU."""
+    return jax.devices("cpu")[0]
+
+
+def gpu(i: int = 0) -> jax.Device:
+    """The GPU numbered i.
+
+    Raises:
+        RuntimeError: JAX has no GPU; an IndexError where it has fewer.
+    """
+    return jax.devices("gpu")[i]
+
+
 def try_gpu(i: int = 0) -> jax.Device:
     """GPU `i`, or the CPU where there is no such GPU.
 
@@ -21,7 +35,12 @@ def try_gpu(i: int = 0) -> jax.Device:
         >>> jax.device_put(jnp.ones(3), try_gpu())  # doctest: +SKIP
     """
     gpus = _gpus()
-    return gpus[i] if i < len(gpus) else jax.devices("cpu")[0]
+    return gpus[i] if i < len(gpus) else cpu()
+
+
+def try_all_gpus() -> list[jax.Device]:
+    """All GPUs, or the CPU where there is none."""
+    return list(_gpus()) or [cpu()]
 
 
 def devices() -> Sequence[Device]:

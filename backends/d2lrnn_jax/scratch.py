@@ -15,6 +15,7 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
+from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.recurrence import (
     Arrays,
     Cell,
@@ -105,7 +106,6 @@ class RNNScratch(nn.Module):
     num_hiddens: int
     sigma: float = 0.01
 
-    takes_tokens: ClassVar[bool] = True
     num_gates: ClassVar[int] = 1
 
     def setup(self) -> None:
@@ -119,16 +119,18 @@ class RNNScratch(nn.Module):
         """Zeros (B, h); an LSTM's are ``(H, C)``."""
         return jnp.zeros((batch_size, self.num_hiddens), self.W_hh.dtype)
 
+    @takes_tokens
     def __call__(self, inputs: jax.Array, state: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Runs over all steps.
 
         Args:
-            inputs: (T, B, num_inputs), or token indices (T, B).
+            inputs: (T, B, num_inputs), or token indices (T, B); also T arrays in a row.
             state: (B, h); None is zeros.
 
         Returns:
             Outputs (T, B, h) and the final state (B, h).
         """
+        inputs = stacked(inputs)
         H = self.initial_state(inputs.shape[1]) if state is None else state
         X = project(inputs, self.W_xh, self.b_h)
         outputs, (H,) = scan_recurrence(RNN_CELL, (self.W_hh,), (H,), X)
@@ -153,8 +155,10 @@ class GRUScratch(RNNScratch):
         if self.reset_after:
             self.b_hn = self.param("b_hn", nn.initializers.zeros, (self.num_hiddens,))
 
+    @takes_tokens
     def __call__(self, inputs: jax.Array, state: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `RNNScratch.__call__`."""
+        inputs = stacked(inputs)
         H = self.initial_state(inputs.shape[1]) if state is None else state
         X = project(inputs, self.W_xh, self.b_h)
         if self.reset_after:
@@ -174,8 +178,10 @@ class LSTMScratch(RNNScratch):
         zeros = super().initial_state(batch_size)
         return zeros, zeros
 
+    @takes_tokens
     def __call__(self, inputs: jax.Array, state: Arrays | None = None) -> tuple[jax.Array, Arrays]:
         """See `RNNScratch.__call__`; the state is ``(H, C)``, each (B, h)."""
+        inputs = stacked(inputs)
         H_C = self.initial_state(inputs.shape[1]) if state is None else tuple(state)
         X = project(inputs, self.W_xh, self.b_h)
         return scan_recurrence(LSTM_CELL, (self.W_hh,), H_C, X)
@@ -204,8 +210,6 @@ class StackedRNNScratch(nn.Module):
     sigma: float = 0.01
     layer: Callable[[int, int, float], nn.Module] = RNNScratch
 
-    takes_tokens: ClassVar[bool] = True
-
     def setup(self) -> None:
         """The layers; in a list that flax registers."""
         sizes = [self.num_inputs] + [self.num_hiddens] * (self.num_layers - 1)
@@ -215,6 +219,7 @@ class StackedRNNScratch(nn.Module):
         """The zero states of the layers."""
         return tuple(rnn.initial_state(batch_size) for rnn in self.rnns)
 
+    @takes_tokens
     def __call__(
         self, inputs: jax.Array, state: tuple[Any, ...] | None = None
     ) -> tuple[jax.Array, tuple[Any, ...]]:
@@ -227,6 +232,7 @@ class StackedRNNScratch(nn.Module):
         Returns:
             The outputs of the last layer (T, B, h), and the final states of all layers.
         """
+        inputs = stacked(inputs)
         states = self.initial_state(inputs.shape[1]) if state is None else state
         final = []
         for rnn, layer_state in zip(self.rnns, states, strict=True):

@@ -23,7 +23,10 @@ from d2lrnn_jax import (  # noqa: E402
     RNNLMScratch,
     RNNScratch,
     StackedRNNScratch,
+    cpu,
+    gpu,
     num_gpus,
+    try_all_gpus,
     try_gpu,
 )
 from d2lrnn_jax import devices as devices_module  # noqa: E402
@@ -84,7 +87,7 @@ def test_the_backward_pass_by_hand_is_the_derivative_of_the_formula(cell: Any, g
 
 @pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
 def test_concise_layers_are_nn_rnn_of_their_cells(kind: type[RNN]) -> None:
-    T, B, V, h, L = 7, 3, 6, 5, 2
+    T, B, V, h, L = 7, 3, 6, 5, 3  # of three layers one is neither the first nor the last
     module, X = kind(h, L), _normal(0, T, B, V)
     params = module.init(KEY, X)["params"]
     # Biases too must count for something.
@@ -411,8 +414,8 @@ def test_clipping_is_the_formula(theta: float | None) -> None:
 
 
 def test_devices_with_and_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, gpus = object(), [SimpleNamespace(device_kind="H200"), SimpleNamespace(device_kind="H100")]
-    present: dict[str, list[Any]] = {"cpu": [cpu], "gpu": gpus}
+    here, gpus = object(), [SimpleNamespace(device_kind="H200"), SimpleNamespace(device_kind="H100")]
+    present: dict[str, list[Any]] = {"cpu": [here], "gpu": gpus}
 
     def devices(platform: str) -> list[Any]:
         if platform not in present:
@@ -424,8 +427,9 @@ def test_devices_with_and_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [tuple(device) for device in listed] == [("gpu:0", "H200"), ("gpu:1", "H100")]
     assert last.name == "cpu"
     assert devices_module.native_device("gpu:1") is gpus[1]
-    assert devices_module.native_device("cpu") is cpu
-    assert (num_gpus(), try_gpu(), try_gpu(1), try_gpu(2)) == (2, gpus[0], gpus[1], cpu)
+    assert devices_module.native_device("cpu") is here
+    assert (num_gpus(), try_gpu(), try_gpu(1), try_gpu(2)) == (2, gpus[0], gpus[1], here)
+    assert (cpu(), gpu(), gpu(1), try_all_gpus()) == (here, gpus[0], gpus[1], gpus)
     del present["gpu"]
     assert [device.name for device in devices_module.devices()] == ["cpu"]
-    assert (num_gpus(), try_gpu()) == (0, cpu)
+    assert (num_gpus(), try_gpu(), try_all_gpus()) == (0, here, [here])

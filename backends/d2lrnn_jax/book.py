@@ -1,0 +1,220 @@
+"""The book's current edition on JAX: data and trainer. What is not JAX is in `d2lrnn.book`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from d2lrnn import book
+from d2lrnn.errors import SpecError
+from d2lrnn_jax.devices import cpu, gpu, num_gpus
+from d2lrnn_jax.gradients import clip
+from d2lrnn_jax.module import TrainState, compiled_apply, get_key
+
+
+class ArrayLoader:
+    """Batches of NumPy rows, cut when they are asked for; compiled functions take them as they are.
+
+    Args:
+        arrays: rows that belong together, also views: what is written out is the batch alone.
+        batch_size: rows of a batch; the last one can have fewer.
+        shuffle: whether the order is another one each time; it comes from Python's random numbers.
+    """
+
+    def __init__(self, arrays: Sequence[npt.NDArray[Any]], batch_size: int, shuffle: bool) -> None:
+        self._arrays, self._batch_size, self._shuffle = arrays, batch_size, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self._arrays[0]) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+        order = np.arange(len(self._arrays[0]))
+        if self._shuffle:
+            np.random.default_rng(random.getrandbits(64)).shuffle(order)
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            # Taken by a list of rows, a batch is a copy: JAX may read it after the call has returned.
+            yield tuple(array[rows] for array in self._arrays)
+
+
+class DataModule(book.DataModule):
+    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+
+    def get_tensorloader(
+        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
+    ) -> ArrayLoader:
+        """Batches of ``self.batch_size`` rows.
+
+        Args:
+            tensors: rows that belong together: arrays of NumPy or of JAX.
+            train: whether to shuffle them anew each time.
+            indices: which rows.
+        """
+        return ArrayLoader([np.asarray(tensor)[indices] for tensor in tensors], self.batch_size, train)
+
+
+class TimeMachine(book.NovelWindows, DataModule):
+    """The windows of the novel *The Time Machine*, characters.
+
+    Args:
+        batch_size: B.
+        num_steps: T.
+        num_train: how many windows to train on.
+        num_val: how many to validate with: those that begin behind the training text.
+
+    Attributes:
+        X: (number of windows, T), a NumPy view of the text: JAX has none.
+        Y: the same, one character later.
+        vocab: what the indices mean.
+
+    Raises:
+        SpecError: a number is below 1.
+        TextError: the novel cannot be had, or has not so many windows.
+
+    Example:
+        >>> data = TimeMachine(batch_size=1024, num_steps=32)
+        >>> X, Y = next(iter(data.train_dataloader()))
+        >>> X.shape, len(data.vocab)
+        ((1024, 32), 28)
+    """
+
+    def __init__(self, batch_size: int, num_steps: int, num_train: int = 10000, num_val: int = 5000) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build(self._download())
+        self.check_windows(corpus)
+        windows = np.lib.stride_tricks.sliding_window_view(corpus.astype(np.int32), num_steps + 1)
+        self.X, self.Y = windows[:, :-1], windows[:, 1:]
+
+
+class Trainer(book.Trainer):
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+
+    The steps that cells define run as they are, once a batch. What is compiled is the model's function
+    (``state.apply_fn``, with its gradient), the loss of a `Classifier`, clipping and update.
+
+    Attributes:
+        state: parameters, optimizer and the key of the dropout, as of the last step.
+
+    Example:
+        >>> data = TimeMachine(batch_size=1024, num_steps=32)
+        >>> model = RNNLMScratch(RNNScratch(len(data.vocab), 32), len(data.vocab), lr=1)
+        >>> trainer = Trainer(max_epochs=2, gradient_clip_val=1)
+        >>> trainer.fit(model, data)
+        >>> model.predict("it has", 10, data.vocab, trainer.state.params)  # doctest: +SKIP
+    """
+
+    state: TrainState
+
+    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+        self.gpus = _first_gpus(num_gpus)
+        self.device = self.gpus[0] if self.gpus else cpu()
+
+    def fit(self, model: Any, data: Any, key: jax.Array | None = None) -> None:
+        """Trains for `max_epochs` epochs, from new parameters.
+
+        Args:
+            model: a `Module`.
+            data: a `DataModule`.
+            key: decides parameters and dropout; None takes a new one.
+
+        Raises:
+            DivergedError: a loss was NaN or infinite; `state` is the one from before that epoch.
+        """
+        self._key = get_key() if key is None else key
+        super().fit(model, data)
+
+    def prepare_model(self, model: Any) -> None:
+        """Makes the model's parameters, with the shapes of a batch, and puts them on the device."""
+        super().prepare_model(model)
+        params_key, dropout_key = jax.random.split(self._key)
+        inputs = self.prepare_batch(next(iter(self.train_dataloader)))[:-1]
+        variables = model.apply_init(inputs, key={"params": params_key, "dropout": dropout_key})
+        # A model is applied in two ways, with and without dropout: each is a function of its own.
+        self._apply = {training: compiled_apply(model) for training in (True, False)}
+        state = TrainState.create(
+            apply_fn=self._apply[False],
+            params=variables["params"],
+            tx=model.configure_optimizers(),
+            dropout_rng=dropout_key,
+        )
+        self.state = jax.device_put(state, self.device)
+
+    def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
+        """Moves a batch to the model's device."""
+        return [jax.device_put(array, self.device) for array in batch]
+
+    def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
+        """The gradients, scaled down to a norm of at most `grad_clip_val`."""
+        return _clip(grads, grad_clip_val)
+
+    def update(self, batch: Sequence[Any]) -> jax.Array:
+        """Loss and gradient, clip, update.
+
+        Raises:
+            SpecError: the model's ``training_step`` does not return a loss and a gradient.
+        """
+        self._set_training(True)
+        # A GPU would multiply float32 in fewer bits (TF32) unless it is told not to.
+        with jax.default_matmul_precision("highest"):
+            result = self.model.training_step(self.state.params, self.prepare_batch(batch), self.state)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise SpecError(
+                    f"{type(self.model).__name__}.training_step must return a loss and the gradient of the "
+                    f"parameters, as jax.value_and_grad does, and returned {type(result).__name__}"
+                )
+            value, gradient = result
+            if self.gradient_clip_val > 0:
+                gradient = self.clip_gradients(self.gradient_clip_val, gradient)
+            self.state = _updated(self.state, gradient)
+        return _loss_of(value)
+
+    def evaluate(self, batch: Sequence[Any]) -> jax.Array | None:
+        """The loss alone, dropout off."""
+        self._set_training(False)
+        with jax.default_matmul_precision("highest"):
+            value = self.model.validation_step(self.state.params, self.prepare_batch(batch), self.state)
+        return None if value is None else _loss_of(value)
+
+    def copy_parameters(self) -> TrainState:
+        """The state itself: a step makes a new one, and arrays of JAX do not change."""
+        return self.state
+
+    def put_back_parameters(self, parameters: TrainState) -> None:
+        """Goes back to that state."""
+        self.state = parameters
+
+    def _set_training(self, training: bool) -> None:
+        """Tells the model, which may have a field of that name, and takes the function compiled so."""
+        self.model.training = training
+        self.state = self.state.replace(apply_fn=self._apply[training])
+
+
+def _first_gpus(most: int) -> list[jax.Device]:
+    return [gpu(i) for i in range(min(most, num_gpus()))]
+
+
+_clip = jax.jit(clip)
+
+
+@jax.jit
+def _updated(state: TrainState, gradient: Any) -> TrainState:
+    """The state after an optimizer's step, with a new key for the dropout."""
+    key, _ = jax.random.split(state.dropout_rng)
+    return state.apply_gradients(grads=gradient, dropout_rng=key)
+
+
+def _loss_of(value: Any) -> jax.Array:
+    """A loss is alone or comes with auxiliary data."""
+    return value[0] if isinstance(value, tuple) else value
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's random numbers, which the keys of `get_key` and the order of batches come from."""
+    random.seed(seed)

@@ -1,0 +1,30 @@
+"""The book's tensor helpers: JAX's own functions where they do what the chapters want of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax import numpy as jnp
+
+nn_Module = nn.Module  # noqa: N816
+
+float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
+
+ones, ones_like, zeros, zeros_like = jnp.ones, jnp.ones_like, jnp.zeros, jnp.zeros_like
+arange, linspace, eye, meshgrid = jnp.arange, jnp.linspace, jnp.eye, jnp.meshgrid
+sin, sinh, cos, cosh, tanh = jnp.sin, jnp.sinh, jnp.cos, jnp.cosh, jnp.tanh
+exp, log, abs, sigmoid = jnp.exp, jnp.log, jnp.abs, jax.nn.sigmoid  # noqa: A001
+matmul, batch_matmul, concat, stack = jnp.matmul, jnp.matmul, jnp.concatenate, jnp.stack
+
+reshape, argmax, astype, to = jnp.reshape, jnp.argmax, jnp.astype, jax.device_put
+reduce_sum, reduce_mean = jnp.sum, jnp.mean
+transpose, swapaxes, expand_dims, repeat = jnp.transpose, jnp.swapaxes, jnp.expand_dims, jnp.repeat
+tensor, size, one_hot = jnp.array, jnp.size, jax.nn.one_hot
+
+
+def numpy(a: jax.Array) -> np.ndarray[Any, np.dtype[Any]]:
+    """The array as NumPy's; it may share the memory, and cannot be written to."""
+    return np.asarray(a)
