@@ -190,8 +190,11 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="tiny and short: its numbers are not for comparison"
     )
-    parser.add_argument("--settings", metavar="S,...", help="of M, C and L, or batch x steps x hidden units, as "
-                        "32x35x256 (default: M,C)")  # fmt: skip
+    parser.add_argument(
+        "--settings",
+        metavar="S,...",
+        help="of M, C and L, or batch x steps x hidden: 32x35x256 (default: M,C)",
+    )
     parser.add_argument("--models", metavar="M,...", help="such as rnn-scratch,lstm-2 (default: all seven)")
     parser.add_argument("--backends", metavar="B,...", help="which (default: all that are installed)")
     parser.add_argument("--rounds", type=int, help="how often each has its turn (default: 3)")

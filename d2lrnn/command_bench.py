@@ -89,7 +89,8 @@ def resumed(path: Path | None, schedule: Schedule) -> dict[str, Any] | None:
     for part in ("quick", "machine"):
         if document[part] != fresh[part]:
             raise SpecError(
-                f"{path} was measured otherwise ({part}: {document[part]}, now {fresh[part]}): begin a new file"
+                f"{path} was measured otherwise ({part}: {document[part]}, now {fresh[part]}): "
+                "begin a new file"
             )
     for part in ("seconds", "min_steps", "device"):
         if document["schedule"][part] != fresh["schedule"][part]:

@@ -55,7 +55,7 @@ class BackendEntry:
         return tuple(module for module in self.requires if find_spec(module) is None)
 
     def require(self) -> None:
-        """Raises a BackendNotInstalledError, with the command that installs it, where something is missing."""
+        """Raises a BackendNotInstalledError, with the command that installs it, if anything is missing."""
         if self.missing:
             here = ", ".join(other.name for other in BACKENDS if other.installed)
             raise BackendNotInstalledError(

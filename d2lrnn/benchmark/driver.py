@@ -1,8 +1,8 @@
 """Runs workers in turn, one process at a time, round after round, and keeps what they say.
 
-In a round every subject has its turn in every cell, A B C, then comes the next round: A B C again. What fails,
-hangs or crashes becomes a row with its reason. The document is written after every worker, so that a run that
-was stopped can go on.
+In a round every subject has its turn in every cell, A B C, then comes the next round: A B C again. What
+fails, hangs or crashes becomes a row with its reason. The document is written after every worker, so that a
+run that was stopped can go on.
 """
 
 from __future__ import annotations

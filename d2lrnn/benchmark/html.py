@@ -12,7 +12,8 @@ from d2lrnn.benchmark.svg import COLOURS, Curve, Dot, bars, dot_plot, line_plot
 from d2lrnn.benchmark.table import Entry, Table, losses_of
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222;
+  max-width: 1180px; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse; font-size: 13px; margin: 1em 0; display: block; overflow-x: auto }
 td, th { border: 1px solid #ddd; padding: 3px 8px; text-align: right; white-space: nowrap }
 td:first-child, td:nth-child(2), th { text-align: left }
@@ -42,8 +43,7 @@ def page(table: Table, further: Iterable[str] = ()) -> str:
         _targets(table),
         _memory(table),
         _tables(markdown(table, further)),
-        "<h2>Raw samples</h2><p>They stand in this page's source, as JSON: the element "
-        "<code>#samples</code>.</p>",
+        "<h2>Raw samples</h2><p>In this page's source, as JSON: the element <code>#samples</code>.</p>",
         f'<script type="application/json" id="samples">{samples}</script>',
         "</body></html>",
         "",
@@ -56,8 +56,11 @@ def _colour(table: Table, framework: str) -> str:
 
 def _dots(table: Table) -> str:
     """A figure for every setting, its lines grouped by model."""
-    figures = ["<h2>Training step</h2><p>Dot: median over the rounds; line: its bootstrap interval; ring: a peer; "
-               "upright tick: the matrix products alone.</p>"]  # fmt: skip
+    legend = (
+        "Dot: median over the rounds; line: its bootstrap interval; ring: a peer; upright tick: the matrix "
+        "products alone."
+    )
+    figures = [f"<h2>Training step</h2><p>{legend}</p>"]
     for setting in dict.fromkeys(entry.setting for entry in table.entries.values()):
         dots = []
         entries = [entry for entry in table.entries.values() if entry.setting == setting]
@@ -67,10 +70,12 @@ def _dots(table: Table) -> str:
                 if interval:
                     floor = entry.summary("floor")
                     mark = None if floor is None else 1000 * floor.median
-                    values = (1000 * value for value in interval)
+                    value, low, high = (1000 * end for end in interval)
                     colour = _colour(table, entry.framework)
                     dots.append(
-                        Dot(f"{model} · {entry.name}", *values, mark, colour, entry.kind != "backend")
+                        Dot(
+                            f"{model} · {entry.name}", value, low, high, mark, colour, entry.kind != "backend"
+                        )
                     )
         if dots:
             sizes = table.document["schedule"]["settings"].get(setting, "")

@@ -28,8 +28,7 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         *([f"**{QUICK}**"] if table.document["quick"] else []),
         *about(table),
         "## Training step",
-        "Milliseconds: median (quartiles) over all rounds; × the matrix products alone, measured in the same "
-        "process. ✗ has its reason below.",
+        "Milliseconds: median (quartiles) over all rounds; × the products alone. ✗ has its reason below.",
         *_by_setting(table, _step),
         "## Who is fastest",
         "The one whose interval (bootstrap over rounds, 95%) is below all others and overlaps none.",
@@ -61,8 +60,7 @@ def about(table: Table) -> list[str]:
         f"- {machine['processor']}, {machine['cores']} cores, {machine['system']}",
         f"- {machine['threads']} threads, device {schedule['device']}"
         + (f", load average {load[0]:.1f} to {load[1]:.1f}" if load else ""),
-        f"- {schedule['rounds']} rounds; in each, steps for {schedule['seconds']:g} s and "
-        f"{schedule['min_steps']} steps at least; one process at a time",
+        f"- {schedule['rounds']} rounds, one process at a time; in each, steps for {schedule['seconds']:g} s",
         *(f"- {name}: {sizes}" for name, sizes in schedule["settings"].items()),
         *(f"- {name}: {versions}" for name, versions in versions_of(table).items()),
     ]

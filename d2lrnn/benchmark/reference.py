@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,8 +59,9 @@ def write_reference(setting_name: str, model_name: str, path: Path) -> None:
     losses = [
         float(learner.train_step(batch, learner.initial_state(setting.batch_size))[0].loss) for batch in first
     ]
+    arrays: dict[str, Any] = {**values, "loss": loss, "losses": np.array(losses)}
     with path.open("wb") as file:
-        np.savez(file, loss=loss, losses=np.array(losses), **values)
+        np.savez(file, **arrays)
 
 
 def fault(

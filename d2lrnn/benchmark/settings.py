@@ -100,14 +100,14 @@ MODELS = {
 
 #: What a plain layer is compared by: one model for every cell and number of layers.
 OWN_LAYERS = {
-    name: BenchmarkModel(name, cell, "concise", num_layers)
-    for name, cell, num_layers in (
-        ("rnn", "rnn", 1),
-        ("rnn-2", "rnn", 2),
-        ("gru", "gru", 1),
-        ("gru-2", "gru", 2),
-        ("lstm", "lstm", 1),
-        ("lstm-2", "lstm", 2),
+    model.name: model
+    for model in (
+        BenchmarkModel("rnn", "rnn", "concise"),
+        BenchmarkModel("rnn-2", "rnn", "concise", 2),
+        BenchmarkModel("gru", "gru", "concise"),
+        BenchmarkModel("gru-2", "gru", "concise", 2),
+        BenchmarkModel("lstm", "lstm", "concise"),
+        BenchmarkModel("lstm-2", "lstm", "concise", 2),
     )
 }
 
@@ -130,7 +130,8 @@ def find_setting(name: str) -> Setting:
     if match and all(int(size) for size in match.groups()):
         return Setting(name, *map(int, match.groups()))
     raise SpecError(
-        f"unknown setting {name!r}: choose from {', '.join(SETTINGS)}, or write batch x steps x hidden: 32x35x256"
+        f"unknown setting {name!r}: choose from {', '.join(SETTINGS)}, or give batch x steps x hidden units, "
+        "such as 32x35x256"
     )
 
 

@@ -90,7 +90,7 @@ class Subject(Protocol):
 
 
 class BackendSubject:
-    """A backend as a subject. Its floor is the function of that name in the module ``floor`` of its package."""
+    """A backend as a subject. Its floor is the function ``floor`` in the module ``floor`` of its package."""
 
     same_update = True
     generates = True

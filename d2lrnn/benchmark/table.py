@@ -165,7 +165,7 @@ def losses_of(entry: Entry) -> list[float]:
     """The losses of the first round, up to one that is no number."""
     if not entry.ok:
         return []
-    first = next((row.get("losses", []) for row in entry.rows if row["status"] == "ok"), [])
+    first: list[Any] = next((row.get("losses", []) for row in entry.rows if row["status"] == "ok"), [])
     return list(first[: first.index(None)] if None in first else first)
 
 

@@ -107,8 +107,8 @@ def measure(plan: Plan) -> dict[str, Any]:
     except UnsupportedError as error:
         row |= {"status": "unsupported", "reason": str(error)}
     except _WrongError as error:
-        kept = {name: row[name] for name in ("versions", "off") if name in row}
-        row = {**kept, "status": "wrong", "reason": str(error)}
+        row = {name: row[name] for name in ("versions", "off") if name in row}
+        row |= {"status": "wrong", "reason": str(error)}
     except D2LError as error:
         row |= {"status": "failed", "reason": str(error)}
     except Exception as error:
@@ -241,7 +241,8 @@ def _check_losses(losses: list[float], expected: list[float]) -> None:
         difference = relative_difference(loss, right)
         if not difference <= LOSS_TOLERANCE:
             raise _WrongError(
-                f"the loss of training step {number} is off by {difference:.1e}; {LOSS_TOLERANCE:.0e} is allowed"
+                f"the loss of training step {number} is off by {difference:.1e}; "
+                f"{LOSS_TOLERANCE:.0e} is allowed"
             )
 
 
