@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands.add_parser("evaluate", help="measure a saved model on its validation text"))
     _add_backends(commands.add_parser("backends", help="what is installed, and on which devices it runs"))
     _add_chapter(commands.add_parser("chapter", help="run a chapter of the book, cell by cell"))
-    _add_bench(commands.add_parser("bench", help="how long training steps take, in every backend installed"))
+    add_bench(commands.add_parser("bench", help="how long training steps take, in every backend installed"))
     return parser
 
 
@@ -181,7 +181,8 @@ def _add_chapter(parser: argparse.ArgumentParser) -> None:
     _add_debug(parser)
 
 
-def _add_bench(parser: argparse.ArgumentParser) -> None:
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """The words of ``d2lrnn bench``; ``benchmarks/run.py`` has them, too."""
     parser.description = (
         "Measure training steps of the backends that are installed here, each in a process of its own, after "
         "their loss and gradients were found equal to the reference's. The exit code is 2 where something "

@@ -144,6 +144,8 @@ def load_subject(name: str) -> Subject:
     assert specification is not None
     assert specification.loader is not None
     module = module_from_spec(specification)
+    # As an import does: dataclasses look for the module that they are defined in.
+    sys.modules[specification.name] = module
     specification.loader.exec_module(module)
     if not hasattr(module, "subject"):
         raise SpecError(f"{name} defines no function subject()")
