@@ -1,6 +1,7 @@
 """keras.layers in a compiled model, as Keras' documentation shows, by `train_on_batch`.
 
-`fit` runs the same compiled step on batches of a data set; a batch at a time can be timed and checked. A GRU trains both rows of its bias, under SGD at twice the rate.
+`fit` runs the same compiled step on batches of a data set; a batch at a time can be timed and checked. A GRU
+trains both rows of its bias, under SGD at twice the rate.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -217,7 +216,3 @@ def test_unknown_settings(name: str) -> None:
 def test_unknown_models() -> None:
     with pytest.raises(SpecError, match="unknown model 'transformer': choose from rnn-scratch"):
         find_model("transformer")
-
-
-def test_interpreter_of_the_tests_is_the_default() -> None:
-    assert _numpy().python == sys.executable
