@@ -2,8 +2,8 @@
 
 ``D2LRNN_BOOK`` says on which framework. The package's pins are of 2023, so it is installed without them; what
 it imports at the top and a training step never uses (data frames, notebooks, image sets) is replaced by empty
-modules where it is missing. Its figure is switched off: nobody would time that. Where the package cannot train
-on today's framework, or has no such model, the row says why.
+modules where it is missing. Its figure is switched off: nobody would time that. Where the package cannot
+train on today's framework, or has no such model, the row says why.
 """
 
 from __future__ import annotations
@@ -19,22 +19,31 @@ from d2lrnn.adapter import ModelSpec, Parameters, TrainingSpec
 from d2lrnn.benchmark.subject import UnsupportedError
 
 #: What the package imports for chapters that are not about recurrent networks.
-UNUSED = ("IPython", "gym", "matplotlib_inline", "pandas", "requests", "scipy", "scipy.spatial",
-          "tensorflow_datasets", "torchvision")  # fmt: skip
+UNUSED = (
+    "IPython",
+    "gym",
+    "matplotlib_inline",
+    "pandas",
+    "requests",
+    "scipy",
+    "scipy.spatial",
+    "tensorflow_datasets",
+    "torchvision",
+)
 
 #: Where the package's own tab does not train on today's framework.
 BROKEN = {
-    "tensorflow": "its models have no trainable variables under Keras 3, which does not track raw tf.Variable "
-                  "attributes, and Keras 3 has no time_major",
-    "jax": "its RNN is a NotImplementedError stub, its GRU and LSTM use cell constructors that flax no longer "
-           "has, and jax.random.PRNGKeyArray is gone",
-}  # fmt: skip
+    "tensorflow": "under Keras 3, which does not track raw tf.Variable attributes, its models have no "
+    "trainable variables, and its layers want time_major, which is gone",
+    "jax": "its RNN is a NotImplementedError stub, its GRU and LSTM use cell constructors that flax no "
+    "longer has, and jax.random.PRNGKeyArray is gone",
+}
 
 
 class _Empty(ModuleType):
     """A module in which every name is an empty module."""
 
-    __path__: list[str] = []
+    __path__: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -67,10 +76,13 @@ class Book:
             raise UnsupportedError("d2l 1.0.3 has no RNN of several layers: it stands in a chapter")
         if find_spec("d2l") is None:
             raise UnsupportedError("d2l 1.0.3 is not installed: run.py --book names the folder that has it")
-        for name in UNUSED:
-            if name.partition(".")[0] not in sys.modules and find_spec(name.partition(".")[0]) is None:
-                sys.modules[name] = _Empty(name)
-        made = import_module(f"book_{self.framework}").Contestant(spec, training)
+        missing = [name for name in UNUSED if find_spec(name.partition(".")[0]) is None]
+        sys.modules |= {name: _Empty(name) for name in missing}
+        tab = import_module(f"book_{self.framework}")
+        for name in missing:
+            # The package has them; others may ask whether they are installed.
+            del sys.modules[name]
+        made = tab.Contestant(spec, training)
         made.import_parameters(parameters)
         return made
 

@@ -9,10 +9,10 @@ from mxnet import autograd, gluon, np, npx
 npx.set_np()
 
 from d2l import mxnet as book  # noqa: E402
+from d2lrnn_mxnet.native import from_native, to_native  # noqa: E402
 
 from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec  # noqa: E402
 from d2lrnn.benchmark.subject import UnsupportedError  # noqa: E402
-from d2lrnn_mxnet.native import from_native, to_native  # noqa: E402
 
 #: What the book trains an epoch of; it decides how often a value goes into its figure.
 BATCHES = 10

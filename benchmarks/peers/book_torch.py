@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from d2l import torch as book
+from d2lrnn_torch.native import to_native
 from torch import nn
 
 from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec
-from d2lrnn_torch.native import to_native
 
 #: What the book trains an epoch of; it decides how often a value goes into its figure.
 BATCHES = 10
