@@ -8,6 +8,9 @@ file has all. Results go to ``benchmarks/results/bench.json``, ``bench.md`` and 
 process and after all; ``--resume`` goes on with them. ``--book FOLDER`` names a folder that holds the book's
 package (``pip install --no-deps --target FOLDER d2l==1.0.3``).
 
+``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
+batch 32 to 1024; with ``--resume`` it goes into the same report.
+
 Nothing else should run on the machine. How long it takes: every cell of every subject is a process of 10 to
 25 seconds, at L up to a minute. All of it in 3 rounds is about 4 hours on two cores; ``--settings C`` a good
 hour; one round of that 25 minutes.

@@ -194,7 +194,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings",
         metavar="S,...",
-        help="of M, C and L, or batch x steps x hidden: 32x35x256 (default: M,C)",
+        help="of M, C, L, scaling, or batch x steps x hidden: 32x35x256 (default: M,C)",
     )
     parser.add_argument("--models", metavar="M,...", help="such as rnn-scratch,lstm-2 (default: all seven)")
     parser.add_argument("--backends", metavar="B,...", help="which (default: all that are installed)")

@@ -12,7 +12,7 @@ from typing import Any
 from d2lrnn.benchmark.driver import Entrant, Schedule, new_document, read_document, run
 from d2lrnn.benchmark.html import page
 from d2lrnn.benchmark.markdown import markdown
-from d2lrnn.benchmark.settings import MODELS, find_model, find_setting
+from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
 from d2lrnn.command_output import check_writable, write_output
 from d2lrnn.errors import WRONG_INPUT, SpecError
@@ -20,6 +20,9 @@ from d2lrnn.registry import BACKENDS, BackendEntry, find_backend
 
 #: What is measured where nobody says: the book's current edition and its first.
 _SETTINGS, _QUICK_SETTINGS = "M,C", "Q"
+
+#: What stands for all settings of `d2lrnn.benchmark.settings.SCALING`.
+_SCALING = "scaling"
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -52,6 +55,7 @@ def schedule_of(arguments: argparse.Namespace, settings: str) -> Schedule:
     """
     quick = arguments.quick
     chosen = arguments.settings or (_QUICK_SETTINGS if quick else settings)
+    chosen = chosen.replace(_SCALING, ",".join(SCALING))
     models = arguments.models or ",".join(MODELS)
     schedule = Schedule(
         settings=tuple(find_setting(name) for name in words_of("--settings", chosen)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from d2lrnn.benchmark.settings import find_setting
+from d2lrnn.benchmark.settings import SCALING, find_setting
 from d2lrnn.benchmark.statistics import Interval, winner
 from d2lrnn.benchmark.table import KINDS, Entry, Table, load_range, versions_of
 
@@ -36,6 +36,7 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         *(part for kind in KINDS for part in _against(table, kind)),
         "## Tokens per second",
         *_by_setting(table, _tokens),
+        *_per_token(table),
         "## Forward pass alone, ms",
         *_by_setting(table, _forward),
         "## First step, s: compiling included",
@@ -116,6 +117,34 @@ def _step(entry: Entry) -> str:
 def _tokens(entry: Entry) -> str:
     step = entry.summary("steps")
     return NOTHING if step is None else f"{find_setting(entry.setting).num_tokens / step.median:,.0f}"
+
+
+def _per_token(table: Table) -> list[str]:
+    """What a token costs, where there are settings of other lengths and batches and equal width."""
+    settings = [name for name in table.document["schedule"]["settings"] if name in SCALING]
+    rows = []
+    for name in table.backends:
+        for model in dict.fromkeys(model for _, model in table.cells):
+            found = [table.entries.get((name, setting, model)) for setting in settings]
+            costs = [_token_cost(entry) for entry in found]
+            known = [cost for cost in costs if cost is not None]
+            if known:
+                spread = f"{max(known) / min(known):.2f}"
+                rows.append([name, model, *(_number(cost, ".3g") for cost in costs), spread])
+    if not rows:
+        return []
+    return [
+        "## Microseconds a token",
+        "Batch x steps x hidden units; the last column: the dearest by the cheapest.",
+        grid(["subject", "model", *settings, "spread"], rows),
+    ]
+
+
+def _token_cost(entry: Entry | None) -> float | None:
+    step = entry.summary("steps") if entry else None
+    return (
+        None if entry is None or step is None else 1e6 * step.median / find_setting(entry.setting).num_tokens
+    )
 
 
 def _forward(entry: Entry) -> str:

@@ -111,6 +111,9 @@ OWN_LAYERS = {
     )
 }
 
+#: Settings that are only shorter or longer, narrower or wider than each other: is a token's price the same?
+SCALING = ("32x16x256", "32x64x256", "32x256x256", "128x64x256", "1024x64x256")
+
 _SIZES = re.compile(r"(\d+)x(\d+)x(\d+)")
 
 

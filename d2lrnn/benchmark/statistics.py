@@ -19,6 +19,8 @@ NUM_DRAWS, COVERAGE = 2000, 0.95
 #: the round failed.
 Rounds = Sequence[Sequence[float] | None]
 
+_Floats = npt.NDArray[np.float64]
+
 
 class Summary(NamedTuple):
     """The middle of some samples.
@@ -73,8 +75,8 @@ def median_interval(rounds: Rounds) -> Interval:
     """
     kept = [np.asarray(samples) for samples in rounds if samples]
     random = np.random.default_rng(0)
-    draws = [np.median([_drawn_median(kept[i], random) for i in chosen]) for chosen in _draws(kept, random)]
-    return _interval(float(np.median([np.median(samples) for samples in kept])), draws)
+    medians = np.stack([_drawn_medians(samples, random) for samples in kept])
+    return _interval(float(np.median([np.median(samples) for samples in kept])), medians, random)
 
 
 def paired_ratio(rounds: Rounds, base: Rounds) -> Interval | None:
@@ -95,11 +97,8 @@ def paired_ratio(rounds: Rounds, base: Rounds) -> Interval | None:
     if not pairs:
         return None
     random = np.random.default_rng(0)
-    draws = []
-    for chosen in _draws(pairs, random):
-        ratios = [_drawn_median(pairs[i][0], random) / _drawn_median(pairs[i][1], random) for i in chosen]
-        draws.append(np.median(ratios))
-    return _interval(float(np.median([np.median(a) / np.median(b) for a, b in pairs])), draws)
+    ratios = np.stack([_drawn_medians(a, random) / _drawn_medians(b, random) for a, b in pairs])
+    return _interval(float(np.median([np.median(a) / np.median(b) for a, b in pairs])), ratios, random)
 
 
 def winner(intervals: Mapping[str, Interval]) -> str | None:
@@ -126,16 +125,18 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
-def _draws(rounds: Sequence[object], random: np.random.Generator) -> npt.NDArray[np.int64]:
-    return random.integers(0, len(rounds), (NUM_DRAWS, len(rounds)))
-
-
-def _drawn_median(samples: npt.NDArray[np.float64], random: np.random.Generator) -> float:
+def _drawn_medians(samples: _Floats, random: np.random.Generator) -> _Floats:
+    """The median of samples drawn with replacement, NUM_DRAWS times."""
     # Of thousands of samples the median hardly moves: some hundreds say as much.
-    number = min(len(samples), 200)
-    return float(np.median(samples[random.integers(0, len(samples), number)]))
+    drawn = random.integers(0, len(samples), (NUM_DRAWS, min(len(samples), 200)))
+    medians: _Floats = np.median(samples[drawn], axis=1)
+    return medians
 
 
-def _interval(value: float, draws: Sequence[np.floating]) -> Interval:
+def _interval(value: float, of_rounds: _Floats, random: np.random.Generator) -> Interval:
+    """Draws rounds with replacement: of_rounds is (rounds, NUM_DRAWS), and every draw takes its own column."""
+    number = len(of_rounds)
+    chosen = random.integers(0, number, (number, NUM_DRAWS))
+    draws = np.median(np.take_along_axis(of_rounds, chosen, axis=0), axis=0)
     low, high = np.percentile(draws, [50 * (1 - COVERAGE), 50 * (1 + COVERAGE)])
     return Interval(value, float(low), float(high))

@@ -13,6 +13,7 @@ from d2lrnn.benchmark.driver import Entrant, Schedule, read_document, run
 from d2lrnn.benchmark.settings import (
     MODELS,
     OWN_LAYERS,
+    SCALING,
     batches,
     combinations,
     find_model,
@@ -178,6 +179,13 @@ def test_what_is_no_document_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(RunError, match=r"bench\.json"):
         read_document(path)
+
+
+def test_scaling_changes_length_and_batch_alone() -> None:
+    settings = [find_setting(name) for name in SCALING]
+    assert {setting.num_hiddens for setting in settings} == {256}
+    assert {setting.num_steps for setting in settings} >= {16, 256}
+    assert {setting.batch_size for setting in settings} >= {32, 1024}
 
 
 def test_equal_models_of_a_setting_are_measured_once() -> None:

@@ -173,6 +173,18 @@ def test_the_page_holds_everything_and_loads_nothing(document: dict[str, Any]) -
     assert "nan" not in labels
 
 
+def test_what_a_token_costs(document: dict[str, Any]) -> None:
+    settings = ["32x16x256", "32x64x256"]
+    document["schedule"]["settings"] = {name: find_setting(name).describe() for name in settings}
+    document["rows"] = [
+        _row("fast", "rnn", 1, 1.0, setting=name, steps=[step])
+        for name, step in zip(settings, (512e-6, 3 * 2048e-6), strict=True)
+    ]
+    text = markdown(gather(document))
+    assert "| fast | rnn | 1 | 3 | 3.00 |" in text
+    assert "Microseconds a token" in text
+
+
 def test_a_quick_run_says_so_in_every_format(document: dict[str, Any]) -> None:
     document["quick"] = True
     table = gather(document)
