@@ -134,7 +134,7 @@ def _drawn_medians(samples: _Floats, random: np.random.Generator) -> _Floats:
 
 
 def _interval(value: float, of_rounds: _Floats, random: np.random.Generator) -> Interval:
-    """Draws rounds with replacement: of_rounds is (rounds, NUM_DRAWS), and every draw takes its own column."""
+    """Draws rounds with replacement: of_rounds is (rounds, NUM_DRAWS), a column for every draw."""
     number = len(of_rounds)
     chosen = random.integers(0, number, (number, NUM_DRAWS))
     draws = np.median(np.take_along_axis(of_rounds, chosen, axis=0), axis=0)
