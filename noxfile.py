@@ -115,6 +115,21 @@ def novel(session: nox.Session, backend: str) -> None:
     session.run("python", "benchmarks/novel.py", "table")
 
 
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """The benchmark, into benchmarks/results; its arguments follow --, and nothing else should be running."""
+    pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
+    book = Path(".nox") / "book"
+    session.run(
+        pythons["numpy"], "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(book),
+        "-r", "requirements/book.txt", external=True,
+    )  # fmt: skip
+    environments = [word for name, python in pythons.items() for word in ("--env", f"{name}={python}")]
+    words = ["benchmarks/run.py", *environments, "--book", str(book), *session.posargs]
+    session.run(pythons["numpy"], "benchmarks/text.py", external=True, silent=True)
+    session.run(pythons["numpy"], *words, external=True)
+
+
 @nox.session(venv_backend="none", tags=["core", *BACKENDS])
 def skipped(session: nox.Session) -> None:
     """Lists what the sessions before it skipped, and why."""

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands.add_parser("evaluate", help="measure a saved model on its validation text"))
     _add_backends(commands.add_parser("backends", help="what is installed, and on which devices it runs"))
     _add_chapter(commands.add_parser("chapter", help="run a chapter of the book, cell by cell"))
+    add_bench(commands.add_parser("bench", help="how long training steps take, in every backend installed"))
     return parser
 
 
@@ -177,6 +178,38 @@ def _add_chapter(parser: argparse.ArgumentParser) -> None:
         "--save-notebook", metavar="FILE", help="write text, cells, outputs and figures here, as a notebook"
     )
     _add_json(parser)
+    _add_debug(parser)
+
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """The words of ``d2lrnn bench``; ``benchmarks/run.py`` has them, too."""
+    parser.description = (
+        "Measure training steps of the backends that are installed here, each in a process of its own, after "
+        "their loss and gradients were found equal to the reference's. The exit code is 2 where something "
+        "could not be measured; it is in the table all the same, with its reason."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny and short: its numbers are not for comparison"
+    )
+    parser.add_argument(
+        "--settings",
+        metavar="S,...",
+        help="of M, C, L, scaling, or batch x steps x hidden: 32x35x256 (default: M,C)",
+    )
+    parser.add_argument("--models", metavar="M,...", help="such as rnn-scratch,lstm-2 (default: all seven)")
+    parser.add_argument("--backends", metavar="B,...", help="which (default: all that are installed)")
+    parser.add_argument("--rounds", type=int, help="how often each has its turn (default: 3)")
+    parser.add_argument("--seconds", type=float, help="how long steps are repeated in a turn (default: 3)")
+    parser.add_argument("--timeout", type=float, help="seconds after which a process is ended (default: 300)")
+    parser.add_argument(
+        "--threads", type=int, help="processors for each (default: OMP_NUM_THREADS, else all)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in the file of --json, where it stopped"
+    )
+    _add_device(parser)
+    _add_json(parser)
+    parser.add_argument("--html", metavar="FILE", help="write a page with figures and raw samples here")
     _add_debug(parser)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from d2lrnn.adapter import TrainingSpec
 from d2lrnn.checkpoint import load_run
+from d2lrnn.command_bench import bench as bench
 from d2lrnn.command_chapter import chapter as chapter
 from d2lrnn.command_output import (
     check_writable,

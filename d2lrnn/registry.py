@@ -54,6 +54,15 @@ class BackendEntry:
         """The required modules that cannot be found here."""
         return tuple(module for module in self.requires if find_spec(module) is None)
 
+    def require(self) -> None:
+        """Raises a BackendNotInstalledError, with the command that installs it, if anything is missing."""
+        if self.missing:
+            here = ", ".join(other.name for other in BACKENDS if other.installed)
+            raise BackendNotInstalledError(
+                f"the backend {self.name} needs {', '.join(self.missing)}, which is not installed here. "
+                f"Install it with: {self.install}  (installed: {here})"
+            )
+
 
 #: The only place in the core where frameworks are named. Order: what `backend()` takes when nobody chose.
 BACKENDS = (
@@ -89,7 +98,7 @@ def backend(name: str | None = None) -> Backend:
     if isinstance(entry, EntryPoint):
         theirs: type[Backend] = entry.load()
         return theirs()
-    _require_installed(entry)
+    entry.require()
     module, _, attribute = entry.adapter.partition(":")
     ours: type[Backend] = getattr(import_module(module), attribute)
     return ours()
@@ -141,14 +150,5 @@ def tab(name: str) -> ModuleType:
         BackendNotInstalledError: its framework is missing.
     """
     entry = next(entry for entry in BACKENDS if entry.name == name)
-    _require_installed(entry)
+    entry.require()
     return import_module(entry.package)
-
-
-def _require_installed(entry: BackendEntry) -> None:
-    if entry.missing:
-        here = ", ".join(other.name for other in BACKENDS if other.installed)
-        raise BackendNotInstalledError(
-            f"the backend {entry.name} needs {', '.join(entry.missing)}, which is not installed here. "
-            f"Install it with: {entry.install}  (installed: {here})"
-        )

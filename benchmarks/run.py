@@ -1,0 +1,113 @@
+"""The benchmark over several environments: backends, each framework's own layers, the book's package.
+
+    nox -s bench        # all of it, in the environments of the parity sessions
+    python benchmarks/run.py --env torch=python --env numpy=python --settings C --models rnn-scratch,rnn
+
+``--env NAME=PYTHON`` says which interpreter has a backend's framework; without any, the one that runs this
+file has all. Results go to ``benchmarks/results/bench.json``, ``bench.md`` and ``bench.html``, after every
+process and after all; ``--resume`` goes on with them. ``--book FOLDER`` names a folder that holds the book's
+package (``pip install --no-deps --target FOLDER d2l==1.0.3``).
+
+``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
+batch 32 to 1024; with ``--resume`` it goes into the same report.
+
+Nothing else should run on the machine. How long it takes: every cell of every subject is a process of 10 to
+25 seconds, at L up to a minute. All of it in 3 rounds is about 4 hours on two cores; ``--settings C`` a good
+hour; one round of that 25 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from d2lrnn.atomic import write_atomically
+from d2lrnn.benchmark.driver import Entrant, run
+from d2lrnn.benchmark.further import further_tables
+from d2lrnn.benchmark.html import page
+from d2lrnn.benchmark.markdown import markdown
+from d2lrnn.benchmark.table import gather
+from d2lrnn.cli import add_bench
+from d2lrnn.command_bench import resumed, schedule_of, tell, words_of
+from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
+from d2lrnn.registry import BACKENDS, find_backend
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PEERS = HERE / "results", HERE / "peers"
+
+#: Workers find the library in this checkout, whatever is installed where they run.
+CHECKOUT = os.pathsep.join([str(HERE.parent), str(HERE.parent / "backends")])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures, and writes the three files."""
+    arguments = _parser().parse_args(argv)
+    try:
+        schedule = schedule_of(arguments, "M,C,L")
+        entrants = _entrants(arguments)
+        save = Path(arguments.json).absolute()
+        document = resumed(save, schedule) if arguments.resume else None
+    except D2LError as error:
+        print(f"benchmarks/run.py: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    save.parent.mkdir(parents=True, exist_ok=True)
+    document = run(schedule, entrants, document, save=save, on_worker=tell)
+    table = gather(document)
+    text = save.with_name("text.json")
+    further = further_tables(json.loads(text.read_text())) if text.exists() else []
+    for ending, content in ((".md", markdown(table, further)), (".html", page(table, further))):
+        write_atomically(save.with_suffix(ending), content.encode())
+    print(
+        f"{save.with_suffix('.md')}: {len(document['rows'])} rows, {len(table.failures)} cells with failures"
+    )
+    return 0
+
+
+def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
+    """A backend and its peers stand side by side, so that they run soon after one another."""
+    pythons = dict(_pair(text) for text in arguments.env)
+    if not pythons:
+        pythons = {entry.name: sys.executable for entry in BACKENDS if entry.installed}
+    chosen = [
+        find_backend(word).name for word in words_of("--backends", arguments.backends or ",".join(pythons))
+    ]
+    entrants = []
+    for name in chosen:
+        if name not in pythons:
+            raise SpecError(f"no environment for {name}: give one with --env {name}=PYTHON")
+        python, surroundings = pythons[name], {"PYTHONPATH": CHECKOUT}
+        entrants.append(Entrant(name, "backend", name, name, python, surroundings))
+        layers = PEERS / f"layers_{name}.py"
+        if layers.exists() and not arguments.no_peers:
+            entrants.append(Entrant(f"{name} layers", "layers", name, str(layers), python, surroundings))
+        if layers.exists() and arguments.book:
+            book = {"PYTHONPATH": os.pathsep.join([CHECKOUT, str(Path(arguments.book).resolve())])}
+            peer = str(PEERS / "book.py")
+            entrants.append(
+                Entrant(f"{name} book", "book", name, peer, python, {**book, "D2LRNN_BOOK": name})
+            )
+    return entrants
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, python = text.partition("=")
+    if not equals or not python:
+        raise SpecError(f"--env {text}: it must be a backend and an interpreter, as in torch=/path/to/python")
+    return find_backend(name).name, python
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="The benchmark over several environments.")
+    add_bench(parser)
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--book", metavar="FOLDER", help="where the book's package is")
+    parser.add_argument("--no-peers", action="store_true", help="leave out the frameworks' own layers")
+    parser.set_defaults(json=str(RESULTS / "bench.json"), device="cpu")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

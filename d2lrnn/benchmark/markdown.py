@@ -1,0 +1,236 @@
+"""The report as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from d2lrnn.benchmark.settings import SCALING, find_setting
+from d2lrnn.benchmark.statistics import Interval, winner
+from d2lrnn.benchmark.table import KINDS, Entry, Table, load_range, versions_of
+
+#: What a quick run says of itself, in every format.
+QUICK = "This was a quick run: its numbers are NOT FOR COMPARISON."
+
+#: A cell of a table without a number.
+NOTHING = "–"
+
+
+def markdown(table: Table, further: Iterable[str] = ()) -> str:
+    """All tables.
+
+    Args:
+        table: the rows.
+        further: paragraphs and tables of other measurements, put at the end.
+    """
+    parts = [
+        "# Training steps, framework by framework",
+        *([f"**{QUICK}**"] if table.document["quick"] else []),
+        *about(table),
+        "## Training step",
+        "Milliseconds: median (quartiles) over all rounds; × the products alone. ✗ has its reason below.",
+        *_by_setting(table, _step),
+        "## Who is fastest",
+        "The one whose interval (bootstrap over rounds, 95%) is below all others and overlaps none.",
+        *_winners(table),
+        *(part for kind in KINDS for part in _against(table, kind)),
+        "## Tokens per second",
+        *_by_setting(table, _tokens),
+        *_per_token(table),
+        "## Forward pass alone, ms",
+        *_by_setting(table, _forward),
+        "## First step, s: compiling included",
+        *_by_setting(table, lambda entry: _number(entry.median("first_step"), ".2f")),
+        "## Peak memory while training, MB",
+        "Resident, of the whole process: framework, parameters, data and step.",
+        *_by_setting(table, lambda entry: _number(entry.median("peak_memory"), ",.0f")),
+        *_small(table),
+        *_agreement(table),
+        *_failures(table),
+        *further,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def about(table: Table) -> list[str]:
+    """Where and how it was measured."""
+    document, machine = table.document, table.document["machine"]
+    schedule = document["schedule"]
+    load = load_range(document["rows"])
+    lines = [
+        f"- {machine['processor']}, {machine['cores']} cores, {machine['system']}",
+        f"- {machine['threads']} threads, device {schedule['device']}"
+        + (f", load average {load[0]:.1f} to {load[1]:.1f}" if load else ""),
+        f"- {schedule['rounds']} rounds, one process at a time; in each, steps for {schedule['seconds']:g} s",
+        *(f"- {name}: {sizes}" for name, sizes in schedule["settings"].items()),
+        *(f"- {name}: {versions}" for name, versions in versions_of(table).items()),
+    ]
+    return ["\n".join(lines)]
+
+
+def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; what would break it is escaped."""
+    head = list(header)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits."""
+    value = 1000 * seconds
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def ratio(interval: Interval | None) -> str:
+    """``1.32 (1.29–1.36)``."""
+    return NOTHING if interval is None else f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
+
+
+def _by_setting(table: Table, cell: Callable[[Entry], str]) -> list[str]:
+    """One table: a line for every setting and model, a column for every backend."""
+    rows = []
+    for setting, model in table.cells:
+        by_name = {entry.name: entry for entry in table.of_cell(setting, model)}
+        cells = [_or_failure(by_name.get(name), cell) for name in table.backends]
+        rows.append([setting, model, *cells])
+    return [grid(["setting", "model", *table.backends], rows)]
+
+
+def _or_failure(entry: Entry | None, cell: Callable[[Entry], str]) -> str:
+    if entry is None:
+        return NOTHING
+    return cell(entry) if entry.ok else "✗"
+
+
+def _step(entry: Entry) -> str:
+    step = entry.summary("steps")
+    if step is None:
+        return NOTHING
+    multiple = entry.against_floor()
+    times = "" if multiple is None else f" ×{multiple.value:.2f}"
+    return f"{milliseconds(step.median)} ({milliseconds(step.low)}–{milliseconds(step.high)}){times}"
+
+
+def _tokens(entry: Entry) -> str:
+    step = entry.summary("steps")
+    return NOTHING if step is None else f"{find_setting(entry.setting).num_tokens / step.median:,.0f}"
+
+
+def _per_token(table: Table) -> list[str]:
+    """What a token costs, where there are settings of other lengths and batches and equal width."""
+    settings = [name for name in table.document["schedule"]["settings"] if name in SCALING]
+    rows = []
+    for name in table.backends:
+        for model in dict.fromkeys(model for _, model in table.cells):
+            found = [table.entries.get((name, setting, model)) for setting in settings]
+            costs = [_token_cost(entry) for entry in found]
+            known = [cost for cost in costs if cost is not None]
+            if known:
+                spread = f"{max(known) / min(known):.2f}"
+                rows.append([name, model, *(_number(cost, ".3g") for cost in costs), spread])
+    if not rows:
+        return []
+    return [
+        "## Microseconds a token",
+        "Batch x steps x hidden units; the last column: the dearest by the cheapest.",
+        grid(["subject", "model", *settings, "spread"], rows),
+    ]
+
+
+def _token_cost(entry: Entry | None) -> float | None:
+    step = entry.summary("steps") if entry else None
+    return (
+        None if entry is None or step is None else 1e6 * step.median / find_setting(entry.setting).num_tokens
+    )
+
+
+def _forward(entry: Entry) -> str:
+    forward = entry.summary("forward")
+    return NOTHING if forward is None else milliseconds(forward.median)
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
+
+
+def _winners(table: Table) -> list[str]:
+    rows = []
+    for setting, model in table.cells:
+        found = {e.name: interval for e in table.of_cell(setting, model) if (interval := e.interval("steps"))}
+        rows.append([setting, model, winner(found) or "nobody: the intervals overlap"])
+    return [grid(["setting", "model", "fastest"], rows)] if len(table.backends) > 1 else []
+
+
+def _against(table: Table, kind: str) -> list[str]:
+    """How many times as fast as a peer, with the interval."""
+    if not any(entry.kind == kind for entry in table.entries.values()):
+        return []
+
+    def cell(entry: Entry) -> str:
+        peer = table.peer(entry, kind)
+        if peer is None:
+            return NOTHING
+        return ratio(table.speed_up(entry, kind)) if peer.ok else "peer ✗"
+
+    means = [
+        f"{name} {mean[0]:.2f} over {mean[1]} cells"
+        for name in table.backends
+        if (mean := table.mean_speed_up(name, kind))
+    ]
+    return [
+        f"## How many times as fast as {KINDS[kind]}",
+        "Ratios within a round; above 1 d2lrnn is faster."
+        + (f" Geometric means: {'; '.join(means)}." if means else ""),
+        *_by_setting(table, cell),
+    ]
+
+
+def _small(table: Table) -> list[str]:
+    """What is measured with 32 hidden units only: writing, and training to a target."""
+    rows = []
+    for entry in table.entries.values():
+        if not entry.values("generation", "characters_per_second"):
+            continue
+        target: Any = next((row["target"] for row in entry.rows if "target" in row), None)
+        rows.append([
+            entry.setting, entry.model, entry.name,
+            _number(entry.median("generation", "characters_per_second"), ",.0f"),
+            _scaled(entry.median("generation", "first_character"), ".2f"),
+            _scaled(entry.median("generation", "first_character_cold"), ",.0f"),
+            _number(entry.median("generation", "growth"), ".1f"),
+            NOTHING if target is None else _number(target["seconds"], ".1f"),
+        ])  # fmt: skip
+    if not rows:
+        return []
+    header = ["setting", "model", "subject", "characters/s", "first character, ms", "the very first, ms",
+              "memory grown by, MB", "seconds to perplexity 10"]  # fmt: skip
+    return ["## Writing, and learning, with 32 hidden units", grid(header, rows)]
+
+
+def _scaled(seconds: float | None, form: str) -> str:
+    return NOTHING if seconds is None else format(1000 * seconds, form)
+
+
+def _agreement(table: Table) -> list[str]:
+    rows = []
+    for setting, model in table.cells:
+        spread = table.loss_spread(setting, model)
+        if spread is not None:
+            rows.append([setting, model, f"{spread[0]:.1e}", str(spread[1])])
+    if not rows:
+        return []
+    return [
+        "## How far the backends' losses are apart",
+        "The largest relative difference between two backends, over the first steps of training.",
+        grid(["setting", "model", "difference", "steps"], rows),
+    ]
+
+
+def _failures(table: Table) -> list[str]:
+    if not table.failures:
+        return []
+    rows = [[entry.name, entry.setting, entry.model, entry.reason or ""] for entry in table.failures]
+    return ["## What could not be measured", grid(["subject", "setting", "model", "reason"], rows)]

@@ -1,0 +1,97 @@
+"""``d2lrnn bench`` as a person meets it, and ``benchmarks/run.py``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2lrnn.cli import main
+
+QUICK = ["bench", "--quick", "--backends", "numpy", "--models", "rnn-scratch,lstm-2", "--seconds", "0.05"]
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.slow
+def test_a_quick_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data, shown = tmp_path / "bench.json", tmp_path / "bench.html"
+    code, printed, log = _run(capsys, *QUICK, "--json", str(data), "--html", str(shown))
+    assert code == 0
+    assert "NOT FOR COMPARISON" in printed
+    assert "NOT FOR COMPARISON" in shown.read_text()
+    assert "| Q | rnn-scratch |" in printed
+    assert "1/2  round 1  Q  rnn-scratch  numpy" in log
+    document = json.loads(data.read_text())
+    assert document["quick"] is True
+    assert [row["status"] for row in document["rows"]] == ["ok", "ok"]
+    assert all(row["target"]["steps"] > 0 for row in document["rows"])
+
+    code, _, log = _run(capsys, *QUICK, "--json", str(data), "--resume", "--rounds", "2")
+    assert code == 0
+    assert "1/4" not in log
+    assert "3/4  round 2" in log
+    assert len(json.loads(data.read_text())["rows"]) == 4
+
+    code, _, log = _run(capsys, "bench", *QUICK[2:], "--json", str(data), "--resume")
+    assert code == 2
+    assert "was measured otherwise (quick: True, now False): begin a new file" in log
+
+
+@pytest.mark.slow
+def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--quick", "--backends", "numpy", "--models", "rnn", "--timeout", "0.001"]
+    code, printed, _ = _run(capsys, *words)
+    assert code == 2
+    assert "no end after 0.001 s" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--settings", "X"], "unknown setting 'X': choose from M, C, L, Q"),
+        (["--settings", ","], "--settings names nothing"),
+        (["--models", "rnn,transformer"], "unknown model 'transformer'"),
+        (["--backends", "pandas"], "unknown backend 'pandas'"),
+        (["--rounds", "0"], "--rounds is 0: it must be at least 1"),
+        (["--threads", "0"], "--threads is 0: it must be at least 1"),
+        (["--seconds", "0"], "--seconds is 0.0: it must be above 0"),
+        (["--timeout", "-1"], "--timeout is -1.0: it must be above 0"),
+        (["--resume"], "--resume goes on with the file of --json"),
+        (["--json", "/nowhere/bench.json"], "--json /nowhere/bench.json cannot be written"),
+        (["--html", "/nowhere/bench.html"], "--html /nowhere/bench.html cannot be written"),
+    ],
+)
+def test_wrong_words_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    code, printed, log = _run(capsys, "bench", "--quick", *words)
+    assert code == 2
+    assert printed == ""
+    assert log.startswith(f"d2lrnn: {message}")
+    assert log.count("\n") == 1
+
+
+def test_going_on_with_something_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    file.write_text("not JSON")
+    code, _, log = _run(capsys, *QUICK, "--json", str(file), "--resume")
+    assert code == 2
+    assert "cannot be read as a benchmark's results" in log
+
+
+def test_the_script_tells_errors_in_one_line() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "run.py"
+    for words, message in (
+        (["--env", "numpy"], "--env numpy: it must be a backend and an interpreter"),
+        (["--env", "numpy=python", "--backends", "torch"], "no environment for torch"),
+    ):
+        done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,73 @@
+"""What a worker loads, what it needs to know of products and of memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from d2lrnn.adapter import ModelSpec
+from d2lrnn.benchmark import memory
+from d2lrnn.benchmark.products import multiply_adds
+from d2lrnn.benchmark.subject import BackendSubject, frameworks_of, load_subject
+from d2lrnn.errors import SpecError, UnknownBackendError
+
+
+def test_a_backend_is_a_subject() -> None:
+    subject = load_subject("numpy")
+    assert isinstance(subject, BackendSubject)
+    assert subject.versions() == {"numpy": np.__version__}
+    assert frameworks_of("numpy") == ("numpy",)
+    floor = subject.floor(ModelSpec(5, num_hiddens=4), 2, 3, device="cpu")
+    assert floor is not None
+    floor()
+
+
+def test_a_file_is_a_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "beside.py").write_text("NAME = 'from beside'\n")
+    path = tmp_path / "mine.py"
+    path.write_text("import beside\n\ndef subject():\n    return beside.NAME\n")
+    assert load_subject(str(path)) == "from beside"  # type: ignore[comparison-overlap]
+    assert frameworks_of(str(path)) == ()
+
+
+def test_subjects_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(SpecError, match=r"empty\.py defines no function subject\(\)"):
+        load_subject(str(tmp_path / "empty.py"))
+    with pytest.raises(SpecError, match="there is no file"):
+        load_subject(str(tmp_path / "none.py"))
+    with pytest.raises(UnknownBackendError):
+        load_subject("abacus")
+
+
+def test_multiply_adds_by_hand() -> None:
+    # B = 2, T = 3, h = 4, V = 10. Forward 3 (2, 4) @ (4, 4), back 2 of them, the weights (4, 6) @ (6, 4);
+    # the head three times 6 · 4 · 10.
+    assert multiply_adds(ModelSpec(10, num_hiddens=4), 2, 3) == 3 * 32 + 2 * 32 + 96 + 3 * 240
+    # A second layer has that again, and (6, 4) @ (4, 4) forward, back and for the weights.
+    assert multiply_adds(ModelSpec(10, num_hiddens=4, num_layers=2), 2, 3) == 2 * 256 + 3 * 96 + 3 * 240
+    # An LSTM has four times the recurrence and the same head.
+    assert multiply_adds(ModelSpec(10, "lstm", num_hiddens=4), 2, 3) == 4 * 256 + 3 * 240
+
+
+@pytest.mark.skipif(
+    memory.peak_megabytes() is None, reason="this system does not tell the memory of a process"
+)
+def test_the_peak_is_that_since_the_reset() -> None:
+    held = np.ones(8_000_000)  # 64 MB
+    del held
+    memory.reset_peak()
+    before = memory.peak_megabytes()
+    assert before is not None
+    held = np.ones(16_000_000)  # 128 MB
+    del held
+    after, now = memory.peak_megabytes(), memory.current_megabytes()
+    assert after is not None
+    assert now is not None
+    assert 110 < after - before < 140
+    assert now < after - 100

@@ -1,0 +1,110 @@
+"""The floor of the benchmark: it makes all products that a training step needs, and no others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from parity.models import name_of
+
+from d2lrnn.adapter import Backend, ModelSpec
+from d2lrnn.benchmark.products import multiply_adds
+from d2lrnn.errors import DeviceError
+
+SPECS = [
+    ModelSpec(11, cell, implementation, 8, layers)
+    for cell, implementation in (
+        ("rnn", "scratch"),
+        ("gru", "scratch"),
+        ("gru", "concise"),
+        ("lstm", "concise"),
+    )
+    for layers in (1, 3)
+]
+BATCH_SIZE, NUM_STEPS = 4, 5
+
+
+@pytest.fixture
+def floor_module(backend: Backend) -> ModuleType:
+    return import_module(type(backend).__module__.replace("adapter", "floor"))
+
+
+def _uncompiled_jax() -> AbstractContextManager[Any]:
+    jax: Any = import_module("jax")
+    return jax.disable_jit()  # loops run in Python, step by step
+
+
+def _uncompiled_mxnet() -> AbstractContextManager[Any]:
+    block: Any = import_module("d2lrnn_mxnet.floor")._Products
+    return patch.object(block, "hybridize")
+
+
+#: Counting needs every product to be made when it is called for.
+UNCOMPILED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "jax": _uncompiled_jax,
+    "mxnet": _uncompiled_mxnet,
+}
+
+
+def _multiply_adds(left: tuple[int, int], right: tuple[int, int]) -> int:
+    """Of a product of two matrices, transposed or not: they are summed over the size that they share.
+
+    Two that share both, hidden states and gradients of all steps, are summed over the steps.
+    """
+    common = max(set(left) & set(right))
+    return left[0] * left[1] * right[0] * right[1] // common**2 * common
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=name_of)
+def test_the_products_are_those_that_a_step_needs(
+    backend: Backend, floor_module: ModuleType, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def counting(make: Callable[..., Any]) -> Callable[..., Any]:
+        def product(*operands: Any, **options: Any) -> Any:
+            left, right = [part for part in operands if not isinstance(part, (ModuleType, int))][:2]
+            counted.append(_multiply_adds(left.shape, right.shape))
+            return make(*operands, **options)
+
+        return product
+
+    for name in ("product", "product_over_rows"):
+        if hasattr(floor_module, name):
+            monkeypatch.setattr(floor_module, name, counting(getattr(floor_module, name)))
+    with UNCOMPILED.get(backend.name, nullcontext)():
+        floor_module.floor(spec, BATCH_SIZE, NUM_STEPS, device="cpu")()
+    assert sum(counted) == multiply_adds(spec, BATCH_SIZE, NUM_STEPS)
+
+
+@pytest.mark.parametrize(
+    ("cell", "implementation"), [("rnn", "scratch"), ("gru", "scratch"), ("lstm", "concise")]
+)
+def test_the_time_grows_with_the_shapes(floor_module: ModuleType, cell: Any, implementation: Any) -> None:
+    def seconds(hiddens: int, layers: int, batch_size: int, num_steps: int) -> float:
+        spec = ModelSpec(28, cell, implementation, hiddens, layers)
+        run = floor_module.floor(spec, batch_size, num_steps, device="cpu")
+        run()
+        samples = []
+        for _ in range(5):
+            started = time.perf_counter()
+            run()
+            samples.append(time.perf_counter() - started)
+        return min(samples)
+
+    base = seconds(256, 1, 32, 8)
+    # Each has four times the products, or five. What is optimised away would take no more time than before.
+    assert seconds(512, 1, 32, 8) > 1.8 * base
+    assert seconds(256, 2, 64, 8) > 1.8 * base
+    assert seconds(256, 1, 32, 32) > 1.8 * base
+
+
+def test_a_device_that_is_not_there_is_an_error(floor_module: ModuleType) -> None:
+    with pytest.raises(DeviceError, match="gpu:99"):
+        floor_module.floor(SPECS[0], BATCH_SIZE, NUM_STEPS, device="gpu:99")
