@@ -48,7 +48,8 @@ class RNNLMScratch(Classifier):
 
     def one_hot(self, tokens: jax.Array) -> jax.Array:
         """One-hot vectors (T, B, V) of tokens (B, T)."""
-        return jax.nn.one_hot(jnp.swapaxes(tokens, 0, 1), self.vocab_size)
+        # Chapters make the parameters with ones for tokens, which are floats.
+        return jax.nn.one_hot(jnp.swapaxes(tokens, 0, 1).astype(jnp.int32), self.vocab_size)
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
         """Hidden states (T, B, h), or a list of T, to logits (B, T, V)."""

@@ -188,6 +188,11 @@ def test_a_model_without_a_loss_says_so(data: Letters) -> None:
         fitted(Nothing(), data)
 
 
+def test_parameters_are_made_with_any_ones_for_tokens() -> None:
+    logits, _ = scratch().init_with_output(KEY, jnp.ones((2, 5)))
+    assert logits.shape == (2, 5, V)
+
+
 def test_layers_that_do_not_know_tokens_are_given_vectors() -> None:
     class Own(d2l.RNN):
         num_hiddens: int
