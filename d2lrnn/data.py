@@ -155,7 +155,31 @@ class SlidingWindows:
         )
 
 
-class RandomSampling:
+class _HeldBack:
+    """What the first edition's iterators share: the last part of a text is held back to validate with."""
+
+    #: How many tokens an epoch drops at its beginning at most, counted from T.
+    _LARGEST_OFFSET_FROM_T: int
+
+    def __init__(
+        self,
+        corpus: Corpus | TokenArray,
+        *,
+        batch_size: int = 32,
+        num_steps: int = 35,
+        val_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        _check_sizes(batch_size=batch_size, num_steps=num_steps)
+        _check_seed(seed)
+        self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
+        self.train_tokens, self.val_tokens = _split(_tokens_of(corpus), val_fraction)
+        _check_parts(
+            self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps + self._LARGEST_OFFSET_FROM_T
+        )
+
+
+class RandomSampling(_HeldBack):
     """Sequences side by side, in random order: the first edition's random sampling.
 
     An epoch drops a random number of tokens, 0 to T - 1, cuts the rest into sequences of T, shuffles them,
@@ -186,21 +210,7 @@ class RandomSampling:
     """
 
     carries_state = False
-
-    def __init__(
-        self,
-        corpus: Corpus | TokenArray,
-        *,
-        batch_size: int = 32,
-        num_steps: int = 35,
-        val_fraction: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        _check_sizes(batch_size=batch_size, num_steps=num_steps)
-        _check_seed(seed)
-        self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
-        self.train_tokens, self.val_tokens = _split(_tokens_of(corpus), val_fraction)
-        _check_parts(self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps - 1)
+    _LARGEST_OFFSET_FROM_T = -1
 
     @property
     def num_train_batches(self) -> int:
@@ -233,7 +243,7 @@ class RandomSampling:
         )
 
 
-class SequentialPartitioning:
+class SequentialPartitioning(_HeldBack):
     """B long rows read side by side, T steps at a time: the first edition's sequential partitioning.
 
     Row i of a batch continues row i of the one before: the state is carried over, and back-propagation
@@ -266,21 +276,7 @@ class SequentialPartitioning:
     """
 
     carries_state = True
-
-    def __init__(
-        self,
-        corpus: Corpus | TokenArray,
-        *,
-        batch_size: int = 32,
-        num_steps: int = 35,
-        val_fraction: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        _check_sizes(batch_size=batch_size, num_steps=num_steps)
-        _check_seed(seed)
-        self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
-        self.train_tokens, self.val_tokens = _split(_tokens_of(corpus), val_fraction)
-        _check_parts(self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps)
+    _LARGEST_OFFSET_FROM_T = 0
 
     @property
     def num_train_batches(self) -> int:
