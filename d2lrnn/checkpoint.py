@@ -105,15 +105,28 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises:
         RunError: there is none, or it is damaged: the message says in which file, and what is wrong.
     """
+    root = Path(folder)
     for attempt in range(_ATTEMPTS):
-        checkpoint = _checkpoint_of(Path(folder))
+        checkpoint = None
         try:
+            checkpoint = _checkpoint_of(root)
             return _load(checkpoint)
-        except RunError:
+        except RunError as error:
             # A training run may have put a newer one in its place while this one was read.
-            if attempt == _ATTEMPTS - 1 or checkpoint == _checkpoint_of(Path(folder)):
-                raise
+            if attempt == _ATTEMPTS - 1 or checkpoint is None or checkpoint == _checkpoint_of(root):
+                raise RunError(f"{error}{_hint(root, checkpoint)}") from error
     raise AssertionError("the last attempt returns or raises")
+
+
+def _hint(root: Path, damaged: Path | None) -> str:
+    """Where an older checkpoint lies, for someone whose newest one cannot be read."""
+    with suppress(OSError):
+        names = sorted(path.name for path in root.iterdir() if _CHECKPOINT.fullmatch(path.name))
+        this = damaged and os.path.realpath(damaged)
+        others = [name for name in names if os.path.realpath(root / name) != this]
+        if others:
+            return f". There is another checkpoint: {root / others[-1]}"
+    return ""
 
 
 def prepare_folder(folder: str | os.PathLike[str]) -> Path:

@@ -260,6 +260,21 @@ def test_a_reader_does_not_mind_a_writer(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_run(tmp_path).step == 14
 
 
+def test_a_damaged_checkpoint_says_where_another_one_is(tmp_path: Path) -> None:
+    save_run(_run(8.0), tmp_path)
+    saved = save_run(_run(8.0, 9.0), tmp_path)
+    (saved / "model.safetensors").write_bytes(b"x" * 100)
+    other = tmp_path / "step-00000007"
+    message = rf"{saved.name}/model.safetensors is damaged: .* There is another checkpoint: {other}$"
+    with pytest.raises(RunError, match=message):
+        load_run(tmp_path)
+    assert load_run(other).step == 7
+    (tmp_path / "latest").unlink()
+    shutil.rmtree(saved)
+    with pytest.raises(RunError, match=rf"is no saved run: .* There is another checkpoint: {other}$"):
+        load_run(tmp_path)
+
+
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no saved run: make one with d2lrnn train --out"):
         load_run(tmp_path)
