@@ -52,7 +52,7 @@ def run() -> None:
     backend = d2lrnn.backend()
     tab = next(name for name in TAB_NAMES if find_backend(name) == find_backend(backend.name))
     fitted = _notice_trainings()
-    chapters = []
+    chapters: list[dict[str, Any]] = []
     for path in [*sorted(Path(folder).glob("*.md")), LEFT_OUT]:
         try:
             source = Chapter(path)
@@ -71,8 +71,9 @@ def run() -> None:
             "trainings": [*fitted, *_printed(done.results)],
         })  # fmt: skip
         fitted.clear()
-    document = {"backend": backend.name, "versions": backend.versions(), "chapters": chapters}
-    (RESULTS / f"chapters-{backend.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        # After every chapter: the whole takes a quarter of an hour, and more on a busy machine.
+        document = {"backend": backend.name, "versions": backend.versions(), "chapters": chapters}
+        (RESULTS / f"chapters-{backend.name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _notice_trainings() -> list[dict[str, Any]]:
