@@ -19,7 +19,7 @@ _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 def takes_tokens(call: _Call) -> _Call:
     """Marks a ``__call__`` that takes token indices (T, B) as well as vectors (T, B, num_inputs)."""
-    call.takes_tokens = True  # type: ignore[attr-defined]
+    call.takes_tokens = True  # type: ignore[attr-defined]  # a mark on a function
     return call
 
 

@@ -111,7 +111,7 @@ class _TakesArrays(type):
 class _Int(int, metaclass=_TakesArrays):
     """`int`, which also takes an array or tensor (1,), (1, 1) … of one number."""
 
-    def __new__(cls, value: Any = 0, *args: Any) -> int:  # type: ignore[misc]
+    def __new__(cls, value: Any = 0, *args: Any) -> int:  # type: ignore[misc]  # gives an int
         if tf.is_tensor(value):
             value = value.numpy()
         return int(value.item() if isinstance(value, np.ndarray) else value, *args)

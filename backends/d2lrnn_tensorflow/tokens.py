@@ -15,7 +15,7 @@ _Forward = TypeVar("_Forward", bound=Callable[..., object])
 
 def takes_tokens(forward: _Forward) -> _Forward:
     """Marks a `forward` that takes token indices (T, B) as well as vectors (T, B, num_inputs)."""
-    forward.takes_tokens = True  # type: ignore[attr-defined]
+    forward.takes_tokens = True  # type: ignore[attr-defined]  # a mark on a function
     return forward
 
 
