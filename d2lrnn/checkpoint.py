@@ -37,6 +37,7 @@ from pathlib import Path
 from d2lrnn.adapter import ModelSpec
 from d2lrnn.atomic import sync_folder, write_atomically
 from d2lrnn.errors import RunError, SpecError, reason_of
+from d2lrnn.json_reader import LONGEST_VALUE
 from d2lrnn.parameters import parameter_shapes
 from d2lrnn.run import Run, describe, digest_in, has_state, parse, read_run
 from d2lrnn.tensors import read_safetensors, to_safetensors
@@ -49,6 +50,8 @@ _TEMPORARY = ".writing-"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S+)")
 #: More than anyone's vocabulary and history take; a longer run.json is not read.
 _MAX_RUN_BYTES = 1 << 26
+#: In JSON a character takes up to six bytes.
+_LONGEST_TOKEN = LONGEST_VALUE // 8
 _MAX_SUMS_BYTES = 1 << 12
 #: How often a reader looks again when the checkpoint that it was reading went away.
 _ATTEMPTS = 5
@@ -151,6 +154,10 @@ def _files(run: Run) -> Iterator[tuple[str, bytes]]:
     if len(described) > _MAX_RUN_BYTES:
         raise RunError(f"the vocabulary and history of the run take {len(described):,} bytes: at most "
                        f"{_MAX_RUN_BYTES:,} can be saved")  # fmt: skip
+    tokens = run.vocab.to_json() if run.vocab else []
+    if longest := next((token for token in tokens if len(token) > _LONGEST_TOKEN), None):
+        raise RunError(f"the token {longest[:20]!r}... has {len(longest):,} characters: at most "
+                       f"{_LONGEST_TOKEN:,} can be saved")  # fmt: skip
     yield _MODEL, to_safetensors(run.parameters)
     part = run.position.part
     if part is not None and part.state is not None:
@@ -251,22 +258,22 @@ def _describe_only(checkpoint: Path) -> Run:
 def _load(checkpoint: Path) -> Run:
     content = _read_file(checkpoint / _RUN, _MAX_RUN_BYTES)
     sums = _read_sums(checkpoint / _SUMS)
-    if sums and sums.get(_RUN) != hashlib.sha256(content).hexdigest():
-        raise RunError(f"{checkpoint / _RUN} is damaged: its digest is not the one in {_SUMS}")
+    if sums:
+        if sums.get(_RUN) != hashlib.sha256(content).hexdigest():
+            raise RunError(f"{checkpoint / _RUN} is damaged: its digest is not the one in {_SUMS}")
+        _check_digest(checkpoint / _MODEL, sums.get(_MODEL))
     run, has_state, digest = _parsed(checkpoint / _RUN, content)
-    if digest is None:
-        files = {_MODEL, _RUN} | ({_STATE} if has_state else set())
-        if set(sums) != files:
-            raise RunError(f"{checkpoint / _SUMS} is damaged: it must list {', '.join(sorted(files))}")
-    else:
-        sums = {_MODEL: digest}
-    _check_digest(checkpoint / _MODEL, sums[_MODEL])
+    if digest is not None:
+        _check_digest(checkpoint / _MODEL, digest)
+    elif set(sums) != (files := {_MODEL, _RUN} | ({_STATE} if has_state else set())):
+        raise RunError(f"{checkpoint / _SUMS} is damaged: it must list {', '.join(sorted(files))}")
     shapes = parameter_shapes(run.model)
     run = replace(run, parameters=read_safetensors(checkpoint / _MODEL, shapes, run.model.dtype))
     part, data = run.position.part, run.data
     if not has_state or part is None or data is None:
         return run
-    _check_digest(checkpoint / _STATE, sums[_STATE])
+    # Format 1 has no digest of a state, and no state.
+    _check_digest(checkpoint / _STATE, sums.get(_STATE))
     shapes = _state_shapes(run.model, data.batch_size)
     state = tuple(read_safetensors(checkpoint / _STATE, shapes, run.model.dtype).values())
     return replace(run, position=replace(run.position, part=replace(part, state=state)))
@@ -275,7 +282,7 @@ def _load(checkpoint: Path) -> Run:
 def _parsed(path: Path, content: bytes) -> tuple[Run, bool, str | None]:
     """The run, whether it has a carried state, and in format 1 the digest of the model."""
     try:
-        document = parse(content)
+        document = parse(content, _size(path.with_name(_MODEL)))
         return read_run(document), has_state(document), digest_in(document)
     except (RunError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
@@ -292,7 +299,7 @@ def _read_sums(path: Path) -> dict[str, str]:
     return {match[2]: match[1] for match in matches if match}
 
 
-def _check_digest(path: Path, digest: str) -> None:
+def _check_digest(path: Path, digest: str | None) -> None:
     _check_regular(path)
     found = hashlib.sha256()
     try:
@@ -303,6 +310,11 @@ def _check_digest(path: Path, digest: str) -> None:
         raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
     if found.hexdigest() != digest:
         raise RunError(f"{path} is damaged: its digest is not the one that was saved with it")
+
+
+def _size(path: Path) -> int:
+    _check_regular(path)
+    return path.stat().st_size
 
 
 def _read_file(path: Path, most: int) -> bytes:

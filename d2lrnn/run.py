@@ -21,6 +21,9 @@ Format 2 of ``run.json``, an object with exactly these fields:
 The optimiser is SGD, which has no state. The order of the batches and the dropout masks follow from the seeds
 and the position alone (`d2lrnn.data`, `d2lrnn.dropout`).
 
+``model`` comes before ``vocabulary``, whose length it says. No token, record or other value takes more than
+`d2lrnn.json_reader.LONGEST_VALUE` bytes.
+
 Format 1 had ``step`` and ``history`` in place of ``position``, digests inside, and no identity.
 """
 
@@ -30,6 +33,7 @@ import hashlib
 import json
 import math
 import uuid
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -39,6 +43,8 @@ from d2lrnn.adapter import Backend, FloatArray, Model, ModelSpec, TrainingSpec
 from d2lrnn.data_spec import DataSpec
 from d2lrnn.decoding import check_names, check_type, decode
 from d2lrnn.errors import RunError
+from d2lrnn.json_reader import JSONReader
+from d2lrnn.parameters import parameter_shapes
 from d2lrnn.text import Corpus
 from d2lrnn.trainer import EpochPart, EpochRecord, Position, record_to_json
 from d2lrnn.vocab import Vocab
@@ -138,20 +144,63 @@ def _describe_part(part: EpochPart) -> dict[str, Any]:
     return {**asdict(replace(part, state=None)), "state": part.state is not None}
 
 
-def parse(content: bytes) -> dict[str, Any]:
-    """The object in a ``run.json`` of a format that can be read.
+def parse(content: bytes, model_bytes: int) -> dict[str, Any]:
+    """The object in a ``run.json`` of a format that can be read, its epochs as tuples of `EpochRecord`.
+
+    Args:
+        content: the file's.
+        model_bytes: the size of the file with the model's parameters. No more tokens are read than a model of
+            that size has, so that memory stays near the size of both files.
 
     Raises:
-        RunError: it is not JSON, or not of such a format.
+        RunError: it is not JSON, not of such a format, has a field that is in none, or a vocabulary that
+            cannot belong to such a model.
     """
-    try:
-        document = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"it is not JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("format") not in READABLE_VERSIONS:
+    reader = JSONReader(content)
+    document: dict[str, Any] = {}
+    for name in _known(reader.members(), {*_FIELDS, *_FIELDS_1, "format"}, "it"):
+        if name == "vocabulary":
+            document[name] = (
+                None if reader.null() else _read_tokens(reader, document.get("model"), model_bytes)
+            )
+        elif name == "history":
+            document[name] = _read_epochs(reader)
+        elif name == "position":
+            position = document[name] = {}
+            for inner in _known(reader.members(), _POSITION, name):
+                position[inner] = _read_epochs(reader) if inner == "epochs" else reader.value()
+        else:
+            document[name] = reader.value()
+    reader.end()
+    if document.get("format") not in READABLE_VERSIONS:
         known = " or ".join(map(str, READABLE_VERSIONS))
         raise RunError(f"it is not of format {known}, which is what this version of d2lrnn reads")
     return document
+
+
+def _known(names: Iterator[str], known: Collection[str], where: str) -> Iterator[str]:
+    for name in names:
+        if name not in known:
+            raise RunError(f"{where} has {name[:60]!r}, which is unknown")
+        yield name
+
+
+def _read_tokens(reader: JSONReader, model: Any, model_bytes: int) -> list[Any]:
+    """As many tokens as the model has, which comes before them in the file."""
+    spec = _read_model(model)
+    size = np.dtype(spec.dtype).itemsize * sum(map(math.prod, parameter_shapes(spec).values()))
+    if size > model_bytes:
+        raise RunError(f"the model has parameters of {size:,} bytes: their file has {model_bytes:,}")
+    tokens: list[Any] = []
+    for token in reader.elements():
+        tokens.append(token)
+        if len(tokens) > spec.vocab_size:
+            raise RunError(f"the vocabulary has more tokens than the model, {spec.vocab_size:,}")
+    return tokens
+
+
+def _read_epochs(reader: JSONReader) -> tuple[EpochRecord, ...]:
+    return tuple(_read_record(record, number) for number, record in enumerate(reader.elements(), start=1))
 
 
 def read_run(document: dict[str, Any]) -> Run:
@@ -166,9 +215,7 @@ def read_run(document: dict[str, Any]) -> Run:
         document = _from_format_1(document)
     check_names(document, list(_FIELDS), "it")
     values = {name: check_type(hint, document[name], name) for name, hint in _FIELDS.items() if hint}
-    model = decode(ModelSpec, document["model"], "the model")
-    if model.num_layers > _MAX_LAYERS:
-        raise RunError(f"the model has {model.num_layers:,} layers: at most {_MAX_LAYERS:,} can be")
+    model = _read_model(document["model"])
     vocab = None if document["vocabulary"] is None else Vocab.from_json(document["vocabulary"])
     if vocab is not None and len(vocab) != model.vocab_size:
         raise RunError(f"the vocabulary has {len(vocab):,} tokens, the model {model.vocab_size:,}")
@@ -186,6 +233,13 @@ def read_run(document: dict[str, Any]) -> Run:
         versions=versions,
         **values,
     )
+
+
+def _read_model(data: Any) -> ModelSpec:
+    model = decode(ModelSpec, data, "the model")
+    if model.num_layers > _MAX_LAYERS:
+        raise RunError(f"the model has {model.num_layers:,} layers: at most {_MAX_LAYERS:,} can be")
+    return model
 
 
 def has_state(document: dict[str, Any]) -> bool:
@@ -215,17 +269,19 @@ _FIELDS: dict[str, Any] = {
     "backend": str,
     "versions": None,
 }
+_POSITION = ["step", "epochs", "part"]
+#: The fields of format 1.
+_FIELDS_1 = ["model", "training", "data", "vocabulary", "step", "history", "backend", "versions", "digests"]
 
 
 def _read_position(data: Any) -> Position:
     check_type(dict, data, "position")
-    check_names(data, ["step", "epochs", "part"], "position")
-    step, records = check_type(int, data["step"], "step"), check_type(list, data["epochs"], "epochs")
-    epochs = tuple(_read_record(record, number) for number, record in enumerate(records, start=1))
+    check_names(data, _POSITION, "position")
+    step = check_type(int, data["step"], "step")
     part = None if data["part"] is None else _read_part(data["part"])
     if step < 0:
         raise RunError(f"step is {step}: it must be at least 0")
-    return Position(step, epochs, part)
+    return Position(step, data["epochs"], part)
 
 
 def _read_record(data: Any, number: int) -> EpochRecord:
@@ -258,12 +314,8 @@ def _read_part(data: Any) -> EpochPart:
 
 
 def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:
-    check_names(
-        document,
-        ["model", "training", "data", "vocabulary", "step", "history", "backend", "versions", "digests"],
-        "it",
-    )
-    epochs = check_type(list, document["history"], "history")
+    check_names(document, _FIELDS_1, "it")
+    epochs = document["history"]
     return {
         "identity": new_identity(),
         **{name: document[name] for name in ("model", "training", "data", "vocabulary")},
@@ -272,7 +324,3 @@ def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:
         "position": {"step": document["step"], "epochs": epochs, "part": None},
         **{name: document[name] for name in ("backend", "versions")},
     }
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

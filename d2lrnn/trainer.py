@@ -28,7 +28,7 @@ from d2lrnn.losses import bits_per_token, perplexity
 _LAG = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpochRecord:
     """What one epoch came to.
 

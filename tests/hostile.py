@@ -29,7 +29,8 @@ from d2lrnn.errors import RunError
 from d2lrnn.run import Run
 
 MODEL, STATE, RUN, SUMS = "model.safetensors", "state.safetensors", "run.json", "SHA256SUMS"
-SLACK = 24 << 20
+#: What Python and NumPy take for the asking, whatever the file holds.
+SLACK = 2 << 20
 SECONDS = 20
 
 #: What stands in for a value in run.json; none of them is what any of the fields replaced can be.
@@ -168,6 +169,31 @@ def change_the_vocabulary(folder: Path, chance: random.Random) -> None:
     _write_run(folder, document)
 
 
+def swell(folder: Path, chance: random.Random) -> None:
+    """A description of 2 MB that is small on disk beside what it would be in memory."""
+    document = json.loads((folder / RUN).read_text("utf-8"))
+    many = 2 << 20
+    content, name = chance.choice([
+        ("[" + "[]," * (many // 3) + "[]]", "vocabulary"),
+        ("[" + '"a",' * (many // 4) + '"b"]', "vocabulary"),
+        ("[" + ",".join(f'"{number}"' for number in range(many // 9)) + "]", "vocabulary"),
+        ('["' + "\\n\\u00e9a" * (many // 9) + '"]', "vocabulary"),
+        ('["\U0001f600' + "x" * many + '"]', "vocabulary"),
+        ("[" + "{}," * (many // 3) + "{}]", "position"),
+        ('{"epochs": [' + "{}," * (many // 3) + '{}], "step": 1, "part": null}', "position"),
+        ('{"epochs": [], "step": 1, "part": [' + "0," * (many // 2) + "0]}", "position"),
+        ('"\U0001f600' + "x" * many + '"', "identity"),
+        ("{" + ",".join(f'"{number}":1' for number in range(many // 11)) + "}", "versions"),
+        ("[" * many, "data"),
+    ])  # fmt: skip
+    document[name] = "HERE"
+    text = json.dumps(document)
+    if chance.random() < 0.3:  # and of a name that nobody knows
+        text = text.replace(f'"{name}"', f'"{name}s"')
+    (folder / RUN).write_text(text.replace('"HERE"', content), "utf-8")
+    seal(folder)
+
+
 def write_no_json(folder: Path, chance: random.Random) -> None:
     whole = (folder / RUN).read_text("utf-8")
     text = chance.choice([
@@ -204,7 +230,8 @@ def mislead(folder: Path, chance: random.Random) -> None:
 
 MUTATIONS: list[Callable[[Path, random.Random], None]] = [
     flip_a_bit, truncate, append, take_away, put_something_else, lie_about_the_header, change_the_header,
-    put_no_number, change_the_description, change_the_vocabulary, write_no_json, change_the_digests, mislead,
+    put_no_number, change_the_description, change_the_vocabulary, swell, write_no_json, change_the_digests,
+    mislead,
 ]  # fmt: skip
 
 
@@ -244,15 +271,16 @@ def main(folder: Path, number: int) -> int:
     _watch()
     refused = 0
     errors: set[str] = set()
-    size = sum(path.stat().st_size for path in checkpoint.iterdir())
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 2 * size + SLACK
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
     for count in range(number):
         chance = random.Random(count)
         mutation = MUTATIONS[count % len(MUTATIONS)]
         mutation(checkpoint, chance)
+        size = sum(path.stat().st_size for path in checkpoint.iterdir() if path.is_file())
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 2 * size + SLACK
         signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, unlimited[1]))
         watching = True
         try:
             loaded = load_run(folder)
@@ -264,6 +292,7 @@ def main(folder: Path, number: int) -> int:
             wrong = "" if same_model(loaded, whole) else "another model"
         finally:
             watching = False
+            resource.setrlimit(resource.RLIMIT_AS, unlimited)
             signal.alarm(0)
         if wrong:
             print(f"mutation {count}, {mutation.__name__}: {wrong}")
