@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         from d2lrnn import commands
+        from d2lrnn.allocator import keep_freed_memory
 
+        keep_freed_memory()
         with commands.plain_warnings():
             code: int = getattr(commands, arguments.command)(arguments)
         sys.stdout.flush()

@@ -19,14 +19,18 @@ from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.recurrence import (
     Arrays,
     Cell,
+    gru_gradients,
+    gru_reset_after_gradients,
+    gru_reset_after_slopes,
     gru_reset_after_step_back,
-    gru_reset_after_weight_gradients,
+    gru_slopes,
     gru_step_back,
-    gru_weight_gradients,
+    lstm_slopes,
     lstm_step_back,
     project,
+    rnn_gradients,
+    rnn_slopes,
     rnn_step_back,
-    rnn_weight_gradients,
     scan_recurrence,
 )
 
@@ -78,13 +82,15 @@ def lstm_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arr
     I, F, G, O = jax.nn.sigmoid(I), jax.nn.sigmoid(F), jnp.tanh(G), jax.nn.sigmoid(O)
     C_next = F * C + I * G
     tanh_C = jnp.tanh(C_next)
-    return (O * tanh_C, C_next), (I, F, G, O, C, tanh_C)
+    return (O * tanh_C, C_next), (I, F, G, O, tanh_C)
 
 
-RNN_CELL = Cell(rnn_step, rnn_step_back, rnn_weight_gradients)
-GRU_CELL = Cell(gru_step, gru_step_back, gru_weight_gradients)
-GRU_RESET_AFTER_CELL = Cell(gru_reset_after_step, gru_reset_after_step_back, gru_reset_after_weight_gradients)
-LSTM_CELL = Cell(lstm_step, lstm_step_back, rnn_weight_gradients)
+RNN_CELL = Cell(rnn_step, rnn_slopes, rnn_step_back, rnn_gradients)
+GRU_CELL = Cell(gru_step, gru_slopes, gru_step_back, gru_gradients)
+GRU_RESET_AFTER_CELL = Cell(
+    gru_reset_after_step, gru_reset_after_slopes, gru_reset_after_step_back, gru_reset_after_gradients
+)
+LSTM_CELL = Cell(lstm_step, lstm_slopes, lstm_step_back, rnn_gradients)
 
 
 class RNNScratch(nn.Module):

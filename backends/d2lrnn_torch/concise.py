@@ -4,9 +4,8 @@ PyTorch, as cuDNN, adds two biases to every gate. Under SGD their sum would move
 clipping norm would count it twice. The models here start the recurrent one at zero and keep it there, save
 for the GRU's n gate, where it stands inside the reset and is a parameter of its own (b_hn).
 
-On a GPU they call cuDNN. On a CPU there are faster ways to the same function on the same weights: for the
-RNN and the GRU the recurrence of `d2lrnn_torch.recurrence`, for a single step PyTorch's cells. The LSTM of
-PyTorch is oneDNN's on a CPU, and stays.
+On a GPU they call cuDNN. On a CPU there are faster ways to the same function on the same weights: the
+recurrences of `d2lrnn_torch.recurrence`, layer by layer, and for a single step PyTorch's cells.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch.nn.functional import pad
 from torch.utils.hooks import unserializable_hook
 
 from d2lrnn_torch.module import Module
-from d2lrnn_torch.recurrence import GRURecurrence, LSTMRecurrence, TanhRecurrence, project
+from d2lrnn_torch.recurrence import GRURecurrence, TanhRecurrence, lstm, project, vectors
 from d2lrnn_torch.tokens import takes_tokens
 
 
@@ -70,9 +69,8 @@ class RNN(Module):
         if inputs.is_cpu and _is_plain(self.rnn) and not (self.rnn.training and self.rnn.dropout):
             if len(inputs) == 1:
                 return _run_one_step(self.rnn, inputs, state)
-            if self.rnn.mode in ("RNN_TANH", "GRU"):
-                return _run_by_layer(self.rnn, inputs, state)
-        return self.rnn(_vectors(self.rnn, inputs), state)
+            return _run_by_layer(self.rnn, inputs, state)
+        return self.rnn(vectors(inputs, self.rnn.weight_ih_l0.t()), state)
 
     def _train_one_bias(self) -> None:
         for bias in _recurrent_biases(self.rnn):
@@ -116,7 +114,7 @@ def _is_plain(rnn: nn.Module) -> bool:
 
 def _run_one_step(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
     """What ``rnn(inputs, state)`` computes for inputs (1, B, in), cheaper: generation lives on it."""
-    X = _vectors(rnn, inputs)[0]
+    X = vectors(inputs, rnn.weight_ih_l0.t())[0]
     cell = _CELLS[rnn.mode]
     final: list[tuple[Tensor, ...]] = []
     for l, before in enumerate(_by_layer(rnn, state, len(X))):
@@ -146,20 +144,13 @@ def _run_by_layer(
             outputs = GRURecurrence.apply(projected, *before, w_h.t(), b_h[2 * h :])
             final.append((outputs[-1],))
         elif rnn.mode == "LSTM":
-            outputs, C = LSTMRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), *before, w_h.t())
+            H, C = before
+            outputs, C = lstm(outputs, H, C, w_x.t(), w_h.t(), b_x + b_h)
             final.append((outputs[-1], C))
         else:
             outputs = TanhRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), *before, w_h.t())
             final.append((outputs[-1],))
     return outputs, _stacked(rnn, final)
-
-
-def _vectors(rnn: nn.RNNBase, inputs: Tensor) -> Tensor:
-    """One-hot vectors (T, B, in) of tokens (T, B); vectors as they are."""
-    if inputs.is_floating_point():
-        return inputs
-    vectors = rnn.weight_ih_l0.new_zeros(*inputs.shape, rnn.input_size)
-    return vectors.scatter_(2, inputs.long().unsqueeze(2), 1)
 
 
 def _by_layer(rnn: nn.RNNBase, state: Any, batch_size: int) -> Iterator[tuple[Tensor, ...]]:

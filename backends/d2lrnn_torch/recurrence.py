@@ -9,7 +9,8 @@ factors of all steps are computed at once, and the loop multiplies dH into them 
 size costs page faults, so there is little of it.
 
 `unroll` is the plain version: the formulas are the `step` methods in `d2lrnn_torch.scratch`, and
-tests/backends/test_torch_backend.py holds each Function to them.
+tests/backends/test_torch_backend.py holds each Function to them. Of the LSTM PyTorch has a fused form of its
+own, which `lstm` prefers.
 
 T = time steps, B = batch size, h = hidden units, G = gates; ``σ`` is the logistic function and ``∘`` the
 element-wise product. Gate order: GRU r, z, n; LSTM i, f, g, o. The Functions cannot be differentiated twice.
@@ -299,6 +300,53 @@ class LSTMRecurrence(Function):
             dC *= F_t[t]
             dH = torch.addmm(d_outer, d_t[t], w_h_transposed)
         return d_projected, dH, dC, _sum_over_time(states[:-1], d_projected)
+
+
+def lstm(
+    inputs: Tensor, H_0: Tensor, C_0: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor]:
+    """An LSTM layer over all steps, by the fastest of two ways to the same numbers.
+
+    `torch.lstm` is cuDNN's on a GPU, and oneDNN's on a CPU, which on some processors multiplies twice as fast
+    as `torch.addmm` does. It wants one-hot vectors for tokens, which for a large vocabulary cost more than all
+    else, and in float64 it is autograd's graph of a loop: then `LSTMRecurrence` is faster.
+
+    Args:
+        inputs: (T, B, in), or token indices (T, B).
+        H_0: (B, h).
+        C_0: (B, h).
+        w_x: (in, 4·h).
+        w_h: (h, 4·h).
+        b: (4·h,).
+
+    Returns:
+        H of all steps (T, B, h), and the final C (B, h).
+    """
+    fused = H_0.is_cuda or (H_0.dtype is torch.float32 and torch.backends.mkldnn.is_available())
+    few = inputs.is_floating_point() or len(w_x) <= 2 * len(w_h)
+    if not (fused and few):
+        outputs, C = LSTMRecurrence.apply(project(inputs, w_x, b), H_0, C_0, w_h)
+        return outputs, C
+    outputs, _, C = torch.lstm(
+        vectors(inputs, w_x),
+        (H_0.unsqueeze(0), C_0.unsqueeze(0)),
+        [w_x.t(), w_h.t(), b, torch.zeros_like(b)],
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=torch.is_grad_enabled(),
+        bidirectional=False,
+        batch_first=False,
+    )
+    return outputs, C.squeeze(0)
+
+
+def vectors(inputs: Tensor, w_x: Tensor) -> Tensor:
+    """One-hot vectors (T, B, in) of tokens (T, B), for w_x (in, …); vectors as they are."""
+    if inputs.is_floating_point():
+        return inputs
+    hot = w_x.new_zeros(*inputs.shape, len(w_x))
+    return hot.scatter_(2, inputs.long().unsqueeze(2), 1)
 
 
 def _states(initial: Tensor, num_steps: int) -> Tensor:

@@ -20,8 +20,8 @@ from d2lrnn_torch.module import Module
 from d2lrnn_torch.recurrence import (
     GRUBeforeRecurrence,
     GRURecurrence,
-    LSTMRecurrence,
     TanhRecurrence,
+    lstm,
     project,
     unroll,
 )
@@ -146,11 +146,10 @@ class LSTMScratch(Module):
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Runs over all steps; see `RNNScratch.forward`. The state is ``(H, C)``, each (B, h)."""
-        X = project(inputs, self.W_x, self.b)
-        H_C = (X.new_zeros(X.shape[1], self.num_hiddens),) * 2 if state is None else state
-        if len(X) == 1:
-            return unroll(self.step, X, H_C)
-        outputs, C = LSTMRecurrence.apply(X, *H_C, self.W_h)
+        H, C = (self.W_h.new_zeros(inputs.shape[1], self.num_hiddens),) * 2 if state is None else state
+        if len(inputs) == 1:
+            return unroll(self.step, project(inputs, self.W_x, self.b), (H, C))
+        outputs, C = lstm(inputs, H, C, self.W_x, self.W_h, self.b)
         return outputs, (outputs[-1], C)
 
     def step(self, X: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.adapter import Batch, ModelSpec
+from d2lrnn.allocator import keep_freed_memory
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.reference import LOSS_TOLERANCE, check_parameters_of, fault, relative_difference
 from d2lrnn.benchmark.settings import TRAINING, Setting, batches, find_model, find_setting, spec_of
@@ -299,6 +300,7 @@ def main(plan_file: str, result_file: str) -> None:
         # Some frameworks ask for no number of threads: what they may run on decides. Before their import.
         with suppress(OSError):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: plan.threads])
+    keep_freed_memory()
     row = measure(plan)
     Path(result_file).write_text(json.dumps(row))
 

@@ -32,6 +32,7 @@ from d2lrnn_torch.recurrence import (  # noqa: E402
     GRURecurrence,
     LSTMRecurrence,
     TanhRecurrence,
+    lstm,
     project,
     unroll,
 )
@@ -118,16 +119,38 @@ def test_gradients_are_finite_differences(function, gates: int, num_states: int,
     assert torch.autograd.gradcheck(function.apply, arguments)
 
 
-def test_the_final_memory_alone_has_a_gradient() -> None:
+@pytest.mark.parametrize("inputs", ["vectors", "tokens", "tokens of a large vocabulary"])
+def test_the_fused_lstm_is_the_formula(inputs: str) -> None:
+    num_inputs = 20 if "large" in inputs else 7
+    model = _randomized(LSTMScratch(num_inputs, 6)).float()
+    X = torch.randn(9, 3, 7) if inputs == "vectors" else torch.randint(0, num_inputs, (9, 3))
+    state = tuple(torch.randn(3, 6, requires_grad=True) for _ in range(2))
+    outputs, C = lstm(X, *state, model.W_x, model.W_h, model.b)
+    fused = type(outputs.grad_fn).__name__ != "LSTMRecurrenceBackward"
+    assert fused == ("large" not in inputs)
+    expected, (_, expected_C) = unroll(model.step, project(X, model.W_x, model.b), state)
+    got = [outputs, C, *_gradients(model, outputs, C, *state)]
+    wanted = [expected, expected_C, *_gradients(model, expected, expected_C, *state)]
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6 * max(1.0, other.abs().max().item()))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            lstm(X, *state, model.W_x, model.W_h, model.b)[0], expected, rtol=0, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_final_memory_alone_has_a_gradient(dtype: torch.dtype) -> None:
     """Nothing but C of an LSTM in the loss: the outputs' gradient does not exist."""
-    model = _randomized(LSTMScratch(7, 6))
-    X = torch.randn(5, 3, 7, dtype=torch.float64)
+    model = _randomized(LSTMScratch(7, 6)).to(dtype)
+    X = torch.randn(5, 3, 7, dtype=dtype)
     _, (_, C) = model(X)
-    zeros = (torch.zeros(3, 6, dtype=torch.float64),) * 2
+    zeros = (torch.zeros(3, 6, dtype=dtype),) * 2
     _, (_, expected) = unroll(model.step, project(X, model.W_x, model.b), zeros)
     got = torch.autograd.grad(C.sum(), list(model.parameters()))
+    tolerance = 1e-12 if dtype is torch.float64 else 1e-5
     for one, other in zip(got, torch.autograd.grad(expected.sum(), list(model.parameters())), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("num_tokens", [3, 40], ids=["fewer-tokens", "fewer-rows"])

@@ -1,0 +1,35 @@
+"""Memory that is kept."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_CODE = """
+import resource, sys
+import numpy as np
+if sys.argv[1] == "kept":
+    from d2lrnn.allocator import keep_freed_memory
+    assert keep_freed_memory()
+def step():
+    return [np.ones(5_000_000, np.float32) for _ in range(4)]
+step(), step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_what_a_step_frees_the_next_one_has_without_a_page_fault() -> None:
+    faults = {}
+    for word in ("kept", "not kept"):
+        command = [sys.executable, "-c", _CODE, word]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        faults[word] = int(done.stdout)
+    assert faults["kept"] < 100
+    assert faults["not kept"] > 10_000
