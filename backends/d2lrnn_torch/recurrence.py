@@ -308,8 +308,8 @@ def lstm(
     """An LSTM layer over all steps, by the fastest of two ways to the same numbers.
 
     `torch.lstm` is cuDNN's on a GPU, and oneDNN's on a CPU, which on some processors multiplies twice as fast
-    as `torch.addmm` does. It wants one-hot vectors for tokens, which for a large vocabulary cost more than all
-    else, and in float64 it is autograd's graph of a loop: then `LSTMRecurrence` is faster.
+    as `torch.addmm` does. It wants one-hot vectors for tokens, which for a large vocabulary cost more than
+    all else, and in float64 it is autograd's graph of a loop: then `LSTMRecurrence` is faster.
 
     Args:
         inputs: (T, B, in), or token indices (T, B).
