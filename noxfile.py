@@ -23,6 +23,10 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 #: Where the sessions leave what they skipped, one file each.
 SKIPPED = Path(".nox") / "skipped"
 
+#: The book's packages of both editions: one is compared with, the source of both is read.
+BOOK = Path(".nox") / "book"
+EDITIONS = {"current": "book", "first": "book-first"}
+
 #: What the backends pass to each other.
 EXCHANGED = Path(".nox") / "exchanged"
 
@@ -74,9 +78,24 @@ def parity(session: nox.Session, backend: str) -> None:
     own = sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))
     others = tuple(f"test_{other}_" for other in BACKENDS if other != backend)
     book = [path for path in sorted(Path("tests/book").glob("test_*.py")) if not path.name.startswith(others)]
+    environment = {"D2LRNN_BACKEND": backend}
     if backend == "numpy":
         book = []  # the book has no tab for the reference
-    _pytest(session, "tests/parity", *map(str, [*own, *book]), D2LRNN_BACKEND=backend)
+    else:
+        for edition in EDITIONS:
+            _install_book(session, "python", edition)
+        environment["D2LRNN_BOOK_PACKAGES"] = str(BOOK.resolve())
+    _pytest(session, "tests/parity", *map(str, [*own, *book]), **environment)
+
+
+def _install_book(session: nox.Session, python: str, edition: str) -> Path:
+    """Without what it pins, and out of the way of everything else."""
+    folder = BOOK / edition
+    if not folder.is_dir():
+        words = ["--quiet", "--no-deps", "--target", str(folder)]
+        requirements = f"requirements/{EDITIONS[edition]}.txt"
+        session.run(python, "-m", "pip", "install", *words, "-r", requirements, external=True)
+    return folder
 
 
 @nox.session(venv_backend="none")
@@ -119,11 +138,7 @@ def novel(session: nox.Session, backend: str) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmark, into benchmarks/results; its arguments follow --, and nothing else should be running."""
     pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
-    book = Path(".nox") / "book"
-    session.run(
-        pythons["numpy"], "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(book),
-        "-r", "requirements/book.txt", external=True,
-    )  # fmt: skip
+    book = _install_book(session, pythons["numpy"], "current")
     environments = [word for name, python in pythons.items() for word in ("--env", f"{name}={python}")]
     words = ["benchmarks/run.py", *environments, "--book", str(book), *session.posargs]
     session.run(pythons["numpy"], "benchmarks/text.py", external=True, silent=True)

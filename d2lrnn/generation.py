@@ -74,7 +74,10 @@ def generate(
     beginning = tokenize(prefix, unit)
     if not beginning:
         raise PromptError("the prefix is empty: give at least one token for the model to continue")
-    unknown = sorted({token for token in beginning if token not in vocab})
+    # A chapter may bring a vocabulary of its own: nothing is asked of it but indices and the list of tokens.
+    indices = vocab[beginning]
+    known = vocab.idx_to_token
+    unknown = sorted({token for token, i in zip(beginning, indices, strict=True) if known[i] != token})
     if unknown:
         listed = ", ".join(map(repr, unknown))
         warnings.warn(
@@ -83,7 +86,7 @@ def generate(
             stacklevel=2,
         )
     state = learner.initial_state(1)
-    for index in vocab[beginning]:
+    for index in indices:
         logits, state = learner.predict_step(np.array([index], np.int32), state)
     written: list[int] = []
     while len(written) < num_tokens:
@@ -91,7 +94,7 @@ def generate(
         if len(written) < num_tokens:
             logits, state = learner.predict_step(np.array(written[-1:], np.int32), state)
     between = " " if unit == "word" else ""
-    return between.join([prefix, *vocab.to_tokens(written)])
+    return between.join([prefix, *(known[index] for index in written)])
 
 
 def chooser(

@@ -132,3 +132,22 @@ def test_the_seed_decides_what_is_sampled() -> None:
     texts = [generate(learner, VOCAB, "ab", 40, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert len(texts[0].replace("<unk>", "?")) == 42
+
+
+class SomeonesVocab:
+    """A vocabulary as a chapter defines one: by index and by token, and no more. ``in`` would never end."""
+
+    idx_to_token = VOCAB.idx_to_token
+
+    def __len__(self) -> int:
+        return len(VOCAB)
+
+    def __getitem__(self, tokens: Any) -> Any:
+        if isinstance(tokens, (list, tuple)):
+            return [self[token] for token in tokens]
+        return VOCAB.token_to_idx.get(tokens, VOCAB.unk)
+
+
+def test_a_vocabulary_of_ones_own_will_do() -> None:
+    with pytest.warns(UnknownTokenWarning, match="does not have '!'"):
+        assert generate(Successor(), SomeonesVocab(), "b!a", 1) == "b!ab"  # type: ignore[arg-type]
