@@ -14,6 +14,7 @@ from d2lrnn.adapter import ModelSpec
 from d2lrnn.devices import choose_device
 from d2lrnn_jax.devices import devices, native_device
 from d2lrnn_jax.precision import precision
+from d2lrnn_jax.recurrence import times_transposed
 
 
 def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "auto") -> Callable[[], None]:
@@ -54,8 +55,8 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
     def backward_step(w_h: jax.Array, d_gates: jax.Array) -> jax.Array:
         if split < width:
-            d_gates = d_gates.at[:, :h].set(product(d_gates[:, split:], w_h[:, split:].T))
-        return product(d_gates[:, :split], w_h[:, :split].T)
+            d_gates = d_gates.at[:, :h].set(product(d_gates[:, split:], w_h[:, split:], transposed=True))
+        return product(d_gates[:, :split], w_h[:, :split], transposed=True)
 
     def recur(w_h: jax.Array, H: jax.Array) -> jax.Array:
         def body(H: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
@@ -109,6 +110,6 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     return floor_once
 
 
-def product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """``left @ right``; a name of its own, so that a test can count."""
-    return left @ right
+def product(left: jax.Array, right: jax.Array, *, transposed: bool = False) -> jax.Array:
+    """``left @ right`` or ``left @ right.T``; a name of its own, so that a test can count."""
+    return times_transposed(left, right) if transposed else left @ right

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from parity.models import name_of
@@ -40,15 +39,9 @@ def _uncompiled_jax() -> AbstractContextManager[Any]:
     return jax.disable_jit()  # loops run in Python, step by step
 
 
-def _uncompiled_mxnet() -> AbstractContextManager[Any]:
-    block: Any = import_module("d2lrnn_mxnet.floor")._Products
-    return patch.object(block, "hybridize")
-
-
 #: Counting needs every product to be made when it is called for.
 UNCOMPILED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "jax": _uncompiled_jax,
-    "mxnet": _uncompiled_mxnet,
 }
 
 
@@ -75,9 +68,7 @@ def test_the_products_are_those_that_a_step_needs(
 
         return product
 
-    for name in ("product", "product_over_rows"):
-        if hasattr(floor_module, name):
-            monkeypatch.setattr(floor_module, name, counting(getattr(floor_module, name)))
+    monkeypatch.setattr(floor_module, "product", counting(floor_module.product))
     with UNCOMPILED.get(backend.name, nullcontext)():
         floor_module.floor(spec, BATCH_SIZE, NUM_STEPS, device="cpu")()
     assert sum(counted) == multiply_adds(spec, BATCH_SIZE, NUM_STEPS)
