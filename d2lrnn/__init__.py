@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from d2lrnn.trainer import Trainer as Trainer
     from d2lrnn.vocab import Vocab as Vocab
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 #: Where each public name is defined.
 _HOMES = {

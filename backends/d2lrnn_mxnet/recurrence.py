@@ -26,11 +26,12 @@ Array = Any
 #: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h).
 LayerState = tuple[Array, ...]
 
-#: A matrix product, ``dot(H, W)``.
-Dot = Callable[[Array, Array], Array]
+#: A matrix product, ``dot(H, W)``, or ``dot(H, W, b)`` to add b.
+Dot = Callable[..., Array]
 
 #: One time step: F, dot, the projected inputs of the G gates (each (B, h)), the state and the recurrent
-#: weights of the G gates (for `dot`) to the next state. Its first part is the output.
+#: weights of the G gates (for `dot`) to the next state. Its first part is the output. Inputs and states are
+#: legacy arrays, ``mx.nd.NDArray`` or their symbols.
 Step = Callable[[Any, Dot, Sequence[Array], LayerState, Sequence[Array]], LayerState]
 
 _steps_while_tracing: ContextVar[int | None] = ContextVar("_steps_while_tracing", default=None)
@@ -82,8 +83,9 @@ def unroll(
         The outputs (T, B, h) and the final state.
     """
 
-    def dot(H: Array, W: Array) -> Array:
-        return linear(F, H, W, num_outputs=num_hiddens)
+    def dot(H: Array, W: Array, b: Array | None = None) -> Array:
+        product = linear(F, H.as_np_ndarray(), W, b, num_outputs=num_hiddens)
+        return product.as_nd_ndarray()
 
     # Weights are cut into gates before the products and not what comes of them: it is far larger.
     weights_x, weights_h, biases = (cut(F, part, num_gates) for part in (W_xh.T, W_hh.T, b_h))
@@ -92,10 +94,12 @@ def unroll(
         for weight, bias in zip(weights_x, biases, strict=True)
     ]
     outputs = []
+    # Legacy arrays in the loop: their sums and products need no broadcasting, whose gradient is slow.
+    state = tuple(part.as_nd_ndarray() for part in state)
     for gates in zip(*projected, strict=True):
-        state = step(F, dot, gates, state, weights_h)
-        outputs.append(state[0])
-    return F.np.stack(outputs), state
+        state = step(F, dot, [X.as_nd_ndarray() for X in gates], state, weights_h)
+        outputs.append(state[0].as_np_ndarray())
+    return F.np.stack(outputs), tuple(part.as_np_ndarray() for part in state)
 
 
 def fused(

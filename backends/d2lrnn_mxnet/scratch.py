@@ -49,7 +49,7 @@ def gru_reset_after_step(b_hn: Array) -> Step:
         (H,) = state
         R = _sigmoid(F, X[0] + dot(H, W[0]))
         Z = _sigmoid(F, X[1] + dot(H, W[1]))
-        N = _tanh(F, X[2] + R * (dot(H, W[2]) + b_hn))
+        N = _tanh(F, X[2] + R * dot(H, W[2], b_hn))
         return (N + Z * (H - N),)
 
     return step
@@ -281,8 +281,8 @@ class StackedRNNScratch(Module, nn.HybridBlock):
 
 # Activation is the operator that oneDNN accelerates: np.tanh takes eight times as long.
 def _tanh(F: Any, x: Array) -> Array:
-    return F.npx.activation(x, act_type="tanh")
+    return F.Activation(x, act_type="tanh")
 
 
 def _sigmoid(F: Any, x: Array) -> Array:
-    return F.npx.activation(x, act_type="sigmoid")
+    return F.Activation(x, act_type="sigmoid")
