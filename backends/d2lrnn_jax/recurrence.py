@@ -2,8 +2,8 @@
 
 JAX can differentiate `jax.lax.scan` by itself, and `plain_scan` leaves it to. But then every step adds its
 share of a weight's gradient to an array of the weight's size, and more intermediate values are kept than are
-needed. `scan_recurrence` keeps the activations, collects the gradients at the pre-activations, and makes each
-weight's gradient one matrix product after the backward scan.
+needed. `scan_recurrence` keeps slopes, collects the gradients at the pre-activations, and makes each weight's
+gradient one matrix product after the backward scan.
 
 The formulas themselves are in `d2lrnn_jax.scratch`; here are their derivatives. T = time steps, B = batch
 size, h = hidden units; dA is the gradient of the loss at A.
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
         step: ``(weights, state, X) -> (state, activations)``, where X (B, n) is the projected input and the
             first part of a state, H (B, h), is the output; `activations` are what `slopes` is made of.
         slopes: ``(state_previous, state, activations) -> slopes``: what `step_back` multiplies gradients by,
-            and other arrays that it or `weight_gradients` needs. Known on the way forward, when all that they
+            and other arrays that it or `gradients` needs. Known on the way forward, when all that they
             are made of is at hand: the way back only multiplies.
         step_back: ``(weights, d_state, slopes) -> (d_state_previous, d_hidden, others)``, where
             d_hidden is the gradient at what the state was multiplied into, and others are further ones.
