@@ -9,6 +9,7 @@ whoever owns the process to say: the command line does, and the benchmark does i
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 # From malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -25,9 +26,23 @@ def keep_freed_memory() -> bool:
         >>> keep_freed_memory()  # doctest: +SKIP
         True
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    mallopt = _function("mallopt")
+    if mallopt is None:
         return False
     told = [mallopt(_ARENA_MAX, 1), mallopt(_TRIM_THRESHOLD, _NEVER), mallopt(_MMAP_THRESHOLD, _NEVER)]
     return all(told)
+
+
+def release_freed_memory() -> None:
+    """Gives back what is kept now; what is freed later on is kept again. Without glibc nothing happens."""
+    trim = _function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _function(name: str) -> Callable[..., int] | None:
+    try:
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None
+    return function

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.adapter import Batch, ModelSpec
-from d2lrnn.allocator import keep_freed_memory
+from d2lrnn.allocator import keep_freed_memory, release_freed_memory
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.reference import LOSS_TOLERANCE, check_parameters_of, fault, relative_difference
 from d2lrnn.benchmark.settings import TRAINING, Setting, batches, find_model, find_setting, spec_of
@@ -145,6 +145,7 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
     # What the check held is no part of what training needs.
     del reference
     gc.collect()
+    release_freed_memory()
     memory.reset_peak()
 
     corpus = load_corpus("sample")
