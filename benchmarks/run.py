@@ -4,16 +4,16 @@
     python benchmarks/run.py --env torch=python --env numpy=python --settings C --models rnn-scratch,rnn
 
 ``--env NAME=PYTHON`` says which interpreter has a backend's framework; without any, the one that runs this
-file has all. Results go to ``benchmarks/results/bench.json``, ``bench.md`` and ``bench.html``, after every
-process and after all; ``--resume`` goes on with them. ``--book FOLDER`` names a folder that holds the book's
-package (``pip install --no-deps --target FOLDER d2l==1.0.3``).
+file has all. Results go to ``benchmarks/results``: ``bench.json`` after every process; after all ``bench.md``,
+``bench.html`` and each setting's figure, such as ``bench-C.svg``. ``--resume`` goes on with them. ``--book
+FOLDER`` names a folder with the book's package (``pip install --no-deps --target FOLDER d2l==1.0.3``).
 
 ``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
 batch 32 to 1024; with ``--resume`` it goes into the same report.
 
 Nothing else should run on the machine. How long it takes: every cell of every subject is a process of 10 to
-25 seconds, at L up to a minute. All of it in 3 rounds is about 4 hours on two cores; ``--settings C`` a good
-hour; one round of that 25 minutes.
+25 seconds, at L up to a minute. All of it in 3 rounds is some 3 hours on two cores; one round of ``--settings
+C`` is 15 minutes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from pathlib import Path
 from d2lrnn.atomic import write_atomically
 from d2lrnn.benchmark.driver import Entrant, run
 from d2lrnn.benchmark.further import further_tables
-from d2lrnn.benchmark.html import page
+from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import markdown
+from d2lrnn.benchmark.settings import SETTINGS
 from d2lrnn.benchmark.table import gather
 from d2lrnn.cli import add_bench
 from d2lrnn.command_bench import resumed, schedule_of, tell, words_of
@@ -43,7 +44,7 @@ CHECKOUT = os.pathsep.join([str(HERE.parent), str(HERE.parent / "backends")])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measures, and writes the three files."""
+    """Measures, and writes the files."""
     arguments = _parser().parse_args(argv)
     try:
         schedule = schedule_of(arguments, "M,C,L")
@@ -58,8 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     table = gather(document)
     text = save.with_name("text.json")
     further = further_tables(json.loads(text.read_text())) if text.exists() else []
-    for ending, content in ((".md", markdown(table, further)), (".html", page(table, further))):
-        write_atomically(save.with_suffix(ending), content.encode())
+    files = {".md": markdown(table, further), ".html": page(table, further)}
+    files |= {f"-{name}.svg": figure for name, figure in step_figures(table).items() if name in SETTINGS}
+    for ending, content in files.items():
+        write_atomically(save.with_name(save.stem + ending), content.encode())
     print(
         f"{save.with_suffix('.md')}: {len(document['rows'])} rows, {len(table.failures)} cells with failures"
     )

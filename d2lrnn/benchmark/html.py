@@ -55,12 +55,17 @@ def _colour(table: Table, framework: str) -> str:
 
 
 def _dots(table: Table) -> str:
-    """A figure for every setting, its lines grouped by model."""
+    """A figure for every setting."""
     legend = (
         "Dot: median over the rounds; line: its bootstrap interval; ring: a peer; upright tick: the matrix "
         "products alone."
     )
-    figures = [f"<h2>Training step</h2><p>{legend}</p>"]
+    return "\n".join([f"<h2>Training step</h2><p>{legend}</p>", *step_figures(table).values()])
+
+
+def step_figures(table: Table) -> dict[str, str]:
+    """By setting, the SVG with the training steps of every subject, its lines grouped by model."""
+    figures = {}
     for setting in dict.fromkeys(entry.setting for entry in table.entries.values()):
         dots = []
         entries = [entry for entry in table.entries.values() if entry.setting == setting]
@@ -71,16 +76,12 @@ def _dots(table: Table) -> str:
                     floor = entry.summary("floor")
                     mark = None if floor is None else 1000 * floor.median
                     value, low, high = (1000 * end for end in interval)
-                    colour = _colour(table, entry.framework)
-                    dots.append(
-                        Dot(
-                            f"{model} · {entry.name}", value, low, high, mark, colour, entry.kind != "backend"
-                        )
-                    )
+                    label, colour = f"{model} · {entry.name}", _colour(table, entry.framework)
+                    dots.append(Dot(label, value, low, high, mark, colour, entry.kind != "backend"))
         if dots:
             sizes = table.document["schedule"]["settings"].get(setting, "")
-            figures.append(dot_plot(f"{setting}: {sizes}", "ms a training step", dots))
-    return "\n".join(figures)
+            figures[setting] = dot_plot(f"{setting}: {sizes}", "ms a training step", dots)
+    return figures
 
 
 def _losses(table: Table) -> str:

@@ -136,9 +136,11 @@ def bars(title: str, unit: str, values: Sequence[tuple[str, float, str]], width:
 
 
 def _svg(width: int, height: float, title: str, parts: Sequence[str]) -> str:
+    # On white: it may stand in a page of any colour, and as a file of its own.
     return (
-        f'<svg viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}" role="img" '
-        f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
+        f'height="{height:.0f}" font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}">'
+        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from d2lrnn.benchmark.driver import Schedule, new_document
 from d2lrnn.benchmark.further import further_tables
-from d2lrnn.benchmark.html import page
+from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import QUICK, grid, markdown, milliseconds
 from d2lrnn.benchmark.settings import find_model, find_setting
 from d2lrnn.benchmark.svg import Dot, dot_plot
@@ -169,8 +169,15 @@ def test_the_page_holds_everything_and_loads_nothing(document: dict[str, Any]) -
     for what in ("rnn · fast layers", "ms a training step", "training step", "Peak while training"):
         assert what in labels
     assert labels.count("<circle") == 7
-    assert 'fill="#fff"' in labels  # peers are rings
+    assert 'r="4" fill="#fff"' in labels  # peers are rings
     assert "nan" not in labels
+
+
+def test_a_settings_figure_is_a_file_of_its_own(document: dict[str, Any]) -> None:
+    figures = step_figures(gather(document))
+    assert list(figures) == list(document["schedule"]["settings"])
+    for figure in figures.values():
+        assert ElementTree.fromstring(figure).tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_what_a_token_costs(document: dict[str, Any]) -> None:
