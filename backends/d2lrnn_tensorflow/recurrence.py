@@ -18,6 +18,9 @@ import tensorflow as tf
 
 Tensor: TypeAlias = Any
 
+#: More rows than these are added up, and not multiplied: the product grows with their number.
+_FEW_ROWS = 64
+
 #: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h). The first part is the output.
 LayerState: TypeAlias = tuple[Tensor, ...]
 
@@ -42,8 +45,24 @@ def project(inputs: Tensor, W: Tensor, b: Tensor) -> Tensor:
         (T, B, G·h).
     """
     if inputs.dtype.is_integer:
-        return tf.gather(W + b, inputs)
+        return _look_up(W + b, inputs)
     return tf.tensordot(inputs, W, axes=1) + b
+
+
+def _look_up(table: Tensor, tokens: Tensor) -> Tensor:
+    """``table[tokens]``; of a few rows, each used often, the gradient is faster as a product."""
+    if table.shape[0] > _FEW_ROWS:
+        return tf.gather(table, tokens)
+
+    @tf.custom_gradient
+    def rows(table: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        def gradient(d_rows: Tensor) -> Tensor:
+            one_hot = tf.one_hot(tf.reshape(tokens, (-1,)), table.shape[0], dtype=table.dtype)
+            return tf.matmul(one_hot, _rows(d_rows), transpose_a=True)
+
+        return tf.gather(table, tokens), gradient
+
+    return rows(table)
 
 
 def plain_recurrence(

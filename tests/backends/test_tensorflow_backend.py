@@ -19,7 +19,7 @@ tf = pytest.importorskip("tensorflow", reason="this environment has no TensorFlo
 from d2lrnn_tensorflow import devices  # noqa: E402
 from d2lrnn_tensorflow.adapter import TensorFlowBackend  # noqa: E402
 from d2lrnn_tensorflow.parameters import trainable_variables  # noqa: E402
-from d2lrnn_tensorflow.recurrence import plain_recurrence, recurrence  # noqa: E402
+from d2lrnn_tensorflow.recurrence import plain_recurrence, project, recurrence  # noqa: E402
 from parity.models import drawn_batch, drawn_parameters, name_of  # noqa: E402
 
 from d2lrnn import tensorflow as d2l  # noqa: E402
@@ -443,3 +443,19 @@ def test_keras_on_another_installed_framework_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(BackendNotInstalledError, match=r"unset KERAS_BACKEND .* Keras runs on jax"):
         importlib.reload(framework)
+
+
+@pytest.mark.parametrize("num_rows", [5, 100], ids=["few-rows", "many-rows"])
+def test_rows_of_tokens_are_products_with_one_hot_vectors(num_rows: int) -> None:
+    W, b = tf.random.normal((num_rows, 6), seed=1, dtype=tf.float64), tf.ones(6, tf.float64)
+    tokens = tf.random.uniform((4, 3), 0, num_rows, tf.int32, seed=2)
+    weights = tf.random.normal((4, 3, 6), seed=3, dtype=tf.float64)
+    results = []
+    for inputs in (tokens, tf.one_hot(tokens, num_rows, dtype=tf.float64)):
+        with tf.GradientTape() as tape:
+            tape.watch((W, b))
+            projected = project(inputs, W, b)
+            total = tf.reduce_sum(projected * weights)
+        results.append([projected, *map(tf.convert_to_tensor, tape.gradient(total, (W, b)))])
+    for by_row, by_product in zip(*results, strict=True):
+        np.testing.assert_allclose(by_row, by_product, rtol=1e-12, atol=1e-12)
