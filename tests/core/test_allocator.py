@@ -10,12 +10,12 @@ import pytest
 
 _CODE = """
 import resource, sys
-import numpy as np
 if sys.argv[1] == "kept":
     from d2lrnn.allocator import keep_freed_memory
     assert keep_freed_memory()
 def step():
-    return [np.ones(5_000_000, np.float32) for _ in range(4)]
+    # Larger than what the C library ever keeps by itself; not NumPy's, which asks for huge pages.
+    return [bytearray(b"x") * 40_000_000 for _ in range(4)]
 step(), step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -32,4 +32,4 @@ def test_what_a_step_frees_the_next_one_has_without_a_page_fault() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         faults[word] = int(done.stdout)
     assert faults["kept"] < 100
-    assert faults["not kept"] > 10_000
+    assert faults["not kept"] > faults["kept"] + 100
