@@ -13,8 +13,8 @@ d2l==1.0.3``).
 batch 32 to 1024; with ``--resume`` it goes into the same report.
 
 Nothing else should run on the machine. How long it takes: every cell of every subject is a process of 10 to
-25 seconds, at L up to a minute. All of it in 3 rounds is some 3 hours on two cores; one round of ``--settings
-C`` is 15 minutes.
+25 seconds, at L up to a minute. Two rounds of ``--settings C`` took 16 minutes on two cores; all of it in 3
+rounds is hours.
 """
 
 from __future__ import annotations
