@@ -15,6 +15,7 @@ from d2lrnn.generation import generate
 from d2lrnn.vocab import Vocab
 from d2lrnn_torch.devices import full_precision
 from d2lrnn_torch.module import Classifier
+from d2lrnn_torch.products import affine
 from d2lrnn_torch.tokens import can_take_tokens
 
 
@@ -67,9 +68,7 @@ class RNNLMScratch(Classifier):
 
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
-        H = _stacked(hiddens)
-        logits = torch.addmm(self.b_q, H.flatten(0, 1), self.W_hq)
-        return logits.unflatten(0, H.shape[:2]).swapaxes(0, 1)
+        return affine(_stacked(hiddens), self.W_hq, self.b_q).swapaxes(0, 1)
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """The loss of a batch ``(tokens, targets)``, each (B, T); plots the perplexity."""
@@ -116,7 +115,12 @@ class RNNLM(RNNLMScratch):
 
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
-        return self.linear(_stacked(hiddens)).swapaxes(0, 1)
+        H = _stacked(hiddens)
+        if type(self.linear) is nn.Linear and self.linear.bias is not None:
+            logits = affine(H, self.linear.weight.t(), self.linear.bias)
+        else:  # what a subclass put there
+            logits = self.linear(H)
+        return logits.swapaxes(0, 1)
 
 
 @contextmanager

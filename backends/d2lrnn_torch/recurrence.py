@@ -27,6 +27,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
+from d2lrnn_torch.products import affine, plus, times
+
 
 def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
     """``inputs @ w_x + b`` for all steps at once.
@@ -40,7 +42,7 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
         (T, B, G·h).
     """
     if inputs.is_floating_point():
-        return torch.addmm(b, inputs.flatten(0, 1), w_x).unflatten(0, inputs.shape[:2])
+        return affine(inputs, w_x, b)
     if inputs.numel() < len(w_x):
         return embedding(inputs, w_x) + b
     # Fewer rows than tokens: add the bias to the rows, forward and backward.
@@ -78,7 +80,7 @@ class TanhRecurrence(Function):
         states = _states(H_0, len(projected))
         H, *later = states.unbind()
         for X, H_next in zip(projected.unbind(), later, strict=True):
-            H = torch.addmm(X, H, w_h, out=H_next).tanh_()
+            H = plus(X, H, w_h, out=H_next).tanh_()
         ctx.save_for_backward(states, w_h)
         return states[1:]
 
@@ -91,7 +93,7 @@ class TanhRecurrence(Function):
         w_h_transposed = w_h.t()
         dH, *earlier = _incoming(d_outputs)
         for d, d_outer in zip(reversed(d_projected.unbind()), earlier, strict=True):
-            dH = torch.addmm(d_outer, d.mul_(dH), w_h_transposed)
+            dH = plus(d_outer, d.mul_(dH), w_h_transposed)
         return d_projected, dH, _sum_over_time(states[:-1], d_projected)
 
 
@@ -114,13 +116,13 @@ class GRURecurrence(Function):
         RZ = projected.new_empty(num_steps, batch, 2 * h)
         inner = projected.new_empty(num_steps, batch, h)  # what the reset gate multiplies
         N = torch.empty_like(inner)
-        w_hrz, w_hn = w_h[:, : 2 * h], w_h[:, 2 * h :]
         X_rz, X_n = projected[..., : 2 * h].unbind(), projected[..., 2 * h :].unbind()
         R, Z = RZ[..., :h].unbind(), RZ[..., h:].unbind()
         steps, RZ_t, inner_t, N_t = states.unbind(), RZ.unbind(), inner.unbind(), N.unbind()
         for t in range(num_steps):
-            torch.addmm(X_rz[t], steps[t], w_hrz, out=RZ_t[t]).sigmoid_()
-            torch.addmm(b_hn, steps[t], w_hn, out=inner_t[t])
+            product = times(steps[t], w_h)
+            torch.add(X_rz[t], product[:, : 2 * h], out=RZ_t[t]).sigmoid_()
+            torch.add(b_hn, product[:, 2 * h :], out=inner_t[t])
             torch.addcmul(X_n[t], R[t], inner_t[t], out=N_t[t]).tanh_()
             torch.lerp(N_t[t], steps[t], Z[t], out=steps[t + 1])
         ctx.save_for_backward(states, RZ, inner, N, w_h)
@@ -153,7 +155,7 @@ class GRURecurrence(Function):
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
             d_blocks[t].mul_(dH.unsqueeze(1))
             dn_t[t].mul_(dH)
-            dH = torch.addcmul(d_outer, dH, Z_t[t]).addmm_(d_t[t], w_h_transposed)
+            dH = plus(torch.addcmul(d_outer, dH, Z_t[t]), d_t[t], w_h_transposed)
         d_w_h, d_b_hn = _sum_over_time(states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
         d_inner.copy_(d_n)  # its sums are taken: what is left is the gradient at `projected`
         return d_hidden, dH, d_w_h, d_b_hn
@@ -178,14 +180,14 @@ class GRUBeforeRecurrence(Function):
         RZ = projected.new_empty(num_steps, batch, 2 * h)
         kept = projected.new_empty(num_steps, batch, h)  # what the reset gate leaves of the state
         N = torch.empty_like(kept)
-        w_hrz, w_hn = w_h[:, : 2 * h], w_h[:, 2 * h :]
+        w_hrz, w_hn = w_h[:, : 2 * h].contiguous(), w_h[:, 2 * h :].contiguous()
         X_rz, X_n = projected[..., : 2 * h].unbind(), projected[..., 2 * h :].unbind()
         R, Z = RZ[..., :h].unbind(), RZ[..., h:].unbind()
         steps, RZ_t, kept_t, N_t = states.unbind(), RZ.unbind(), kept.unbind(), N.unbind()
         for t in range(num_steps):
-            torch.addmm(X_rz[t], steps[t], w_hrz, out=RZ_t[t]).sigmoid_()
+            plus(X_rz[t], steps[t], w_hrz, out=RZ_t[t]).sigmoid_()
             torch.mul(R[t], steps[t], out=kept_t[t])
-            torch.addmm(X_n[t], kept_t[t], w_hn, out=N_t[t]).tanh_()
+            plus(X_n[t], kept_t[t], w_hn, out=N_t[t]).tanh_()
             torch.lerp(N_t[t], steps[t], Z[t], out=steps[t + 1])
         ctx.save_for_backward(states, RZ, kept, N, w_h)
         return states[1:]
@@ -213,14 +215,14 @@ class GRUBeforeRecurrence(Function):
         d_n.addcmul_(d_n, Z, value=-1)
         R_t, Z_t, drz_t, dr_t, dn_t = (x.unbind() for x in (R, Z, d_rz, d_r, d_n))
         d_zn = d_projected.unflatten(2, (3, h))[:, :, 1:].unbind()
-        w_hrz_transposed, w_hn_transposed = w_h[:, : 2 * h].t(), w_h[:, 2 * h :].t()
+        w_hrz_transposed, w_hn_transposed = w_h[:, : 2 * h].t().contiguous(), w_h[:, 2 * h :].t().contiguous()
         dH, *earlier = _incoming(d_outputs)
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
             d_zn[t].mul_(dH.unsqueeze(1))
-            d_kept = dn_t[t] @ w_hn_transposed
+            d_kept = times(dn_t[t], w_hn_transposed)
             dr_t[t].mul_(d_kept)
             dH = torch.addcmul(d_outer, dH, Z_t[t]).addcmul_(d_kept, R_t[t])
-            dH.addmm_(drz_t[t], w_hrz_transposed)
+            dH = plus(dH, drz_t[t], w_hrz_transposed)
         d_w_h = torch.cat(
             [
                 _sum_over_time(states[:-1], d_rz),
@@ -253,7 +255,7 @@ class LSTMRecurrence(Function):
         IF = gates[..., : 2 * h].unbind()
         steps, cells_t, gates_t, tanh_t = (x.unbind() for x in (states, cells, gates, tanh_cells))
         for t, X in enumerate(projected.unbind()):
-            torch.addmm(X, steps[t], w_h, out=gates_t[t])
+            plus(X, steps[t], w_h, out=gates_t[t])
             IF[t].sigmoid_()
             G[t].tanh_()
             O[t].sigmoid_()
@@ -298,7 +300,7 @@ class LSTMRecurrence(Function):
             difg_t[t].mul_(dC.unsqueeze(1))
             do_t[t].mul_(dH)
             dC *= F_t[t]
-            dH = torch.addmm(d_outer, d_t[t], w_h_transposed)
+            dH = plus(d_outer, d_t[t], w_h_transposed)
         return d_projected, dH, dC, _sum_over_time(states[:-1], d_projected)
 
 
@@ -373,4 +375,4 @@ def _slope(x: Tensor, out: Tensor) -> Tensor:
 
 def _sum_over_time(left: Tensor, right: Tensor) -> Tensor:
     """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n)."""
-    return left.flatten(0, 1).t() @ right.flatten(0, 1)
+    return times(left.flatten(0, 1).t(), right.flatten(0, 1))

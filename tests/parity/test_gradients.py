@@ -18,24 +18,32 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 def test_gradient_of_every_parameter(
     backend: Backend, reference: Backend, spec: ModelSpec, dtype: str
 ) -> None:
-    spec = dataclasses.replace(spec, dtype=dtype)
+    _compare(backend, reference, dataclasses.replace(spec, dtype=dtype), batch_size=4, num_steps=10)
+
+
+@pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
+def test_wide_layers(backend: Backend, reference: Backend, spec: ModelSpec) -> None:
+    """Backends may multiply large matrices in other ways than small ones."""
+    _compare(backend, reference, dataclasses.replace(spec, num_hiddens=192), batch_size=48, num_steps=5)
+
+
+def _compare(backend: Backend, reference: Backend, spec: ModelSpec, batch_size: int, num_steps: int) -> None:
+    tolerance = TOLERANCE[spec.dtype]
     learner, judge = learners(backend, reference, spec, TrainingSpec())
-    batch = drawn_batch(spec, batch_size=4, num_steps=10)
+    batch = drawn_batch(spec, batch_size, num_steps)
     # From a state that is not zero, so that the first step's recurrent product counts.
-    _, state = learner.eval_step(batch, learner.initial_state(4))
-    _, judge_state = judge.eval_step(batch, judge.initial_state(4))
+    _, state = learner.eval_step(batch, learner.initial_state(batch_size))
+    _, judge_state = judge.eval_step(batch, judge.initial_state(batch_size))
 
     before = learner.export_parameters()
     loss, gradients = learner.gradients(batch, state)
     expected_loss, expected = judge.gradients(batch, judge_state)
-    assert loss == pytest.approx(expected_loss, rel=TOLERANCE[dtype])
+    assert loss == pytest.approx(expected_loss, rel=tolerance)
     assert list(gradients) == list(expected)
     largest = max(float(np.abs(value).max()) for value in expected.values())
     for name, value in gradients.items():
         assert np.abs(expected[name]).max() > 0, f"{name} is not trained"
-        np.testing.assert_allclose(
-            value, expected[name], rtol=0, atol=TOLERANCE[dtype] * largest, err_msg=name
-        )
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=tolerance * largest, err_msg=name)
     for name, value in learner.export_parameters().items():
         np.testing.assert_array_equal(value, before[name])
 

@@ -1,0 +1,71 @@
+"""Matrix products, by the faster of the two libraries that PyTorch brings.
+
+On a CPU `torch.mm` is MKL's product, which on processors that are not Intel's reaches half of their speed.
+oneDNN's reaches all of it. In float32 PyTorch has it as the operator behind its compiler's linear layers,
+which takes some microseconds longer to call and knows no gradient: `times` and `plus` are for the
+recurrences, whose gradients are by hand, and `affine` has its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+#: oneDNN's ``left @ right.t()``. PyTorch does not promise to keep it: without it all is `torch.mm`.
+_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONEDNN else None
+
+#: Multiplications below which the call costs more than it gains, and columns of `right` below which it does
+#: not pay to lay out a transposed `left` anew, which oneDNN asks for.
+_MANY, _WIDE = 2**20, 64
+
+
+def times(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right`` for matrices (m, k) and (k, n), outside of any graph."""
+    if not _pays(left, right):
+        return torch.mm(left, right)
+    if not (right.is_contiguous() or right.t().is_contiguous()):
+        right = right.contiguous()  # for columns of a wider matrix oneDNN has no fast way
+    return _LINEAR(left, right.t(), None, "none", [], "")
+
+
+def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    """``addend + left @ right`` for (m, n) or (n,), (m, k) and (k, n), outside of any graph."""
+    if not _pays(left, right):
+        return torch.addmm(addend, left, right, out=out)
+    return torch.add(addend, times(left, right), out=out)
+
+
+def affine(X: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """``X w + b`` over the last axis: (T, B, m), (m, n), (n,) -> (T, B, n)."""
+    return _Affine.apply(X.flatten(0, 1), w, b).unflatten(0, X.shape[:2])
+
+
+class _Affine(Function):
+    """``X w + b`` for a matrix X: d_X = d wᵀ, d_w = Xᵀ d, and d_b is the sum of the rows of d."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(X, w)
+        return plus(b, X, w)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        X, w = ctx.saved_tensors
+        d_X = times(d, w.t()) if ctx.needs_input_grad[0] else None
+        return d_X, times(X.t(), d), d.sum(dim=0)
+
+
+def _pays(left: Tensor, right: Tensor) -> bool:
+    return (
+        _LINEAR is not None
+        and left.dtype is torch.float32
+        and left.is_cpu
+        and left.numel() * right.shape[1] > _MANY
+        and (right.shape[1] >= _WIDE or left.is_contiguous())
+    )
