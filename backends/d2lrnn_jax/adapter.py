@@ -32,6 +32,7 @@ from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
 from d2lrnn_jax.devices import devices, native_device
+from d2lrnn_jax.dispatch import compute_where_asked
 from d2lrnn_jax.gradients import clip_to_norm, global_norm
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.parameters import from_canonical, to_canonical
@@ -45,6 +46,10 @@ class JaxBackend:
     """JAX with flax.linen modules: float32, and float64 inside a scope of its own."""
 
     name = "jax"
+
+    def __init__(self) -> None:
+        """Has JAX compute where it is asked to, if it has not begun yet; see `d2lrnn_jax.dispatch`."""
+        compute_where_asked()
 
     def versions(self) -> dict[str, str]:
         """See `d2lrnn.adapter.Backend`."""

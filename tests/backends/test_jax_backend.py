@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -433,3 +435,11 @@ def test_devices_with_and_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     del present["gpu"]
     assert [device.name for device in devices_module.devices()] == ["cpu"]
     assert (num_gpus(), try_gpu(), try_all_gpus()) == (0, here, [here])
+
+
+def test_jax_computes_where_it_is_asked() -> None:
+    """In a process of its own, because JAX reads the setting once. Importing changes nothing."""
+    read = "jax.config.read('jax_cpu_enable_async_dispatch')"
+    program = f"import jax, d2lrnn_jax; a = {read}; import d2lrnn; d2lrnn.backend('jax'); print(a, {read})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], done.stderr
