@@ -64,13 +64,13 @@ class RNN(Module):
         Returns:
             The outputs of the last layer (T, B, h), and the final state.
         """
+        rnn = self.rnn
         if masks is not None:
-            return _run_by_layer(self.rnn, inputs, state, masks)
-        if inputs.is_cpu and _is_plain(self.rnn) and not (self.rnn.training and self.rnn.dropout):
-            if len(inputs) == 1:
-                return _run_one_step(self.rnn, inputs, state)
-            return _run_by_layer(self.rnn, inputs, state)
-        return self.rnn(vectors(inputs, self.rnn.weight_ih_l0.t()), state)
+            return _run_by_layer(rnn, inputs, state, masks)
+        if inputs.is_cpu and _is_plain(rnn) and not (rnn.training and rnn.dropout):
+            run = _run_one_step if inputs.shape[0] == 1 else _run_by_layer
+            return run(rnn, inputs, state)
+        return rnn(vectors(inputs, rnn.input_size, like=rnn.weight_ih_l0), state)
 
     def _train_one_bias(self) -> None:
         for bias in _recurrent_biases(self.rnn):
@@ -98,15 +98,16 @@ class LSTM(RNN):
     _native = nn.LSTM
 
 
-#: PyTorch's functions for one step of a layer, by what its layers call their mode.
-_CELLS = {"RNN_TANH": torch.rnn_tanh_cell, "GRU": torch.gru_cell, "LSTM": torch.lstm_cell}
+#: PyTorch's functions for all layers at once, by what its layers call their mode. That of the LSTM is, on a
+#: CPU, oneDNN's, which takes three times as long for a single step as a cell for every layer does.
+_WHOLE = {"RNN_TANH": torch.rnn_tanh, "GRU": torch.gru}
 
 
 def _is_plain(rnn: nn.Module) -> bool:
     """Whether `rnn`, which a subclass may have made, is what the functions below compute."""
     return (
         isinstance(rnn, nn.RNNBase)
-        and rnn.mode in _CELLS
+        and (rnn.mode in _WHOLE or rnn.mode == "LSTM")
         and rnn.bias
         and not (rnn.bidirectional or rnn.batch_first or rnn.proj_size)
     )
@@ -114,18 +115,19 @@ def _is_plain(rnn: nn.Module) -> bool:
 
 def _run_one_step(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
     """What ``rnn(inputs, state)`` computes for inputs (1, B, in), cheaper: generation lives on it."""
-    X = vectors(inputs, rnn.weight_ih_l0.t())[0]
-    cell = _CELLS[rnn.mode]
-    final: list[tuple[Tensor, ...]] = []
-    for l, before in enumerate(_by_layer(rnn, state, len(X))):
-        weights = _weights(rnn, l)
-        if rnn.mode == "LSTM":
-            X, C = cell(X, before, *weights)
-            final.append((X, C))
-        else:
-            X = cell(X, before[0], *weights)
-            final.append((X,))
-    return X.unsqueeze(0), _stacked(rnn, final)
+    X = vectors(inputs, rnn.input_size, like=rnn._flat_weights[0])
+    if state is None:
+        state = _zeros(rnn, X.shape[1])
+    if rnn.mode != "LSTM":
+        arguments = (True, rnn.num_layers, 0.0, False, False, False)  # biases, L, and no dropout
+        return _WHOLE[rnn.mode](X, state, rnn._flat_weights, *arguments)
+    X = X[0]
+    hiddens, cells = [], []
+    for l, before in enumerate(_by_layer(rnn, state)):
+        X, C = torch.lstm_cell(X, before, *_weights(rnn, l))
+        hiddens.append(X)
+        cells.append(C)
+    return X.unsqueeze(0), (torch.stack(hiddens), torch.stack(cells))
 
 
 def _run_by_layer(
@@ -133,9 +135,11 @@ def _run_by_layer(
 ) -> tuple[Tensor, Any]:
     """What ``rnn(inputs, state)`` computes, with `masks` between the layers."""
     h = rnn.hidden_size
+    if state is None:
+        state = _zeros(rnn, inputs.shape[1])
     outputs = inputs
     final: list[tuple[Tensor, ...]] = []
-    for l, before in enumerate(_by_layer(rnn, state, inputs.shape[1])):
+    for l, before in enumerate(_by_layer(rnn, state)):
         w_x, w_h, b_x, b_h = _weights(rnn, l)
         if masks is not None and l > 0:
             outputs = outputs * masks[l - 1]
@@ -153,11 +157,14 @@ def _run_by_layer(
     return outputs, _stacked(rnn, final)
 
 
-def _by_layer(rnn: nn.RNNBase, state: Any, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+def _zeros(rnn: nn.RNNBase, batch_size: int) -> Any:
+    """The state before the first step."""
+    zeros = rnn.weight_ih_l0.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size)
+    return (zeros, zeros) if rnn.mode == "LSTM" else zeros
+
+
+def _by_layer(rnn: nn.RNNBase, state: Any) -> Iterator[tuple[Tensor, ...]]:
     """The states of the layers, ``(H,)`` or ``(H, C)``, each (B, h)."""
-    if state is None:
-        zeros = rnn.weight_ih_l0.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size)
-        state = (zeros, zeros) if rnn.mode == "LSTM" else zeros
     parts = state if rnn.mode == "LSTM" else (state,)
     return zip(*(part.unbind() for part in parts), strict=True)
 
@@ -169,7 +176,8 @@ def _stacked(rnn: nn.RNNBase, states: list[tuple[Tensor, ...]]) -> Any:
 
 
 def _weights(rnn: nn.RNNBase, l: int) -> list[Tensor]:
-    return [getattr(rnn, f"{name}_l{l}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    """w_ih, w_hh, b_ih, b_hh of layer l, from the list that PyTorch's own layers read."""
+    return rnn._flat_weights[4 * l : 4 * l + 4]
 
 
 def _recurrent_biases(rnn: nn.RNNBase) -> list[nn.Parameter]:

@@ -116,11 +116,10 @@ class RNNLM(RNNLMScratch):
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
         H = _stacked(hiddens)
-        if type(self.linear) is nn.Linear and self.linear.bias is not None:
-            logits = affine(H, self.linear.weight.t(), self.linear.bias)
-        else:  # what a subclass put there
-            logits = self.linear(H)
-        return logits.swapaxes(0, 1)
+        linear = self.linear
+        if len(H) > 1 and type(linear) is nn.Linear and linear.bias is not None:
+            return affine(H, linear.weight.t(), linear.bias).swapaxes(0, 1)
+        return linear(H).swapaxes(0, 1)  # a single step, or what a subclass put there
 
 
 @contextmanager

@@ -42,7 +42,11 @@ def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None)
 
 def affine(X: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """``X w + b`` over the last axis: (T, B, m), (m, n), (n,) -> (T, B, n)."""
-    return _Affine.apply(X.flatten(0, 1), w, b).unflatten(0, X.shape[:2])
+    if len(X) == 1:  # a single step, where every call counts
+        return torch.addmm(b, X[0], w).unsqueeze(0)
+    rows = X.flatten(0, 1)
+    result = _Affine.apply(rows, w, b) if torch.is_grad_enabled() else plus(b, rows, w)
+    return result.unflatten(0, X.shape[:2])
 
 
 class _Affine(Function):

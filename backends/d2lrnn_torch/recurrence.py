@@ -19,6 +19,7 @@ element-wise product. Gate order: GRU r, z, n; LSTM i, f, g, o. The Functions ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -330,7 +331,7 @@ def lstm(
         outputs, C = LSTMRecurrence.apply(project(inputs, w_x, b), H_0, C_0, w_h)
         return outputs, C
     outputs, _, C = torch.lstm(
-        vectors(inputs, w_x),
+        vectors(inputs, w_x.shape[0], like=w_x),
         (H_0.unsqueeze(0), C_0.unsqueeze(0)),
         [w_x.t(), w_h.t(), b, torch.zeros_like(b)],
         has_biases=True,
@@ -343,12 +344,25 @@ def lstm(
     return outputs, C.squeeze(0)
 
 
-def vectors(inputs: Tensor, w_x: Tensor) -> Tensor:
-    """One-hot vectors (T, B, in) of tokens (T, B), for w_x (in, …); vectors as they are."""
+def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
+    """One-hot vectors (T, B, size) of tokens (T, B), in the precision of `like`; vectors as they are."""
     if inputs.is_floating_point():
         return inputs
-    hot = w_x.new_zeros(*inputs.shape, len(w_x))
+    if inputs.shape[0] == 1 and size <= _SMALL:
+        return embedding(inputs, _identity(size, like.dtype, like.device))
+    hot = like.new_zeros((*inputs.shape, size))
     return hot.scatter_(2, inputs.long().unsqueeze(2), 1)
+
+
+#: Up to so many tokens the identity matrix is kept, whose rows are one-hot vectors: one call instead of four,
+#: which counts where one character follows the other.
+_SMALL = 256
+
+
+@lru_cache(maxsize=8)
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what is made in that mode can never be part of a training step
+        return torch.eye(size, dtype=dtype, device=device)
 
 
 def _states(initial: Tensor, num_steps: int) -> Tensor:
