@@ -223,5 +223,8 @@ def project(inputs: jax.Array, W: jax.Array, b: jax.Array) -> jax.Array:
         (T, B, n).
     """
     if jnp.issubdtype(inputs.dtype, jnp.integer):
-        return jnp.take(W, inputs, axis=0, mode="clip") + b
+        if inputs.size < len(W):
+            return jnp.take(W, inputs, axis=0, mode="clip") + b
+        # Fewer rows than tokens: add the bias to the rows, forward and backward.
+        return jnp.take(W + b, inputs, axis=0, mode="clip")
     return (_rows(inputs) @ W + b).reshape(*inputs.shape[:-1], -1)

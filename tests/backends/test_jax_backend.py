@@ -161,10 +161,11 @@ def test_the_callers_list_of_states_is_unchanged() -> None:
 
 @pytest.mark.parametrize("module", [RNNScratch(6, 5), StackedRNNScratch(6, 5, 2), LSTM(5, 2)])
 def test_tokens_are_one_hot_vectors(module: nn.Module) -> None:
-    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 6, (7, 3)))
-    one_hot = jax.nn.one_hot(tokens, 6)
-    variables = module.init(KEY, one_hot)
-    _assert_trees_close(module.apply(variables, tokens), module.apply(variables, one_hot), 1e-6)
+    variables = module.init(KEY, jnp.ones((7, 3, 6)))
+    for num_steps in (7, 1):  # more tokens than rows, and fewer
+        tokens = jnp.asarray(np.random.default_rng(0).integers(0, 6, (num_steps, 3)))
+        one_hot = jax.nn.one_hot(tokens, 6)
+        _assert_trees_close(module.apply(variables, tokens), module.apply(variables, one_hot), 1e-6)
 
 
 @pytest.mark.parametrize(
