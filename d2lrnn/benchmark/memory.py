@@ -1,7 +1,8 @@
-"""How much memory this process has used at most, as Linux tells it."""
+"""How much memory this process has used at most, as Linux tells it, and how much of GPUs is used."""
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def reset_peak() -> None:
     """Lets the peak begin anew from what is used now; where that cannot be done, it stays."""
     with suppress(OSError):
         _CLEAR.write_text("5")
+
+
+def device_megabytes() -> float | None:
+    """What is used of the memory of all GPUs together, by anybody; None where there is no ``nvidia-smi``.
+
+    Frameworks keep what they once took: what it has grown by while a process trained is that process' peak,
+    if it has the GPUs to itself. By process ``nvidia-smi`` would not tell it from within a container.
+    """
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return float(sum(map(int, done.stdout.split())))
+    return None
 
 
 def _megabytes(field: str) -> float | None:

@@ -76,3 +76,24 @@ def test_the_peak_is_that_since_the_reset(kept: bool) -> None:
     before, after, now = map(float, done.stdout.split())
     assert 110 < after - before < 140
     assert now < after - 100
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 512; echo 0", 512.0),
+        ("echo No devices were found; exit 6", None),
+        ("echo '[N/A]'", None),
+        (None, None),
+    ],
+    ids=["two GPUs", "no GPU", "not told", "no nvidia-smi"],
+)
+def test_the_memory_of_gpus_is_what_nvidia_smi_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, expected: float | None
+) -> None:
+    if script is not None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin" if script else str(tmp_path))
+    assert memory.device_megabytes() == expected
