@@ -38,7 +38,7 @@ for model in sys.argv[2].split(","):
     spec = spec_of(find_setting("4x5x32"), find_model(model))
     made = [load_subject(subject).contestant(spec, check_parameters_of(spec), TRAINING, device="cpu")
             for subject in (sys.argv[1], "numpy")]
-    print(json.dumps([made[0].write(vocab, "it has", 5), generate(made[1], vocab, "it has", 5)]))
+    print(json.dumps([made[0].write(vocab, "it has", 3), generate(made[1], vocab, "it has", 3)]))
 """
 
 pytestmark = [
