@@ -7,7 +7,7 @@
 file has all. Results go to ``benchmarks/results``: ``bench.json`` after every process; at the end
 ``bench.md``, ``bench.html`` and each setting's figure, such as ``bench-C.svg``. ``--resume`` goes on with
 them. ``--book FOLDER`` names a folder with the book's package (``pip install --no-deps --target FOLDER
-d2l==1.0.3``).
+-r requirements/book.txt``).
 
 ``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
 batch 32 to 1024; with ``--resume`` it goes into the same report.

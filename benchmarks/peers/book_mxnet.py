@@ -13,6 +13,7 @@ from d2lrnn_mxnet.native import from_native, to_native  # noqa: E402
 
 from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec  # noqa: E402
 from d2lrnn.benchmark.subject import UnsupportedError  # noqa: E402
+from d2lrnn.vocab import Vocab  # noqa: E402
 
 #: What the book trains an epoch of; it decides how often a value goes into its figure.
 BATCHES = 10
@@ -100,6 +101,11 @@ class Contestant:
             for name, value in values.items():
                 own: gluon.Parameter = getattr(layer, name)
                 own.set_data(value)
+
+    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
+        """The package's `predict`."""
+        text: str = self.model.predict(prefix, number, vocab)
+        return text
 
     def synchronize(self) -> None:
         """Waits for MXNet's engine."""

@@ -11,6 +11,7 @@ from d2lrnn_torch.native import to_native
 from torch import nn
 
 from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec
+from d2lrnn.vocab import Vocab
 
 #: What the book trains an epoch of; it decides how often a value goes into its figure.
 BATCHES = 10
@@ -95,6 +96,11 @@ class Contestant:
         with torch.no_grad():
             for name, parameter in self._parameters().items():
                 parameter.copy_(torch.as_tensor(parameters[name]))
+
+    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
+        """The package's `predict`."""
+        text: str = self.model.predict(prefix, number, vocab)
+        return text
 
     def synchronize(self) -> None:
         """On a CPU it is done."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from d2lrnn.benchmark.settings import SCALING, find_setting
@@ -34,6 +34,7 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         "The one whose interval (bootstrap over rounds, 95%) is below all others and overlaps none.",
         *_winners(table),
         *(part for kind in KINDS for part in _against(table, kind)),
+        *_writing_against(table, "book"),
         "## Tokens per second",
         *_by_setting(table, _tokens),
         *_per_token(table),
@@ -89,10 +90,12 @@ def ratio(interval: Interval | None) -> str:
     return NOTHING if interval is None else f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 
 
-def _by_setting(table: Table, cell: Callable[[Entry], str]) -> list[str]:
-    """One table: a line for every setting and model, a column for every backend."""
+def _by_setting(
+    table: Table, cell: Callable[[Entry], str], lines: Sequence[tuple[str, str]] | None = None
+) -> list[str]:
+    """One table: a line for every setting and model, all or those of `lines`; a column for every backend."""
     rows = []
-    for setting, model in table.cells:
+    for setting, model in table.cells if lines is None else lines:
         by_name = {entry.name: entry for entry in table.of_cell(setting, model)}
         cells = [_or_failure(by_name.get(name), cell) for name in table.backends]
         rows.append([setting, model, *cells])
@@ -168,24 +171,45 @@ def _against(table: Table, kind: str) -> list[str]:
     """How many times as fast as a peer, with the interval."""
     if not any(entry.kind == kind for entry in table.entries.values()):
         return []
-
-    def cell(entry: Entry) -> str:
-        peer = table.peer(entry, kind)
-        if peer is None:
-            return NOTHING
-        return ratio(table.speed_up(entry, kind)) if peer.ok else "peer ✗"
-
-    means = [
-        f"{name} {mean[0]:.2f} over {mean[1]} cells"
-        for name in table.backends
-        if (mean := table.mean_speed_up(name, kind))
-    ]
+    means = _means(table, kind, "steps")
     return [
         f"## How many times as fast as {KINDS[kind]}",
-        "Ratios within a round; above 1 d2lrnn is faster."
-        + (f" Geometric means: {'; '.join(means)}." if means else ""),
-        *_by_setting(table, cell),
+        "Ratios within a round; above 1 d2lrnn is faster." + (f" Geometric means: {means}." if means else ""),
+        *_by_setting(table, lambda entry: _ratio_to(table, entry, kind, "steps")),
     ]
+
+
+def _writing_against(table: Table, kind: str) -> list[str]:
+    """The same for writing, and what comes out over training and writing."""
+    means, both = _means(table, kind, "generation"), _means(table, kind, "steps", "generation")
+    if not means:
+        return []
+    everything = table.mean_speed_up(table.frameworks, kind, "steps", "generation")
+    assert everything is not None
+    lines = [cell for cell in table.cells if any(any(e.rounds("generation")) for e in table.of_cell(*cell))]
+    return [
+        f"## Writing: how many times as fast as {KINDS[kind]}",
+        f"Characters/s, each round's by the peer's; above 1 d2lrnn is faster. Geometric means: {means}.",
+        f"Geometric means of training and writing together: {both}; of all, {_mean(everything)}.",
+        *_by_setting(table, lambda entry: _ratio_to(table, entry, kind, "generation"), lines),
+    ]
+
+
+def _ratio_to(table: Table, entry: Entry, kind: str, what: str) -> str:
+    peer = table.peer(entry, kind)
+    if peer is None:
+        return NOTHING
+    return ratio(table.speed_up(entry, kind, what)) if peer.ok else "peer ✗"
+
+
+def _means(table: Table, kind: str, *what: str) -> str:
+    """The geometric mean of every backend that has one."""
+    found = {name: table.mean_speed_up([name], kind, *what) for name in table.backends}
+    return "; ".join(f"{name} {_mean(mean)}" for name, mean in found.items() if mean)
+
+
+def _mean(mean: tuple[float, int]) -> str:
+    return f"{mean[0]:.2f} over {mean[1]} cells"
 
 
 def _small(table: Table) -> list[str]:

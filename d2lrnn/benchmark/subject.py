@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Protocol, SupportsFloat
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 from d2lrnn.adapter import (
     Backend,
@@ -26,6 +26,7 @@ from d2lrnn.adapter import (
 )
 from d2lrnn.errors import D2LError, SpecError
 from d2lrnn.registry import BackendEntry, backend, find_backend
+from d2lrnn.vocab import Vocab
 
 
 class UnsupportedError(D2LError):
@@ -57,6 +58,14 @@ class Contestant(Protocol):
         """Waits until everything is done."""
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """A contestant that writes text in a way of its own."""
+
+    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
+        """Continues `prefix` by `number` characters, always the likeliest; returns all of the text."""
+
+
 #: Runs the matrix products of one training step, and waits until they are done.
 Floor = Callable[[], None]
 
@@ -67,7 +76,8 @@ class Subject(Protocol):
     Attributes:
         same_update: whether a training step changes the parameters as `d2lrnn.adapter.Learner.train_step`
             says, so that later losses can be held to the reference, too.
-        generates: whether it can be asked for one step at a time.
+        generates: whether its contestants write text: as a `Writer` where they are that, else one step at a
+            time.
     """
 
     same_update: bool

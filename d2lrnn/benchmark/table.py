@@ -54,8 +54,12 @@ class Entry:
         return "ok" in states and "wrong" not in states
 
     def rounds(self, what: str) -> Rounds:
-        """The samples of ``"steps"``, ``"forward"`` or ``"floor"``, by round."""
-        found = {row["round"]: row.get(what) for row in self.rows if self.ok and row["status"] == "ok"}
+        """The samples of ``"steps"``, ``"forward"`` or ``"floor"``, by round.
+
+        Of ``"generation"`` a round has one: the seconds of a character.
+        """
+        good = [row for row in self.rows if self.ok and row["status"] == "ok"]
+        found = {row["round"]: _samples(row, what) for row in good}
         return [found.get(number) for number in range(1, max(found, default=0) + 1)]
 
     def summary(self, what: str) -> Summary | None:
@@ -87,6 +91,11 @@ class Entry:
         """The middle of `values`."""
         values = self.values(*path)
         return summary(values).median if values else None
+
+
+def _samples(row: Mapping[str, Any], what: str) -> Sequence[float] | None:
+    samples: Any = row.get(what)
+    return [1 / samples["characters_per_second"]] if what == "generation" and samples else samples
 
 
 @dataclass(frozen=True)
@@ -137,18 +146,19 @@ class Table:
             (e for e in self.entries.values() if (e.kind, e.framework, e.setting, e.model) == wanted), None
         )
 
-    def speed_up(self, entry: Entry, kind: str) -> Interval | None:
-        """How many times as fast as a peer a training step is."""
+    def speed_up(self, entry: Entry, kind: str, what: str = "steps") -> Interval | None:
+        """How many times as fast as a peer a training step is, or what else `Entry.rounds` has."""
         peer = self.peer(entry, kind)
-        return paired_ratio(peer.rounds("steps"), entry.rounds("steps")) if peer else None
+        return paired_ratio(peer.rounds(what), entry.rounds(what)) if peer else None
 
-    def mean_speed_up(self, framework: str, kind: str) -> tuple[float, int] | None:
-        """The geometric mean over all cells of a framework, and how many they are."""
+    def mean_speed_up(self, frameworks: Sequence[str], kind: str, *what: str) -> tuple[float, int] | None:
+        """The geometric mean over all cells of some frameworks, and how many they are."""
         ratios = [
             ratio.value
             for entry in self.entries.values()
-            if entry.kind == "backend" and entry.framework == framework
-            if (ratio := self.speed_up(entry, kind))
+            if entry.kind == "backend" and entry.framework in frameworks
+            for one in what
+            if (ratio := self.speed_up(entry, kind, one))
         ]
         return (geometric_mean(ratios), len(ratios)) if ratios else None
 

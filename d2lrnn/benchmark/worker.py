@@ -30,7 +30,14 @@ from d2lrnn.allocator import keep_freed_memory, release_freed_memory
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.reference import LOSS_TOLERANCE, check_parameters_of, fault, relative_difference
 from d2lrnn.benchmark.settings import TRAINING, Setting, batches, find_model, find_setting, spec_of
-from d2lrnn.benchmark.subject import Contestant, Subject, UnsupportedError, frameworks_of, load_subject
+from d2lrnn.benchmark.subject import (
+    Contestant,
+    Subject,
+    UnsupportedError,
+    Writer,
+    frameworks_of,
+    load_subject,
+)
 from d2lrnn.errors import D2LError
 from d2lrnn.generation import generate
 from d2lrnn.losses import perplexity
@@ -47,6 +54,10 @@ NUM_CURVE = 50
 _WARM_UP = 2
 
 _PREFIX = "it has"
+
+#: How many characters a text has after the prefix, where that is not too slow; and how many texts of a single
+#: character say how long the first one takes.
+_NUM_CHARACTERS, _NUM_FIRST = 100, 5
 
 #: Perplexity of the last `_WINDOW` batches at which a model has learned something: better than the
 #: frequencies of the letters alone, which give 17.
@@ -228,11 +239,13 @@ def _timed(action: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def _repeat(action: Callable[[], float], seconds: float, at_least: int) -> list[float]:
+def _repeat(
+    action: Callable[[], float], seconds: float, at_least: int, at_most: float = math.inf
+) -> list[float]:
     """What `action` returned, again and again, until the time is over and there are enough."""
     samples: list[float] = []
     end = time.perf_counter() + seconds
-    while len(samples) < at_least or time.perf_counter() < end:
+    while len(samples) < at_least or (len(samples) < at_most and time.perf_counter() < end):
         samples.append(action())
     return samples
 
@@ -249,27 +262,40 @@ def _check_losses(losses: list[float], expected: list[float]) -> None:
 
 
 def _generation(contestant: Contestant, corpus: Corpus, seconds: float) -> dict[str, Any]:
-    """Characters/s, how long the first one takes (cold, and later on), and what memory has grown by."""
+    """Characters/s, how long the first one takes (cold, and later on), and what memory has grown by.
+
+    Some need a second for a character: of those there are only as many as `seconds` allow.
+    """
 
     def write(number: int) -> float:
         started = time.perf_counter()
-        generate(contestant, corpus.vocab, _PREFIX, number)
+        if isinstance(contestant, Writer):
+            contestant.write(corpus.vocab, _PREFIX, number)
+        else:
+            generate(contestant, corpus.vocab, _PREFIX, number)
         return time.perf_counter() - started
 
     cold = write(1)
-    first = statistics.median(_repeat(lambda: write(1), 0.0, 5))
-    before, written, spent = memory.current_megabytes(), 0, 0.0
+    first = statistics.median(_repeat(lambda: write(1), seconds, 1, _NUM_FIRST))
+    number = max(1, min(_NUM_CHARACTERS, int(seconds / first * len(_PREFIX))))
+    before, texts, spent = memory.current_megabytes(), 0, 0.0
     while spent < seconds:
-        spent += write(100)
-        written += 100
+        spent += write(number)
+        texts += 1
     after = memory.current_megabytes()
     return {
-        "characters_per_second": written / spent,
+        "characters_per_second": _characters_per_second(number, spent / texts),
         "first_character": first,
         "first_character_cold": cold,
-        "characters": written,
+        "characters": number * texts,
         "growth": None if before is None or after is None else after - before,
     }
+
+
+def _characters_per_second(number: int, seconds: float) -> float:
+    """As in a text of `_NUM_CHARACTERS`, from one of `number` in `seconds`: both read the prefix first."""
+    of_prefix = len(_PREFIX) - 1
+    return _NUM_CHARACTERS / seconds * (of_prefix + number) / (of_prefix + _NUM_CHARACTERS)
 
 
 def _to_target(subject: Subject, spec: ModelSpec, corpus: Corpus, plan: Plan) -> dict[str, Any]:

@@ -89,6 +89,29 @@ def test_with_32_units_it_also_writes_and_learns() -> None:
     assert row["target"]["steps"] > 0
 
 
+def test_what_writes_in_its_own_way_is_asked_for_as_much_as_time_allows(tmp_path: Path) -> None:
+    own = """
+def write(vocab, prefix, number):
+    assert vocab[prefix[0]] > 0
+    time.sleep({seconds} * (len(prefix) - 1 + number))
+    return prefix
+made.write = write
+made.predict_step = None"""
+    entrants = [_entrant(tmp_path, name, own.replace("{seconds}", seconds))
+                for name, seconds in (("quick", "1e-5"), ("slow", "0.02"), ("slowest", "0.5"))]  # fmt: skip
+    schedule = _schedule(settings=(find_setting("4x5x32"),), seconds=0.5)
+    rows = {row["name"]: row for row in run(schedule, entrants)["rows"]}
+    found = {name: row["generation"] for name, row in rows.items()}
+    assert found["quick"]["characters"] >= 100
+    assert found["quick"]["characters"] % 100 == 0
+    # As much a second as in texts of 100: 100 characters in 105 steps. Sleep may take longer, never shorter.
+    assert 5 < found["slow"]["characters_per_second"] <= 100 / 105 / 0.02
+    assert 1 <= found["slow"]["characters"] < 50
+    assert found["slow"]["first_character"] >= 6 * 0.02
+    assert found["slowest"]["characters"] < 5
+    assert 0.3 < found["slowest"]["characters_per_second"] <= 100 / 105 / 0.5
+
+
 def test_subjects_have_their_turns_round_by_round() -> None:
     told: list[str] = []
     schedule = _schedule(rounds=2)

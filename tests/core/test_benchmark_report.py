@@ -94,7 +94,32 @@ def test_peers_are_compared_with_the_model_that_they_are(document: dict[str, Any
     assert own["gru-2"] == ["peer ✗", "–"]
     assert _table_after(text, "as fast as the book's package")["rnn-scratch"][0].startswith("4.00")
     assert "Geometric means: fast 1.50 over 1 cells" in text
-    assert table.mean_speed_up("fast", "book") == (pytest.approx(4.0, rel=0.01), 1)
+    assert table.mean_speed_up(["fast"], "book", "steps") == (pytest.approx(4.0, rel=0.01), 1)
+
+
+def test_writing_is_compared_with_the_book_s(document: dict[str, Any]) -> None:
+    assert "## Writing: how many" not in markdown(gather(document))
+    for row in document["rows"]:
+        if row["kind"] == "book":
+            row["generation"] = {"characters_per_second": 20000.0 / (8 * row["round"]), "characters": 100}
+    document["rows"] += [
+        _row("slow book", "rnn-scratch", number, 0.020, generation={"characters_per_second": 5000.0})
+        for number in (1, 2)
+    ]
+    document["rows"].append(_row("fast", "rnn", 1, 0.010, setting="C", generation=None))
+    table = gather(document)
+    text = markdown(table)
+    heading = "## Writing: how many times as fast as the book's package"
+    writing = _table_after(text, heading)
+    # Twice the ratio in the second round, whose samples are one number each.
+    assert writing["rnn-scratch"] == ["12.00 (8.00–16.00)", "4.00 (4.00–4.00)"]
+    assert writing["gru-2"] == ["–", "–"]
+    block = text[text.index(heading) :].split("\n## ")[0]
+    assert "| C |" not in block
+    assert "Geometric means: fast 12.00 over 1 cells; slow 4.00 over 1 cells." in block
+    # The roots of 4 · 12 and 1 · 4, and the fourth root of all.
+    assert "writing together: fast 6.93 over 2 cells; slow 2.00 over 2 cells; of all, 3.72 over 4" in block
+    assert "Writing: how many times" in page(table)
 
 
 def test_failures_stay_in_the_table_with_their_reasons(document: dict[str, Any]) -> None:
