@@ -90,11 +90,13 @@ def parity(session: nox.Session, backend: str) -> None:
 
 def _install_book(session: nox.Session, python: str, edition: str) -> Path:
     """Without what it pins, and out of the way of everything else."""
-    folder = BOOK / edition
-    if not folder.is_dir():
-        words = ["--quiet", "--no-deps", "--target", str(folder)]
-        requirements = f"requirements/{EDITIONS[edition]}.txt"
-        session.run(python, "-m", "pip", "install", *words, "-r", requirements, external=True)
+    folder, requirements = BOOK / edition, Path(f"requirements/{EDITIONS[edition]}.txt")
+    installed = folder / requirements.name
+    if not installed.is_file() or installed.read_text() != requirements.read_text():
+        shutil.rmtree(folder, ignore_errors=True)
+        words = ["--quiet", "--no-deps", "--target", str(folder), "-r", str(requirements)]
+        session.run(python, "-m", "pip", "install", *words, external=True)
+        shutil.copy(requirements, installed)
     return folder
 
 

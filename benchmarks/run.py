@@ -43,6 +43,9 @@ RESULTS, PEERS = HERE / "results", HERE / "peers"
 #: Workers find the library in this checkout, whatever is installed where they run.
 CHECKOUT = os.pathsep.join([str(HERE.parent), str(HERE.parent / "backends")])
 
+#: JAX and TensorFlow take most of a GPU's memory at once unless they are told to take what they need.
+AS_NEEDED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Measures, and writes the files."""
@@ -82,17 +85,15 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
     for name in chosen:
         if name not in pythons:
             raise SpecError(f"no environment for {name}: give one with --env {name}=PYTHON")
-        python, surroundings = pythons[name], {"PYTHONPATH": CHECKOUT}
+        python, surroundings = pythons[name], {"PYTHONPATH": CHECKOUT, **AS_NEEDED}
         entrants.append(Entrant(name, "backend", name, name, python, surroundings))
         layers = PEERS / f"layers_{name}.py"
         if layers.exists() and not arguments.no_peers:
             entrants.append(Entrant(f"{name} layers", "layers", name, str(layers), python, surroundings))
         if layers.exists() and arguments.book:
-            book = {"PYTHONPATH": os.pathsep.join([CHECKOUT, str(Path(arguments.book).resolve())])}
-            peer = str(PEERS / "book.py")
-            entrants.append(
-                Entrant(f"{name} book", "book", name, peer, python, {**book, "D2LRNN_BOOK": name})
-            )
+            paths = os.pathsep.join([CHECKOUT, str(Path(arguments.book).resolve())])
+            book = {**surroundings, "PYTHONPATH": paths, "D2LRNN_BOOK": name}
+            entrants.append(Entrant(f"{name} book", "book", name, str(PEERS / "book.py"), python, book))
     return entrants
 
 

@@ -45,6 +45,7 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         "## Peak memory while training, MB",
         "Resident, of the whole process: framework, parameters, data and step.",
         *_by_setting(table, lambda entry: _number(entry.median("peak_memory"), ",.0f")),
+        *_device_memory(table),
         *_small(table),
         *_agreement(table),
         *_failures(table),
@@ -120,6 +121,17 @@ def _step(entry: Entry) -> str:
 def _tokens(entry: Entry) -> str:
     step = entry.summary("steps")
     return NOTHING if step is None else f"{find_setting(entry.setting).num_tokens / step.median:,.0f}"
+
+
+def _device_memory(table: Table) -> list[str]:
+    """What training took of GPUs, where there were any."""
+    if not any(entry.median("device_memory") for entry in table.entries.values()):
+        return []
+    return [
+        "## Memory of GPUs taken by training, MB",
+        "By which it grew, all that the framework keeps for itself included.",
+        *_by_setting(table, lambda entry: _number(entry.median("device_memory"), ",.0f")),
+    ]
 
 
 def _per_token(table: Table) -> list[str]:

@@ -131,6 +131,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
     setting = find_setting(plan.setting)
     spec = spec_of(setting, find_model(plan.model))
+    on_device = None if plan.device == "cpu" else memory.device_megabytes()
 
     started = time.perf_counter()
     for module in frameworks_of(plan.subject):
@@ -175,6 +176,7 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
         # JSON has no NaN.
         "losses": [loss if math.isfinite(loss) else None for loss in training.losses[:NUM_CURVE]],
         "peak_memory": memory.peak_megabytes(),
+        "device_memory": None if on_device is None else (memory.device_megabytes() or 0.0) - on_device,
     }
 
     evaluate = _Evaluation(contestant, setting, given[0])

@@ -70,6 +70,14 @@ def _table_after(text: str, heading: str) -> dict[str, list[str]]:
     return {row[1]: row[2:] for row in rows}
 
 
+def test_the_memory_of_gpus_is_told_where_there_are_any(document: dict[str, Any]) -> None:
+    heading = "## Memory of GPUs"
+    assert heading not in markdown(gather(document))
+    for row in document["rows"]:
+        row["device_memory"] = 900.0 if row["name"] == "slow" else None
+    assert _table_after(markdown(gather(document)), heading)["rnn-scratch"] == ["–", "900"]
+
+
 def test_the_tables_say_what_was_measured(document: dict[str, Any]) -> None:
     text = markdown(gather(document))
     steps = _table_after(text, "## Training step")
