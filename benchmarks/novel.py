@@ -63,7 +63,7 @@ def run() -> None:
             results.append({"name": name, "model": spec.to_json(), "seed": seed, "learning_rate": rate,
                             "seconds": seconds, "epochs": epochs})  # fmt: skip
             document = {"backend": backend.name, "versions": backend.versions(), "results": results}
-            path.write_text(json.dumps(document, indent=1) + "\n")
+            path.write_text(json.dumps(document) + "\n")
             perplexity = epochs[-1]["val_perplexity"]
             print(f"{name:<16} {dtype} seed {seed} {perplexity:.4f} in {seconds:.0f} s", flush=True)
 
@@ -82,7 +82,7 @@ def table() -> None:
         f"## Seeds {', '.join(map(str, SEEDS))} in float32",
         "",
         "The median, and in brackets every run. Seeds and rule were fixed before the first of these runs;",
-        "no run was left out or repeated.",
+        "no run was left out or chosen.",
         "",
         *_judged(documents),
         "## Seed 0: how far the backends are apart",
