@@ -137,8 +137,9 @@ class LSTMScratch(Module):
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.W_x = nn.Parameter(torch.randn(num_inputs, 4 * num_hiddens) * sigma)
-        self.W_h = nn.Parameter(torch.randn(num_hiddens, 4 * num_hiddens) * sigma)
+        # Column by column in memory: `torch.lstm` wants them transposed, and takes them as they are.
+        self.W_x = nn.Parameter((torch.randn(4 * num_hiddens, num_inputs) * sigma).t())
+        self.W_h = nn.Parameter((torch.randn(4 * num_hiddens, num_hiddens) * sigma).t())
         self.b = nn.Parameter(torch.zeros(4 * num_hiddens))
 
     @takes_tokens
