@@ -45,7 +45,7 @@ class Layers(tuple[Any, ...]):
     """A state in another form: the arrays (B, h) of one layer after the other, for an LSTM H and C of each.
 
     What predictions hand from one to the next: to put a concise model's layers into one array and to take
-    them out again at every step takes a third of the step.
+    them out again at every step takes a fifth of the step.
     """
 
 
