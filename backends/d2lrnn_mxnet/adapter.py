@@ -30,10 +30,11 @@ from d2lrnn_mxnet.devices import available_devices, context_of
 from d2lrnn_mxnet.gradients import square
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
 from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
+from d2lrnn_mxnet.prediction import Prediction
 from d2lrnn_mxnet.program import Program
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
-from d2lrnn_mxnet.states import detached, export_state, import_state, zero_state
+from d2lrnn_mxnet.states import detached, export_state, import_state, whole, zero_state
 
 
 @mx.util.use_np
@@ -92,6 +93,7 @@ class MXNetLearner:
             model.collect_params().reset_ctx(context)
         self._slots = parameter_slots(model, self._spec)
         self._programs: dict[tuple[Any, ...], Program] = {}
+        self._predictions: dict[int, Prediction] = {}
         # Keeps Gluon's own dropout out of evaluation; a model without dropout takes no masks.
         self._no_masks: list[Array] | None = [] if self._spec.dropout else None
 
@@ -119,9 +121,10 @@ class MXNetLearner:
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
-        program = self._program("predict", (len(tokens), 1))
-        logits, state = self._infer(program, tokens[:, None], state)
-        return logits.asnumpy()[0], state
+        size = len(tokens)
+        if size not in self._predictions:
+            self._predictions[size] = Prediction(self._spec, self._slots, size, self.context)
+        return self._predictions[size](tokens, state)
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
@@ -153,7 +156,7 @@ class MXNetLearner:
         # In training mode all the same: what the fused operator does elsewhere depends, in a graph whose
         # memory is planned, on where that memory lies, and two equal calls could differ in the last bit.
         with autograd.pause(train_mode=True):
-            return program.unroll(self._tokens(tokens), state, self._no_masks)
+            return program.unroll(self._tokens(tokens), whole(self._spec, state), self._no_masks)
 
     def _backward(
         self, purpose: str, batch: Batch, state: Any, masks: list[Array] | None
@@ -161,6 +164,7 @@ class MXNetLearner:
         """The mean loss and the final state; the gradients are left in the parameters."""
         program = self._program(purpose, batch.inputs.shape)
         targets = self._tokens(batch.targets)
+        state = whole(self._spec, state)
         # In training mode even for `gradients`: without it the fused operator cannot go backwards.
         with autograd.record():
             logits, state = program.unroll(self._tokens(batch.inputs), state, masks)

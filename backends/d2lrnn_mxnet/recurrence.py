@@ -3,8 +3,8 @@
 `unroll` is the plain version: it projects all inputs at once and then applies a cell's formula to one time
 step after the other. `fused` computes the same function (a test holds one to the other) with one call of
 ``npx.rnn``, in about half the time forwards and backwards. For a single step `unroll` is the faster one,
-since the operator wants all weights copied into one vector; and a GRU that resets before the product has no
-operator.
+since the operator wants all weights copied into one vector (`d2lrnn_mxnet.prediction` is faster still); and a
+GRU that resets before the product has no operator.
 
 Both are written for `F`, which is ``mx.nd`` while code runs directly and ``mx.sym`` while a graph is traced.
 T = time steps, B = batch size, h = hidden units, G = gates.

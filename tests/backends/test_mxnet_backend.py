@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from d2lrnn.parameters import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 
-from d2lrnn_mxnet import devices, layers, program, recurrence, scratch  # noqa: E402
+from d2lrnn_mxnet import devices, layers, prediction, program, recurrence, scratch  # noqa: E402
 from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
 from mxnet import autograd, gluon, np, npx  # noqa: E402
@@ -469,6 +470,8 @@ def test_graphs_are_traced_once(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
     traced = []
     kept = program.tracing
     monkeypatch.setattr(program, "tracing", lambda num_steps: traced.append(num_steps) or kept(num_steps))
+    graph = prediction.step_graph
+    monkeypatch.setattr(prediction, "step_graph", lambda *arguments: traced.append(1) or graph(*arguments))
     learner = _learner(spec)
     batch = drawn_batch(spec, 2, 4)
     state = learner.initial_state(2)
@@ -500,23 +503,70 @@ def test_results_stay_valid_after_later_steps(spec: ModelSpec) -> None:
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=name_of)
-def test_evaluation_sees_the_latest_parameters(spec: ModelSpec) -> None:
+def test_evaluation_and_prediction_see_the_latest_parameters(spec: ModelSpec) -> None:
     """oneDNN keeps packed copies of weights for inference: none may be older than the last update."""
     learner = _learner(spec)
     reference = d2lrnn.backend("numpy")
     batch, state = drawn_batch(spec, 2, 4), learner.initial_state(2)
-    for change in ("nothing", "step", "import", "step"):
+    for change in ("nothing", "step", "import", "step", "gluon", "new arrays", "step"):
         if change == "step":
             learner.train_step(batch, state)
         elif change == "import":
             half = numpy.float32(0.5)
             learner.import_parameters({k: v * half for k, v in learner.export_parameters().items()})
+        elif change == "gluon":
+            for parameter in learner.model.collect_params().values():
+                parameter.set_data(parameter.data() * 1.5)
+        elif change == "new arrays":
+            learner.model.collect_params().reset_ctx(learner.context)
+            for parameter in learner.model.collect_params().values():
+                parameter.set_data(parameter.data() * 0.5)
         judge = reference.learner(reference.build(spec, learner.export_parameters()), TrainingSpec())
         expected, _ = judge.eval_step(batch, judge.initial_state(2))
         assert float(learner.eval_step(batch, state)[0]) == pytest.approx(expected, rel=1e-6)
-        expected_logits, _ = judge.predict_step(batch.inputs[:, 0], judge.initial_state(2))
-        logits, _ = learner.predict_step(batch.inputs[:, 0], state)
-        numpy.testing.assert_allclose(logits, expected_logits, atol=1e-6)
+        for size in (1, 2):
+            tokens = batch.inputs[:size, 0]
+            expected_logits, _ = judge.predict_step(tokens, judge.initial_state(size))
+            logits, _ = learner.predict_step(tokens, learner.initial_state(size))
+            numpy.testing.assert_allclose(logits, expected_logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("spec", KINDS, ids=name_of)
+def test_predictions_are_what_the_model_computes(spec: ModelSpec, batch_size: int) -> None:
+    """The graph of one step against the model, whose layers have the formulas and Gluon's operators."""
+    spec = replace(spec, dtype="float64")
+    learner = _learner(spec)
+    for name, parameter in learner.model.collect_params(".*h2h_bias").items():
+        if spec.cell == "gru":  # what stands in the biases of the r and z gates counts for nothing
+            parameter.data()[: 2 * spec.num_hiddens] = len(name)
+    tokens = drawn_batch(spec, batch_size, 6).inputs
+    expected, final = learner.model.unroll(np.array(tokens, dtype="int32"), learner.initial_state(batch_size))
+    state, states = learner.initial_state(batch_size), []
+    for step in range(6):
+        logits, state = learner.predict_step(tokens[:, step], state)
+        states.append((state, [part.asnumpy() for part in _flat(state)]))
+        numpy.testing.assert_allclose(logits, expected[:, step].asnumpy(), rtol=0, atol=1e-14)
+    for one, two in zip(learner.export_state(state), learner.export_state(final), strict=True):
+        numpy.testing.assert_allclose(one, two, rtol=0, atol=1e-14)
+    for kept, values in states:  # MXNet plans memory once and reuses it: a state must not lie in it
+        for part, value in zip(_flat(kept), values, strict=True):
+            numpy.testing.assert_array_equal(part.asnumpy(), value)
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=name_of)
+def test_a_predicted_state_is_a_state(spec: ModelSpec) -> None:
+    learner = _learner(spec)
+    batch = drawn_batch(spec, 2, 4)
+    _, predicted = learner.predict_step(batch.inputs[:, 0], learner.initial_state(2))
+    same = learner.import_state(learner.export_state(predicted))
+    assert float(learner.eval_step(batch, predicted)[0]) == float(learner.eval_step(batch, same)[0])
+    assert learner.gradients(batch, predicted)[0] == learner.gradients(batch, same)[0]
+    logits, _ = learner.predict_step(batch.inputs[:, 1], predicted)
+    numpy.testing.assert_array_equal(logits, learner.predict_step(batch.inputs[:, 1], same)[0])
+    result, trained = learner.train_step(batch, predicted)
+    assert numpy.isfinite(float(result.loss))
+    assert [part.shape for part in _flat(trained)] == [part.shape for part in _flat(same)]
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=name_of)
