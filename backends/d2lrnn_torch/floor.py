@@ -72,7 +72,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
                 forward_steps()
             product(rows, head)
             product(d_logits, head_transposed)
-            product(rows.t(), d_logits)
+            product(d_logits.t(), rows)
             for layer in reversed(range(L)):
                 backward_steps()
                 product(rows.t(), d_rows)

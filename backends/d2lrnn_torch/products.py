@@ -20,24 +20,28 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available()
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONEDNN else None
 
 #: Multiplications below which the call costs more than it gains, and columns of `right` below which it does
-#: not pay to lay out a transposed `left` anew, which oneDNN asks for.
+#: not pay to lay out a transposed `left` anew: oneDNN asks for that.
 _MANY, _WIDE = 2**20, 64
 
 
 def times(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` for matrices (m, k) and (k, n), outside of any graph."""
-    if not _pays(left, right):
-        return torch.mm(left, right)
-    if not (right.is_contiguous() or right.t().is_contiguous()):
-        right = right.contiguous()  # for columns of a wider matrix oneDNN has no fast way
-    return _LINEAR(left, right.t(), None, "none", [], "")
+    return _by_onednn(left, right) if _pays(left, right) else torch.mm(left, right)
 
 
 def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     """``addend + left @ right`` for (m, n) or (n,), (m, k) and (k, n), outside of any graph."""
     if not _pays(left, right):
         return torch.addmm(addend, left, right, out=out)
-    return torch.add(addend, times(left, right), out=out)
+    product = _by_onednn(left, right)
+    return torch.add(addend, product, out=product if out is None else out)
+
+
+def summed(left: Tensor, right: Tensor) -> Tensor:
+    """``left.t() @ right``, the sum over the rows of (k, m) and (k, n), outside of any graph."""
+    if left.shape[1] <= right.shape[1]:
+        return times(left.t(), right)
+    return times(right.t(), left).t()  # the narrower one is laid out anew
 
 
 def affine(X: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -62,7 +66,14 @@ class _Affine(Function):
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         X, w = ctx.saved_tensors
         d_X = times(d, w.t()) if ctx.needs_input_grad[0] else None
-        return d_X, times(X.t(), d), d.sum(dim=0)
+        return d_X, summed(X, d), d.sum(dim=0)
+
+
+def _by_onednn(left: Tensor, right: Tensor) -> Tensor:
+    transposed = right.t()
+    if not (transposed.is_contiguous() or right.is_contiguous()):
+        transposed = transposed.contiguous()  # for columns of a wider matrix oneDNN has no fast way
+    return _LINEAR.default(left, transposed, None, "none", [], "")
 
 
 def _pays(left: Tensor, right: Tensor) -> bool:

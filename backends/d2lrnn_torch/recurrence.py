@@ -28,7 +28,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
-from d2lrnn_torch.products import affine, plus, times
+from d2lrnn_torch.products import affine, plus, summed, times
 
 
 def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
@@ -48,6 +48,10 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
         return embedding(inputs, w_x) + b
     # Fewer rows than tokens: add the bias to the rows, forward and backward.
     return embedding(inputs, (w_x + b).contiguous())
+
+
+#: What autograd calls for `torch.tanh`: of a gradient and the value of tanh.
+_TANH_BACKWARD = torch.ops.aten.tanh_backward.grad_input
 
 
 def unroll(step: Callable[[Tensor, Any], Any], projected: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -90,11 +94,13 @@ class TanhRecurrence(Function):
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """With tanh' = 1 - tanh²; the loop keeps dH, the gradient at the state that leaves step t."""
         states, w_h = ctx.saved_tensors
-        d_projected = _one_minus_square(states[1:])
+        d_projected = torch.empty_like(d_outputs)
         w_h_transposed = w_h.t()
         dH, *earlier = _incoming(d_outputs)
-        for d, d_outer in zip(reversed(d_projected.unbind()), earlier, strict=True):
-            dH = plus(d_outer, d.mul_(dH), w_h_transposed)
+        backwards = (reversed(x.unbind()) for x in (states[1:], d_projected))
+        for H, d, d_outer in zip(*backwards, earlier, strict=True):
+            _TANH_BACKWARD(dH, H, grad_input=d)  # d = dH ∘ (1 - H ∘ H)
+            dH = plus(d_outer, d, w_h_transposed)
         return d_projected, dH, _sum_over_time(states[:-1], d_projected)
 
 
@@ -204,23 +210,21 @@ class GRUBeforeRecurrence(Function):
         - dH_{t-1} = dH ∘ Z + d_kept ∘ R + [d_r, d_z] w_h[rz]ᵀ
         """
         states, RZ, kept, N, w_h = ctx.saved_tensors
-        num_steps, batch, h = N.shape
+        num_steps, _, h = N.shape
         R, Z = RZ.chunk(2, dim=-1)
-        d_projected = N.new_empty(num_steps, batch, 3 * h)
-        d_r, d_z, d_n = d_projected.chunk(3, dim=-1)
-        d_rz = d_projected[..., : 2 * h]
-        _slope(RZ, out=d_rz)
+        # Not side by side yet: what is multiplied has to be in one piece.
+        d_rz = _slope(RZ, out=torch.empty_like(RZ))
+        d_r, d_z = d_rz.chunk(2, dim=-1)
         d_r.mul_(states[:-1])
         d_z.mul_(states[:-1] - N)
-        d_n.copy_(_one_minus_square(N))
+        d_n = _one_minus_square(N)
         d_n.addcmul_(d_n, Z, value=-1)
-        R_t, Z_t, drz_t, dr_t, dn_t = (x.unbind() for x in (R, Z, d_rz, d_r, d_n))
-        d_zn = d_projected.unflatten(2, (3, h))[:, :, 1:].unbind()
+        R_t, Z_t, drz_t, dr_t, dz_t, dn_t = (x.unbind() for x in (R, Z, d_rz, d_r, d_z, d_n))
         w_hrz_transposed, w_hn_transposed = w_h[:, : 2 * h].t().contiguous(), w_h[:, 2 * h :].t().contiguous()
         dH, *earlier = _incoming(d_outputs)
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
-            d_zn[t].mul_(dH.unsqueeze(1))
-            d_kept = times(dn_t[t], w_hn_transposed)
+            dz_t[t].mul_(dH)
+            d_kept = times(dn_t[t].mul_(dH), w_hn_transposed)
             dr_t[t].mul_(d_kept)
             dH = torch.addcmul(d_outer, dH, Z_t[t]).addcmul_(d_kept, R_t[t])
             dH = plus(dH, drz_t[t], w_hrz_transposed)
@@ -231,7 +235,7 @@ class GRUBeforeRecurrence(Function):
             ],
             dim=1,
         )
-        return d_projected, dH, d_w_h
+        return torch.cat([d_rz, d_n], dim=-1), dH, d_w_h
 
 
 class LSTMRecurrence(Function):
@@ -389,4 +393,4 @@ def _slope(x: Tensor, out: Tensor) -> Tensor:
 
 def _sum_over_time(left: Tensor, right: Tensor) -> Tensor:
     """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n)."""
-    return times(left.flatten(0, 1).t(), right.flatten(0, 1))
+    return summed(left.flatten(0, 1), right.flatten(0, 1))

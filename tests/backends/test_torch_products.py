@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from d2lrnn_torch import products  # noqa: E402
-from d2lrnn_torch.products import affine, plus, times  # noqa: E402
+from d2lrnn_torch.products import affine, plus, summed, times  # noqa: E402
 from torch import nn  # noqa: E402
 
 #: 128³ multiplications are twice as many as oneDNN is worth calling for.
@@ -24,9 +26,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     def recording(left: torch.Tensor, *rest: object) -> torch.Tensor:
         shapes.append(tuple(left.shape))
-        return linear(left, *rest)
+        return linear.default(left, *rest)
 
-    monkeypatch.setattr(products, "_LINEAR", recording)
+    monkeypatch.setattr(products, "_LINEAR", SimpleNamespace(default=recording))
     return shapes
 
 
@@ -63,6 +65,14 @@ def test_small_and_exact_ones_are_left_to_pytorch(taken: list[tuple[int, ...]]) 
     assert taken == []
     times(_drawn(WIDE, WIDE), _drawn(WIDE, WIDE))
     assert taken == [(WIDE, WIDE)]
+
+
+@pytest.mark.parametrize(("columns", "others"), [(WIDE, WIDE + 1), (WIDE + 1, WIDE), (WIDE, 3), (3, WIDE)])
+def test_the_sum_over_rows(taken: list[tuple[int, ...]], columns: int, others: int) -> None:
+    left, right = _drawn(40 * WIDE, columns), _drawn(40 * WIDE, others)
+    exact = left.double().t() @ right.double()
+    torch.testing.assert_close(summed(left, right).double(), exact, rtol=0, atol=1e-3)
+    assert taken == [(min(columns, others), 40 * WIDE)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
