@@ -116,7 +116,7 @@ def chooser(
     if temperature == 0:
         if top_k is not None or top_p is not None:
             raise SpecError("top_k and top_p need a temperature above 0: at 0 the likeliest token is taken")
-        return lambda logits: int(np.argmax(logits))
+        return lambda logits: int(logits.argmax())
     random = np.random.default_rng(seed)
 
     def sample(logits: FloatArray) -> int:

@@ -4,9 +4,9 @@ All inputs of a layer are projected at once, outside the recurrence (`project`);
 ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. Autograd's own
 graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function` here walks the
 steps in reverse once (Werbos 1990, "Backpropagation through time") and makes the weight gradient one product
-after the loop. Every gradient at a pre-activation is dH (or dC) times a factor that is known beforehand: of
-gates the factors of all steps are computed at once, and the loop multiplies dH into them in place. Fresh
-memory of this size costs page faults, so there is little of it. Products are those of `d2lrnn_torch.products`.
+after the loop, of those in `d2lrnn_torch.products`. Every gradient at a pre-activation is dH (or dC) times a
+factor that is known beforehand: of gates the factors of all steps are computed at once, and the loop
+multiplies dH into them in place. Fresh memory of this size costs page faults, so there is little of it.
 
 `unroll` is the plain version: the formulas are the `step` methods in `d2lrnn_torch.scratch`, and
 tests/backends/test_torch_backend.py holds each Function to them. Of the LSTM PyTorch has a fused form of its
@@ -69,7 +69,7 @@ def unroll(step: Callable[[Tensor, Any], Any], projected: Tensor, state: Any) ->
     for X in projected.unbind():
         state = step(X, state)
         outputs.append(state[0] if isinstance(state, tuple) else state)
-    return torch.stack(outputs), state
+    return outputs[0].unsqueeze(0) if len(outputs) == 1 else torch.stack(outputs), state
 
 
 class TanhRecurrence(Function):

@@ -119,7 +119,7 @@ class GRUScratch(Module):
             N = torch.tanh(X_n + (R * H) @ W_n)
         else:
             N = torch.tanh(X_n + R * (H @ W_n + self.b_hn))
-        return N + Z * (H - N)  # Z ∘ H + (1 - Z) ∘ N
+        return torch.lerp(N, H, Z)  # Z ∘ H + (1 - Z) ∘ N
 
 
 class LSTMScratch(Module):

@@ -40,6 +40,8 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         *_per_token(table),
         "## Forward pass alone, ms",
         *_by_setting(table, _forward),
+        "## Import, s: the framework included",
+        *_by_setting(table, lambda entry: _number(entry.median("import"), ".2f")),
         "## First step, s: compiling included",
         *_by_setting(table, lambda entry: _number(entry.median("first_step"), ".2f")),
         "## Peak memory while training, MB",

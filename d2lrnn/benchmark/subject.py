@@ -25,7 +25,7 @@ from d2lrnn.adapter import (
     TrainingSpec,
 )
 from d2lrnn.errors import D2LError, SpecError
-from d2lrnn.registry import BackendEntry, backend, find_backend
+from d2lrnn.registry import backend
 from d2lrnn.vocab import Vocab
 
 
@@ -127,12 +127,6 @@ class BackendSubject:
             return None
         made: Floor = module.floor(spec, batch_size, num_steps, device=device)
         return made
-
-
-def frameworks_of(name: str) -> tuple[str, ...]:
-    """The modules that a backend's subject needs, so that their import can be timed apart; else none."""
-    entry = None if name.endswith(".py") else find_backend(name)
-    return entry.requires if isinstance(entry, BackendEntry) else ()
 
 
 def load_subject(name: str) -> Subject:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ from d2lrnn.benchmark.subject import (
     Subject,
     UnsupportedError,
     Writer,
-    frameworks_of,
     load_subject,
 )
 from d2lrnn.errors import D2LError
@@ -134,13 +132,10 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
     on_device = None if plan.device == "cpu" else memory.device_megabytes()
 
     started = time.perf_counter()
-    for module in frameworks_of(plan.subject):
-        import_module(module)
-    framework = time.perf_counter()
+    # The framework through the backend and not before it: some tell their framework how to run.
     subject = load_subject(plan.subject)
     versions = subject.versions()
-    imported = time.perf_counter()
-    yield {"versions": versions, "import_framework": framework - started, "import_all": imported - started}
+    yield {"versions": versions, "import": time.perf_counter() - started}
 
     started = time.perf_counter()
     contestant = subject.contestant(spec, check_parameters_of(spec), TRAINING, device=plan.device)

@@ -12,7 +12,7 @@ import pytest
 from d2lrnn.adapter import ModelSpec
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.products import multiply_adds
-from d2lrnn.benchmark.subject import BackendSubject, frameworks_of, load_subject
+from d2lrnn.benchmark.subject import BackendSubject, load_subject
 from d2lrnn.errors import SpecError, UnknownBackendError
 
 
@@ -20,7 +20,6 @@ def test_a_backend_is_a_subject() -> None:
     subject = load_subject("numpy")
     assert isinstance(subject, BackendSubject)
     assert subject.versions() == {"numpy": np.__version__}
-    assert frameworks_of("numpy") == ("numpy",)
     floor = subject.floor(ModelSpec(5, num_hiddens=4), 2, 3, device="cpu")
     assert floor is not None
     floor()
@@ -32,7 +31,6 @@ def test_a_file_is_a_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "mine.py"
     path.write_text("import beside\n\ndef subject():\n    return beside.NAME\n")
     assert load_subject(str(path)) == "from beside"  # type: ignore[comparison-overlap]
-    assert frameworks_of(str(path)) == ()
 
 
 def test_subjects_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
