@@ -175,6 +175,7 @@ class JaxLearner:
         self._device = device
         self._module, variables = model.unbind()
         self._compiled = compiled(self._module, training.learning_rate, training.clip)
+        self._zeros: dict[int, State] = {}
         self._params: Any
         self._optimizer_state: Any
         self._set_parameters(variables["params"])
@@ -186,9 +187,12 @@ class JaxLearner:
             return self._module.bind({"params": jax.tree.map(jnp.array, self._params)})
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros, as the model returns states."""
-        with precision(self.spec.dtype):
-            return jax.device_put(initial_state(self._module, self._params, batch_size), self._device)
+        """Zeros, as the model returns states; one for all sequences, since nothing can change it."""
+        if batch_size not in self._zeros:
+            with precision(self.spec.dtype):
+                zeros = initial_state(self._module, self._params, batch_size)
+                self._zeros[batch_size] = jax.device_put(zeros, self._device)
+        return self._zeros[batch_size]
 
     def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
         """Loss, gradient, clip, update: one compiled function."""

@@ -7,9 +7,11 @@ methods (``mx.util.use_np``), so that importing this changes no global setting; 
 
 import os
 
-# Read by OpenMP when MXNet is loaded, and therefore set before the first import of it: by default idle OpenMP
-# threads spin, and on a machine that is busy with anything else that made a training step ten times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read by OpenMP when MXNet is loaded, and therefore set before the first import of it: for how many rounds an
+# idle thread spins before it sleeps. Where other programs are busy, OpenMP's own 300,000 made a training step
+# ten times slower, and writing too; where none are, a step without any takes two to three times as long.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from d2lrnn.book import DATA_HUB, DATA_URL, HyperParameters, add_to_class, check_len, check_shape, download
 from d2lrnn.classic import (
