@@ -33,6 +33,8 @@ def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None)
     """``addend + left @ right`` for (m, n) or (n,), (m, k) and (k, n), outside of any graph."""
     if not _pays(left, right):
         return torch.addmm(addend, left, right, out=out)
+    if addend.dim() == 1 and out is None:
+        return _by_onednn(left, right, addend)
     product = _by_onednn(left, right)
     return torch.add(addend, product, out=product if out is None else out)
 
@@ -69,11 +71,11 @@ class _Affine(Function):
         return d_X, summed(X, d), d.sum(dim=0)
 
 
-def _by_onednn(left: Tensor, right: Tensor) -> Tensor:
+def _by_onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     transposed = right.t()
     if not (transposed.is_contiguous() or right.is_contiguous()):
         transposed = transposed.contiguous()  # for columns of a wider matrix oneDNN has no fast way
-    return _LINEAR.default(left, transposed, None, "none", [], "")
+    return _LINEAR.default(left, transposed, bias, "none", [], "")
 
 
 def _pays(left: Tensor, right: Tensor) -> bool:
