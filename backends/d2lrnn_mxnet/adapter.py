@@ -116,7 +116,12 @@ class MXNetLearner:
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         """The loss alone."""
         program = self._program("evaluate", batch.inputs.shape)
-        logits, state = self._infer(program, batch.inputs, state)
+        # In training mode all the same: what the fused operator does elsewhere depends, in a graph whose
+        # memory is planned, on where that memory lies, and two equal calls could differ in the last bit.
+        with autograd.pause(train_mode=True):
+            logits, state = program.unroll(
+                self._tokens(batch.inputs), whole(self._spec, state), self._no_masks
+            )
         return program.loss(logits, self._tokens(batch.targets)), state
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
@@ -150,13 +155,6 @@ class MXNetLearner:
     def synchronize(self) -> None:
         """Waits for MXNet's engine."""
         npx.waitall()
-
-    def _infer(self, program: Program, tokens: IntArray, state: Any) -> tuple[Array, Any]:
-        """Logits (T, B, V) and the final state; no graph is recorded and nothing is dropped."""
-        # In training mode all the same: what the fused operator does elsewhere depends, in a graph whose
-        # memory is planned, on where that memory lies, and two equal calls could differ in the last bit.
-        with autograd.pause(train_mode=True):
-            return program.unroll(self._tokens(tokens), whole(self._spec, state), self._no_masks)
 
     def _backward(
         self, purpose: str, batch: Batch, state: Any, masks: list[Array] | None

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-#: oneDNN's ``left @ right.t()``. PyTorch does not promise to keep it: without it all is `torch.mm`.
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
+#: oneDNN's ``left @ right.t() + bias``. PyTorch does not promise to keep it: without it all is `torch.mm`.
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONEDNN else None
 
 #: Multiplications below which the call costs more than it gains, and columns of `right` below which it does

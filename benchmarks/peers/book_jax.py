@@ -21,10 +21,8 @@ from d2lrnn.vocab import Vocab
 # The type of the keys in the trainer's state: an annotation, which nothing checks. Keys are arrays now.
 jax.random.PRNGKeyArray = jax.Array
 
+from book_trainer import BATCHES  # noqa: E402
 from d2l import jax as book  # noqa: E402
-
-#: What the book trains an epoch of; it decides how often a value goes into its figure.
-BATCHES = 10
 
 
 class GRUCell(nn.Module):

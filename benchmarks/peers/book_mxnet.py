@@ -8,21 +8,18 @@ from mxnet import autograd, gluon, np, npx
 
 npx.set_np()
 
+from book_trainer import Trained  # noqa: E402
 from d2l import mxnet as book  # noqa: E402
 from d2lrnn_mxnet.native import from_native, to_native  # noqa: E402
 
-from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec  # noqa: E402
+from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, TrainingSpec  # noqa: E402
 from d2lrnn.benchmark.subject import UnsupportedError  # noqa: E402
-from d2lrnn.vocab import Vocab  # noqa: E402
-
-#: What the book trains an epoch of; it decides how often a value goes into its figure.
-BATCHES = 10
 
 #: The canonical names of the scratch model's parameters.
 SCRATCH = ("rnn.0.w_x", "rnn.0.w_h", "rnn.0.b", "head.w", "head.b")
 
 
-class Contestant:
+class Contestant(Trained):
     """See `d2lrnn.benchmark.subject.Contestant`."""
 
     def __init__(self, spec: ModelSpec, training: TrainingSpec) -> None:
@@ -36,46 +33,17 @@ class Contestant:
             self.model = book.RNNLMScratch(book.RNNScratch(V, h), V, training.learning_rate)
         else:
             self.model = book.RNNLM(book.GRU(h, spec.num_layers), V, training.learning_rate)
-        self.model.board.display = False
         self.model(np.zeros((1, 1), dtype="int32"))  # its layers take their sizes from an input
-        self.trainer = book.Trainer(max_epochs=1, gradient_clip_val=training.clip or 0)
-        self.trainer.val_dataloader, self.trainer.num_val_batches = None, 0
-        self.trainer.num_train_batches = BATCHES
-        self.trainer.prepare_model(self.model)
-        self.trainer.optim = self.model.configure_optimizers()
-        self.trainer.epoch = self.trainer.train_batch_idx = 0
-        self._last: Any = None
-        step = self.model.training_step
+        self.prepare(book, training)
 
-        def remembered(batch: Any) -> Any:
-            loss = step(batch)
-            self._last = loss
-            return loss
-
-        self.model.training_step = remembered
-
-    def initial_state(self, batch_size: int) -> None:
-        """The model's own."""
-        return
-
-    def train_step(self, batch: Batch, state: None) -> tuple[StepResult, None]:
-        """The package's loop over one batch."""
-        self.trainer.train_dataloader = [_arrays(batch)]
-        self.trainer.fit_epoch()
-        return StepResult(self._last, float("nan")), None
-
-    def _loss(self, batch: Batch) -> Any:
-        inputs, targets = _arrays(batch)
-        return self.model.loss(self.model(inputs), targets)
-
-    def eval_step(self, batch: Batch, state: None) -> tuple[Any, None]:
-        """The loss alone."""
-        return self._loss(batch), None
+    def arrays(self, batch: Batch) -> tuple[Any, Any]:
+        """On the CPU."""
+        return np.array(batch.inputs, dtype="int32"), np.array(batch.targets, dtype="int32")
 
     def gradients(self, batch: Batch, state: None) -> tuple[float, dict[str, FloatArray]]:
         """Those of the first biases; a GRU's second one for what is inside the reset."""
         with autograd.record():
-            loss = self._loss(batch)
+            loss = self.loss(batch)
         loss.backward()
         if self.spec.implementation == "scratch":
             grads = zip(SCRATCH, self._scratch(), strict=True)
@@ -102,11 +70,6 @@ class Contestant:
                 own: gluon.Parameter = getattr(layer, name)
                 own.set_data(value)
 
-    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
-        """The package's `predict`."""
-        text: str = self.model.predict(prefix, number, vocab)
-        return text
-
     def synchronize(self) -> None:
         """Waits for MXNet's engine."""
         npx.waitall()
@@ -114,7 +77,3 @@ class Contestant:
     def _scratch(self) -> tuple[Any, ...]:
         model = self.model
         return model.rnn.W_xh, model.rnn.W_hh, model.rnn.b_h, model.W_hq, model.b_q
-
-
-def _arrays(batch: Batch) -> tuple[Any, Any]:
-    return np.array(batch.inputs, dtype="int32"), np.array(batch.targets, dtype="int32")

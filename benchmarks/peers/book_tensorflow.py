@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from book_trainer import Trained
 from d2l import tensorflow as book
 
-from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec
-from d2lrnn.vocab import Vocab
-
-#: What the book trains an epoch of; it decides how often a value goes into its figure.
-BATCHES = 10
+from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, TrainingSpec
 
 
 def _whole(value: Any) -> int:
@@ -36,7 +33,7 @@ class LSTM(book.GRU):
         self.rnn = tf.keras.layers.RNN(cells, return_sequences=True, return_state=True, time_major=True)
 
 
-class Contestant:
+class Contestant(Trained):
     """See `d2lrnn.benchmark.subject.Contestant`."""
 
     def __init__(self, spec: ModelSpec, training: TrainingSpec) -> None:
@@ -47,46 +44,18 @@ class Contestant:
         else:
             rnn = {"rnn": lambda: book.RNN(h), "gru": lambda: book.GRU(h, L), "lstm": lambda: LSTM(h, L)}
             self.model = book.RNNLM(rnn[spec.cell](), V, training.learning_rate)
-        self.model.board.display = False
         self.model(tf.zeros((1, 1), tf.int32))  # its layers take their sizes from an input
-        self.trainer = book.Trainer(max_epochs=1, gradient_clip_val=training.clip or 0)
-        self.trainer.val_dataloader, self.trainer.num_val_batches = None, 0
-        self.trainer.num_train_batches = BATCHES
-        self.trainer.prepare_model(self.model)
-        self.trainer.optim = self.model.configure_optimizers()
-        self.trainer.epoch = self.trainer.train_batch_idx = 0
-        self._last: Any = None
-        step = self.model.training_step
+        self.prepare(book, training)
 
-        def remembered(batch: Any) -> Any:
-            self._last = step(batch)
-            return self._last
-
-        self.model.training_step = remembered
-
-    def initial_state(self, batch_size: int) -> None:
-        """The model's own."""
-        return
-
-    def train_step(self, batch: Batch, state: None) -> tuple[StepResult, None]:
-        """The package's loop over one batch."""
-        self.trainer.train_dataloader = [_tensors(batch)]
-        self.trainer.fit_epoch()
-        return StepResult(self._last, float("nan")), None
-
-    def _loss(self, batch: Batch) -> Any:
-        inputs, targets = _tensors(batch)
-        return self.model.loss(self.model(inputs), targets)
-
-    def eval_step(self, batch: Batch, state: None) -> tuple[Any, None]:
-        """The loss alone."""
-        return self._loss(batch), None
+    def arrays(self, batch: Batch) -> tuple[Any, Any]:
+        """Tensors."""
+        return tf.constant(batch.inputs), tf.constant(batch.targets)
 
     def gradients(self, batch: Batch, state: None) -> tuple[float, dict[str, FloatArray]]:
         """Those of the first biases; a GRU's second one for what is inside the reset."""
         layers, head = self._variables()
         with tf.GradientTape() as tape:
-            loss = self._loss(batch)
+            loss = self.loss(batch)
         layer_values, head_values = tape.gradient(loss, (layers, head))
         values: dict[str, FloatArray] = {}
         for l, layer in enumerate(layer_values):
@@ -111,11 +80,6 @@ class Contestant:
         for variable, name in zip(head, ("head.w", "head.b"), strict=True):
             variable.assign(parameters[name])
 
-    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
-        """The package's `predict`."""
-        text: str = self.model.predict(prefix, number, vocab)
-        return text
-
     def synchronize(self) -> None:
         """The step is eager."""
         tf.test.experimental.sync_devices()
@@ -133,7 +97,3 @@ def _first_gates_swapped(value: FloatArray) -> FloatArray:
     """Between the gates' order here, r z n, and Keras', z r n; either way."""
     r, z, n = np.split(value, 3, axis=-1)
     return np.concatenate([z, r, n], axis=-1)
-
-
-def _tensors(batch: Batch) -> tuple[Any, Any]:
-    return tf.constant(batch.inputs), tf.constant(batch.targets)

@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from book_trainer import Trained
 from d2l import torch as book
 from d2lrnn_torch.native import to_native
 from torch import nn
 
 from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec
-from d2lrnn.vocab import Vocab
-
-#: What the book trains an epoch of; it decides how often a value goes into its figure.
-BATCHES = 10
 
 
 class LSTM(book.RNN):
@@ -26,7 +23,7 @@ class LSTM(book.RNN):
         self.rnn = nn.LSTM(num_inputs, num_hiddens, num_layers)
 
 
-class Contestant:
+class Contestant(Trained):
     """See `d2lrnn.benchmark.subject.Contestant`."""
 
     def __init__(self, spec: ModelSpec, training: TrainingSpec) -> None:
@@ -41,45 +38,28 @@ class Contestant:
                 "lstm": lambda: LSTM(V, h, L),
             }
             self.model = book.RNNLM(rnn[spec.cell](), V, training.learning_rate)
-        self.model.board.display = False
         self.model(torch.zeros((1, 1), dtype=torch.long))  # its output layer takes its size from an input
-        self.trainer = book.Trainer(max_epochs=1, gradient_clip_val=training.clip or 0)
-        self.trainer.val_dataloader, self.trainer.num_val_batches = None, 0
-        self.trainer.num_train_batches = BATCHES
-        self.trainer.prepare_model(self.model)
-        self.trainer.optim = self.model.configure_optimizers()
-        self.trainer.epoch = self.trainer.train_batch_idx = 0
-        self._last = float("nan")
-        step = self.model.training_step
+        self.prepare(book, training)
 
-        def remembered(batch: Any) -> Any:
-            loss = step(batch)
-            self._last = loss.detach()
-            return loss
-
-        self.model.training_step = remembered
-
-    def initial_state(self, batch_size: int) -> None:
-        """The model's own."""
-        return
+    def arrays(self, batch: Batch) -> tuple[Any, Any]:
+        """Tensors."""
+        inputs, targets = (torch.as_tensor(array.astype(np.int64)) for array in batch)
+        return inputs, targets
 
     def train_step(self, batch: Batch, state: None) -> tuple[StepResult, None]:
-        """The package's loop over one batch."""
-        self.trainer.train_dataloader = [_tensors(batch)]
-        self.trainer.fit_epoch()
-        return StepResult(self._last, float("nan")), None
+        """The package's loop over one batch; the loss without its graph."""
+        result, _ = super().train_step(batch, state)
+        return result._replace(loss=result.loss.detach()), None
 
     @torch.no_grad()
     def eval_step(self, batch: Batch, state: None) -> tuple[torch.Tensor, None]:
         """The loss alone."""
-        inputs, targets = _tensors(batch)
-        return self.model.loss(self.model(inputs), targets), None
+        return super().eval_step(batch, state)
 
     def gradients(self, batch: Batch, state: None) -> tuple[float, dict[str, FloatArray]]:
         """Those of the first biases; a GRU's second one for what is inside the reset."""
         self.model.zero_grad()
-        inputs, targets = _tensors(batch)
-        loss = self.model.loss(self.model(inputs), targets)
+        loss = self.loss(batch)
         loss.backward()
         values = {name: parameter.grad for name, parameter in self._parameters().items()}
         return float(loss.detach()), {
@@ -96,11 +76,6 @@ class Contestant:
         with torch.no_grad():
             for name, parameter in self._parameters().items():
                 parameter.copy_(torch.as_tensor(parameters[name]))
-
-    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
-        """The package's `predict`."""
-        text: str = self.model.predict(prefix, number, vocab)
-        return text
 
     def synchronize(self) -> None:
         """On a CPU it is done."""
@@ -129,7 +104,3 @@ def _canonical(name: str, value: Any, spec: ModelSpec) -> Any:
     if name.endswith("b_hn"):
         return value[2 * spec.num_hiddens :]
     return value.t() if value.ndim == 2 else value
-
-
-def _tensors(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(torch.as_tensor(array.astype(np.int64)) for array in batch)  # type: ignore[return-value]

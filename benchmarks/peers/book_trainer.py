@@ -1,0 +1,73 @@
+"""What the tabs of the book's package have in common: a `Trainer`, here of one batch a step; see `book`.
+
+JAX's is another: it keeps the parameters, and is made ready by its own `fit`.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from d2lrnn.adapter import Batch, StepResult, TrainingSpec
+from d2lrnn.vocab import Vocab
+
+#: What the book trains an epoch of; it decides how often a value goes into its figure.
+BATCHES = 10
+
+
+class Trained:
+    """The part of a `d2lrnn.benchmark.subject.Contestant` that trains and writes.
+
+    Attributes:
+        model: the package's model.
+        trainer: the package's trainer, in the middle of an epoch.
+    """
+
+    model: Any
+    trainer: Any
+
+    def prepare(self, book: ModuleType, training: TrainingSpec) -> None:
+        """Makes the trainer of `model`, as the package's `fit` does before its first epoch."""
+        self.model.board.display = False
+        self.trainer = book.Trainer(max_epochs=1, gradient_clip_val=training.clip or 0)
+        self.trainer.val_dataloader, self.trainer.num_val_batches = None, 0
+        self.trainer.num_train_batches = BATCHES
+        self.trainer.prepare_model(self.model)
+        self.trainer.optim = self.model.configure_optimizers()
+        self.trainer.epoch = self.trainer.train_batch_idx = 0
+        self._last: Any = None
+        step = self.model.training_step
+
+        def remembered(batch: Any) -> Any:
+            self._last = step(batch)
+            return self._last
+
+        self.model.training_step = remembered
+
+    def arrays(self, batch: Batch) -> tuple[Any, Any]:
+        """Inputs and targets as the framework has arrays."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Any:
+        """The package's loss of a batch."""
+        inputs, targets = self.arrays(batch)
+        return self.model.loss(self.model(inputs), targets)
+
+    def initial_state(self, batch_size: int) -> None:
+        """The model's own."""
+        return
+
+    def train_step(self, batch: Batch, state: None) -> tuple[StepResult, None]:
+        """The package's loop over one batch."""
+        self.trainer.train_dataloader = [self.arrays(batch)]
+        self.trainer.fit_epoch()
+        return StepResult(self._last, float("nan")), None
+
+    def eval_step(self, batch: Batch, state: None) -> tuple[Any, None]:
+        """The loss alone."""
+        return self.loss(batch), None
+
+    def write(self, vocab: Vocab, prefix: str, number: int) -> str:
+        """The package's `predict`."""
+        text: str = self.model.predict(prefix, number, vocab)
+        return text
