@@ -27,6 +27,7 @@ from d2lrnn.parameters import check_parameters
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.concise import GRU, LSTM, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
+from d2lrnn_mxnet.engine import compute_where_asked
 from d2lrnn_mxnet.gradients import square
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
 from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
@@ -42,6 +43,9 @@ class MXNetBackend:
     """MXNet 1.9 with Gluon and ``mxnet.np``."""
 
     name = "mxnet"
+
+    def __init__(self) -> None:
+        compute_where_asked()
 
     def versions(self) -> dict[str, str]:
         """See `d2lrnn.adapter.Backend`."""

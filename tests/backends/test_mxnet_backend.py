@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import pytest
@@ -65,15 +65,46 @@ def _flat(state: Any) -> list[Any]:
     return [part for inner in state for part in _flat(inner)] if isinstance(state, list | tuple) else [state]
 
 
-def _python(code: str, **environment: str) -> str:
+def _python(code: str, stream: Literal["stdout", "stderr"] = "stdout", **environment: str) -> str:
     """What a fresh interpreter prints."""
-    spinning = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    env = {k: v for k, v in os.environ.items() if k not in spinning} | environment
+    chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MXNET_ENGINE_TYPE")
+    env = {k: v for k, v in os.environ.items() if k not in chosen} | environment
     root = Path(__file__).parents[2]
     env["PYTHONPATH"] = os.pathsep.join([str(root), str(root / "backends")])
-    return subprocess.run(
-        [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
+    written: str = getattr(done, stream)
+    return written.strip()
+
+
+# Where it computes
+
+
+@pytest.mark.parametrize(
+    ("before", "engine", "in_this_thread"),
+    [
+        pytest.param("", None, True, id="from the start"),
+        pytest.param("mx.nd.waitall()", None, False, id="an engine was there"),
+        pytest.param("", "ThreadedEnginePerDevice", False, id="the user's choice"),
+    ],
+)
+def test_mxnet_computes_where_it_is_asked(before: str, engine: str | None, in_this_thread: bool) -> None:
+    """In a process of its own, because each has one engine. OpenMP has no thread of its own here."""
+    code = f"""
+import os, sys
+import d2lrnn, d2lrnn_mxnet
+import mxnet as mx
+{before}
+d2lrnn.backend("mxnet")
+mx.nd.ones((2,)).wait_to_read()
+print(len(os.listdir("/proc/self/task")) == 1, os.environ.get("MXNET_ENGINE_TYPE"))
+"""
+    environment = {"OMP_NUM_THREADS": "1"} | ({"MXNET_ENGINE_TYPE": engine} if engine else {})
+    assert _python(code, **environment) == f"{in_this_thread} {engine}"
+
+
+def test_the_engine_is_chosen_without_a_word() -> None:
+    code = "import os, d2lrnn; d2lrnn.backend('mxnet'); os.write(2, b'still open')"
+    assert _python(code, stream="stderr") == "still open"
 
 
 # Importing
