@@ -28,7 +28,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
-from d2lrnn_torch.products import affine, plus, summed, times
+from d2lrnn_torch.products import affine, plus, times, weight_gradient
 
 
 def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
@@ -47,7 +47,27 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
     if inputs.numel() < len(w_x):
         return embedding(inputs, w_x) + b
     # Fewer rows than tokens: add the bias to the rows, forward and backward.
-    return embedding(inputs, (w_x + b).contiguous())
+    rows = (w_x + b).contiguous()
+    return _Rows.apply(inputs, rows) if rows.is_cpu else embedding(inputs, rows)
+
+
+class _Rows(Function):
+    """``rows[tokens]``; its gradient adds up by ``index_add_``: `embedding`'s takes ten times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, rows: Tensor) -> Tensor:
+        """(T, B) and (V, n) to (T, B, n)."""
+        indices = tokens.flatten().long()  # of 32 bits its gradient would be as slow
+        ctx.save_for_backward(indices)
+        ctx.num_rows = len(rows)
+        return rows.index_select(0, indices).unflatten(0, tokens.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[None, Tensor]:
+        """(T, B, n) to (V, n): row v is the sum of d where the token is v."""
+        (indices,) = ctx.saved_tensors
+        return None, d.new_zeros(ctx.num_rows, d.shape[-1]).index_add_(0, indices, d.flatten(0, 1))
 
 
 #: What autograd calls for `torch.tanh`: of a gradient and the value of tanh.
@@ -101,7 +121,7 @@ class TanhRecurrence(Function):
         for H, d, d_outer in zip(*backwards, earlier, strict=True):
             _TANH_BACKWARD(dH, H, grad_input=d)  # d = dH ∘ (1 - H ∘ H)
             dH = plus(d_outer, d, w_h_transposed)
-        return d_projected, dH, _sum_over_time(states[:-1], d_projected)
+        return d_projected, dH, _sum_over_time(w_h, states[:-1], d_projected)
 
 
 class GRURecurrence(Function):
@@ -163,7 +183,7 @@ class GRURecurrence(Function):
             d_blocks[t].mul_(dH.unsqueeze(1))
             dn_t[t].mul_(dH)
             dH = plus(torch.addcmul(d_outer, dH, Z_t[t]), d_t[t], w_h_transposed)
-        d_w_h, d_b_hn = _sum_over_time(states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
+        d_w_h, d_b_hn = _sum_over_time(w_h, states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
         d_inner.copy_(d_n)  # its sums are taken: what is left is the gradient at `projected`
         return d_hidden, dH, d_w_h, d_b_hn
 
@@ -171,48 +191,46 @@ class GRURecurrence(Function):
 class GRUBeforeRecurrence(Function):
     """The gated recurrent unit that resets before the matrix product, the book's.
 
-    - R, Z = σ(projected_rz + H w_h[rz])
-    - N = tanh(projected_n + (R ∘ H) w_h[n])
+    - R, Z = σ(projected_rz + H w_rz)
+    - N = tanh(projected_n + (R ∘ H) w_n)
     - H' = Z ∘ H + (1 - Z) ∘ N
 
     Example:
-        >>> outputs = GRUBeforeRecurrence.apply(projected, H_0, w_h)  # (T, B, h)
+        >>> outputs = GRUBeforeRecurrence.apply(projected_rz, projected_n, H_0, w_rz, w_n)  # (T, B, h)
     """
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, H_0: Tensor, w_h: Tensor) -> Tensor:
-        """See the class; `H_0` (B, h), `w_h` (h, 3·h)."""
-        num_steps, (batch, h) = len(projected), H_0.shape
+    def forward(
+        ctx: Any, projected_rz: Tensor, projected_n: Tensor, H_0: Tensor, w_rz: Tensor, w_n: Tensor
+    ) -> Tensor:
+        """See the class; (T, B, 2·h), (T, B, h), `H_0` (B, h), `w_rz` (h, 2·h), `w_n` (h, h)."""
+        num_steps, h = len(projected_n), H_0.shape[1]
         states = _states(H_0, num_steps)
-        RZ = projected.new_empty(num_steps, batch, 2 * h)
-        kept = projected.new_empty(num_steps, batch, h)  # what the reset gate leaves of the state
-        N = torch.empty_like(kept)
-        w_hrz, w_hn = w_h[:, : 2 * h].contiguous(), w_h[:, 2 * h :].contiguous()
-        X_rz, X_n = projected[..., : 2 * h].unbind(), projected[..., 2 * h :].unbind()
+        RZ, N = torch.empty_like(projected_rz), torch.empty_like(projected_n)
+        kept = torch.empty_like(projected_n)  # what the reset gate leaves of the state
+        w_rz, w_n = w_rz.contiguous(), w_n.contiguous()
         R, Z = RZ[..., :h].unbind(), RZ[..., h:].unbind()
-        steps, RZ_t, kept_t, N_t = states.unbind(), RZ.unbind(), kept.unbind(), N.unbind()
-        for t in range(num_steps):
-            plus(X_rz[t], steps[t], w_hrz, out=RZ_t[t]).sigmoid_()
+        steps, kept_t, RZ_t, N_t = states.unbind(), kept.unbind(), RZ.unbind(), N.unbind()
+        for t, (X_rz, X_n) in enumerate(zip(projected_rz.unbind(), projected_n.unbind(), strict=True)):
+            plus(X_rz, steps[t], w_rz, out=RZ_t[t]).sigmoid_()
             torch.mul(R[t], steps[t], out=kept_t[t])
-            plus(X_n[t], kept_t[t], w_hn, out=N_t[t]).tanh_()
+            plus(X_n, kept_t[t], w_n, out=N_t[t]).tanh_()
             torch.lerp(N_t[t], steps[t], Z[t], out=steps[t + 1])
-        ctx.save_for_backward(states, RZ, kept, N, w_h)
+        ctx.save_for_backward(states, RZ, kept, N, w_rz, w_n)
         return states[1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """With dH the gradient at H'.
 
         - d_z = dH ∘ (H - N) ∘ Z (1 - Z)
-        - d_n = dH ∘ (1 - Z) ∘ (1 - N²);  d_kept = d_n w_h[n]ᵀ
+        - d_n = dH ∘ (1 - Z) ∘ (1 - N²);  d_kept = d_n w_nᵀ
         - d_r = d_kept ∘ H ∘ R (1 - R)
-        - dH_{t-1} = dH ∘ Z + d_kept ∘ R + [d_r, d_z] w_h[rz]ᵀ
+        - dH_{t-1} = dH ∘ Z + d_kept ∘ R + [d_r, d_z] w_rzᵀ
         """
-        states, RZ, kept, N, w_h = ctx.saved_tensors
-        num_steps, _, h = N.shape
+        states, RZ, kept, N, w_rz, w_n = ctx.saved_tensors
         R, Z = RZ.chunk(2, dim=-1)
-        # Not side by side yet: what is multiplied has to be in one piece.
         d_rz = _slope(RZ, out=torch.empty_like(RZ))
         d_r, d_z = d_rz.chunk(2, dim=-1)
         d_r.mul_(states[:-1])
@@ -220,22 +238,16 @@ class GRUBeforeRecurrence(Function):
         d_n = _one_minus_square(N)
         d_n.addcmul_(d_n, Z, value=-1)
         R_t, Z_t, drz_t, dr_t, dz_t, dn_t = (x.unbind() for x in (R, Z, d_rz, d_r, d_z, d_n))
-        w_hrz_transposed, w_hn_transposed = w_h[:, : 2 * h].t().contiguous(), w_h[:, 2 * h :].t().contiguous()
+        w_rz_transposed, w_n_transposed = w_rz.t(), w_n.t()
         dH, *earlier = _incoming(d_outputs)
-        for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
+        for t, d_outer in zip(reversed(range(len(N))), earlier, strict=True):
             dz_t[t].mul_(dH)
-            d_kept = times(dn_t[t].mul_(dH), w_hn_transposed)
+            d_kept = times(dn_t[t].mul_(dH), w_n_transposed)
             dr_t[t].mul_(d_kept)
             dH = torch.addcmul(d_outer, dH, Z_t[t]).addcmul_(d_kept, R_t[t])
-            dH = plus(dH, drz_t[t], w_hrz_transposed)
-        d_w_h = torch.cat(
-            [
-                _sum_over_time(states[:-1], d_rz),
-                _sum_over_time(kept, d_n),
-            ],
-            dim=1,
-        )
-        return torch.cat([d_rz, d_n], dim=-1), dH, d_w_h
+            dH = plus(dH, drz_t[t], w_rz_transposed)
+        d_weights = _sum_over_time(w_rz, states[:-1], d_rz), _sum_over_time(w_n, kept, d_n)
+        return d_rz, d_n, dH, *d_weights
 
 
 class LSTMRecurrence(Function):
@@ -306,7 +318,7 @@ class LSTMRecurrence(Function):
             do_t[t].mul_(dH)
             dC *= F_t[t]
             dH = plus(d_outer, d_t[t], w_h_transposed)
-        return d_projected, dH, dC, _sum_over_time(states[:-1], d_projected)
+        return d_projected, dH, dC, _sum_over_time(w_h, states[:-1], d_projected)
 
 
 def lstm(
@@ -391,6 +403,6 @@ def _slope(x: Tensor, out: Tensor) -> Tensor:
     return torch.addcmul(x, x, x, value=-1, out=out)
 
 
-def _sum_over_time(left: Tensor, right: Tensor) -> Tensor:
-    """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n)."""
-    return summed(left.flatten(0, 1), right.flatten(0, 1))
+def _sum_over_time(w: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n), the gradient of w."""
+    return weight_gradient(w, left.flatten(0, 1), right.flatten(0, 1))

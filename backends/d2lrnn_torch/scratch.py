@@ -100,26 +100,31 @@ class GRUScratch(Module):
     @takes_tokens
     def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Runs over all steps; see `RNNScratch.forward`."""
-        X = project(inputs, self.W_x, self.b)
-        H = X.new_zeros(X.shape[1], self.num_hiddens) if state is None else state
-        if len(X) == 1:
-            return unroll(self.step, X, H)
+        if state is None:
+            state = self.W_h.new_zeros(inputs.shape[1], self.num_hiddens)
+        if len(inputs) == 1:
+            return unroll(self.step, project(inputs, self.W_x, self.b), state)
         if self.b_hn is None:
-            outputs = GRUBeforeRecurrence.apply(X, H, self.W_h)
+            (W_xrz, W_xn), (W_hrz, W_hn), (b_rz, b_n) = map(self._cut, (self.W_x, self.W_h, self.b))
+            projected = project(inputs, W_xrz, b_rz), project(inputs, W_xn, b_n)
+            outputs = GRUBeforeRecurrence.apply(*projected, state, W_hrz, W_hn)
         else:
-            outputs = GRURecurrence.apply(X, H, self.W_h, self.b_hn)
+            outputs = GRURecurrence.apply(project(inputs, self.W_x, self.b), state, self.W_h, self.b_hn)
         return outputs, outputs[-1]
 
     def step(self, X: Tensor, H: Tensor) -> Tensor:
         """The next state (B, h) from projected inputs ``X_t W_x + b`` (B, 3·h) and the state (B, h)."""
-        X_rz, X_n = X.split([2 * self.num_hiddens, self.num_hiddens], dim=1)
-        W_rz, W_n = self.W_h.split([2 * self.num_hiddens, self.num_hiddens], dim=1)
+        (X_rz, X_n), (W_rz, W_n) = self._cut(X), self._cut(self.W_h)
         R, Z = torch.sigmoid(X_rz + H @ W_rz).chunk(2, dim=1)
         if self.b_hn is None:
             N = torch.tanh(X_n + (R * H) @ W_n)
         else:
             N = torch.tanh(X_n + R * (H @ W_n + self.b_hn))
         return torch.lerp(N, H, Z)  # Z ∘ H + (1 - Z) ∘ N
+
+    def _cut(self, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """What belongs to the two gates and to the candidate, (…, 2·h) and (…, h), of (…, 3·h)."""
+        return gates.split([2 * self.num_hiddens, self.num_hiddens], dim=-1)
 
 
 class LSTMScratch(Module):

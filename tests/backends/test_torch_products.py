@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from d2lrnn_torch import products  # noqa: E402
-from d2lrnn_torch.products import affine, plus, summed, times  # noqa: E402
+from d2lrnn_torch.products import affine, plus, times, weight_gradient  # noqa: E402
 from torch import nn  # noqa: E402
 
 #: 128³ multiplications are twice as many as oneDNN is worth calling for.
@@ -68,12 +68,20 @@ def test_small_and_exact_ones_are_left_to_pytorch(taken: list[tuple[int, ...]]) 
     assert taken == [(WIDE, WIDE)]
 
 
+@pytest.mark.parametrize("by_columns", [False, True], ids=["rows", "columns"])
 @pytest.mark.parametrize(("columns", "others"), [(WIDE, WIDE + 1), (WIDE + 1, WIDE), (WIDE, 3), (3, WIDE)])
-def test_the_sum_over_rows(taken: list[tuple[int, ...]], columns: int, others: int) -> None:
+def test_the_gradient_of_a_weight(
+    taken: list[tuple[int, ...]], columns: int, others: int, by_columns: bool
+) -> None:
     left, right = _drawn(40 * WIDE, columns), _drawn(40 * WIDE, others)
-    exact = left.double().t() @ right.double()
-    torch.testing.assert_close(summed(left, right).double(), exact, rtol=0, atol=1e-3)
-    assert taken == [(min(columns, others), 40 * WIDE)]
+    w = _drawn(others, columns).t() if by_columns else _drawn(columns, others)
+    gradient = weight_gradient(w, left, right)
+    torch.testing.assert_close(gradient.double(), left.double().t() @ right.double(), rtol=0, atol=1e-3)
+    if min(columns, others) == 3:  # the narrow one is laid out anew
+        assert taken == [(3, 40 * WIDE)]
+    else:
+        assert taken == [(others if by_columns else columns, 40 * WIDE)]
+        assert gradient.stride() == w.stride()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
