@@ -119,7 +119,7 @@ class TorchLearner:
         with full_precision(self.device):
             return self._loss(batch, state)
 
-    @torch.no_grad()  # not inference_mode: a state made there could never go into a training step
+    @torch.inference_mode()  # an eighth faster than no_grad; `_for_training` is the price
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
         self._set_training(False)
@@ -166,7 +166,7 @@ class TorchLearner:
         """The loss, its gradient by trained parameter, and the final state, cut off from the graph."""
         self._set_training(True)
         with torch.enable_grad(), full_precision(self.device):
-            loss, state = self._loss(batch, state, masks)
+            loss, state = self._loss(batch, _for_training(state), masks)
             gradients = torch.autograd.grad(loss, list(self._trained.values()))
         return loss.detach(), gradients, _detached(state)
 
@@ -210,6 +210,13 @@ def _global_norm(gradients: Iterable[Tensor]) -> Tensor:
 def _clip_scale(norm: Tensor, theta: float | None) -> Tensor:
     """The formula of `d2lrnn.clipping.clip_scale`, on the device."""
     return torch.ones_like(norm) if theta is None else theta / norm.clamp(min=theta)
+
+
+def _for_training(state: State) -> State:
+    """A state of `predict_step` as autograd takes it, a copy; any other as it is."""
+    if isinstance(state, Tensor):
+        return state.clone() if state.is_inference() else state
+    return tuple(_for_training(part) for part in state)
 
 
 def _detached(state: State) -> State:

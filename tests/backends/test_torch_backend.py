@@ -389,7 +389,7 @@ def test_predictions_build_no_graph_and_states_go_anywhere(spec: ModelSpec) -> N
     result, trained = learner.train_step(batch, learner.initial_state(3))
     for state in (predicted, evaluated, trained):
         assert all(part.grad_fn is None and not part.requires_grad for part in _tensors(state))
-        # A tensor made in inference mode could not go into a step that is differentiated.
+        # As it is, a tensor made in inference mode could not go into a step that is differentiated.
         learner.train_step(batch, state)
     assert result.loss.grad_fn is None
     assert all(parameter.grad is None for parameter in learner.model.parameters())
