@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.adapter import FloatArray, ModelSpec
-from d2lrnn.benchmark.settings import TRAINING, batches, find_model, find_setting, spec_of
+from d2lrnn.benchmark.settings import batches, find_model, find_setting, spec_of
 from d2lrnn.benchmark.subject import Contestant
 from d2lrnn.parameters import initial_parameters, parameter_shapes
 from d2lrnn.registry import backend
@@ -51,7 +51,7 @@ def write_reference(setting_name: str, model_name: str, path: Path) -> None:
     setting = find_setting(setting_name)
     spec = replace(spec_of(setting, find_model(model_name)), dtype="float64")
     chosen = backend(_REFERENCE)
-    learner = chosen.learner(chosen.build(spec, check_parameters_of(spec)), TRAINING)
+    learner = chosen.learner(chosen.build(spec, check_parameters_of(spec)), setting.training)
     first = list(islice(batches(setting), NUM_LOSSES))
     loss, gradients = learner.gradients(first[0], learner.initial_state(setting.batch_size))
     values = {name: value.astype(np.float32) for name, value in gradients.items()}

@@ -18,8 +18,8 @@ from d2lrnn.text import Corpus, load_corpus
 #: The built-in sample has 28 symbols, as the novel has.
 VOCAB_SIZE = 28
 
-#: How every subject trains. Gradients are clipped, at a norm that the first steps exceed now and then.
-TRAINING = TrainingSpec(learning_rate=1.0, clip=1.0)
+#: Where gradients are clipped: at a norm that the first steps exceed now and then.
+_CLIP = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Setting:
         num_steps: T.
         num_hiddens: h.
         min_layers: models with fewer layers get this many.
+        learning_rate: the book's, 1; less where that makes a model of this width so unsteady that the
+            rounding of one step shows in the loss of the next.
     """
 
     name: str
@@ -39,6 +41,12 @@ class Setting:
     num_steps: int
     num_hiddens: int
     min_layers: int = 1
+    learning_rate: float = 1.0
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How every subject trains."""
+        return TrainingSpec(self.learning_rate, _CLIP)
 
     @property
     def num_tokens(self) -> int:
@@ -53,7 +61,8 @@ class Setting:
     def describe(self) -> str:
         """The sizes in one line."""
         layers = f", {self.min_layers} layers" if self.min_layers > 1 else ""
-        return f"batch {self.batch_size}, steps {self.num_steps}, hidden {self.num_hiddens}{layers}"
+        rate = "" if self.learning_rate == 1 else f", learning rate {self.learning_rate:g}"
+        return f"batch {self.batch_size}, steps {self.num_steps}, hidden {self.num_hiddens}{layers}{rate}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ SETTINGS = {
     for setting in (
         Setting("M", 1024, 32, 32),
         Setting("C", 32, 35, 512),
-        Setting("L", 64, 64, 1024, min_layers=2),
+        Setting("L", 64, 64, 1024, min_layers=2, learning_rate=0.1),
         Setting("Q", 32, 16, 32),
     )
 }
@@ -124,8 +133,8 @@ def find_setting(name: str) -> Setting:
         SpecError: there is none, or a size is 0.
 
     Example:
-        >>> find_setting("32x16x256")
-        Setting(name='32x16x256', batch_size=32, num_steps=16, num_hiddens=256, min_layers=1)
+        >>> find_setting("32x16x256").describe()
+        'batch 32, steps 16, hidden 256'
     """
     if name in SETTINGS:
         return SETTINGS[name]

@@ -28,7 +28,7 @@ from d2lrnn.adapter import Batch, ModelSpec
 from d2lrnn.allocator import keep_freed_memory, release_freed_memory
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.reference import LOSS_TOLERANCE, check_parameters_of, fault, relative_difference
-from d2lrnn.benchmark.settings import TRAINING, Setting, batches, find_model, find_setting, spec_of
+from d2lrnn.benchmark.settings import Setting, batches, find_model, find_setting, spec_of
 from d2lrnn.benchmark.subject import (
     Contestant,
     Subject,
@@ -138,7 +138,7 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
     yield {"versions": versions, "import": time.perf_counter() - started}
 
     started = time.perf_counter()
-    contestant = subject.contestant(spec, check_parameters_of(spec), TRAINING, device=plan.device)
+    contestant = subject.contestant(spec, check_parameters_of(spec), setting.training, device=plan.device)
     contestant.synchronize()
     yield {"build": time.perf_counter() - started}
 
@@ -297,7 +297,9 @@ def _characters_per_second(number: int, seconds: float) -> float:
 
 def _to_target(subject: Subject, spec: ModelSpec, corpus: Corpus, plan: Plan) -> dict[str, Any]:
     """Trains a new model until its perplexity is the target; from the first step, compiling included."""
-    contestant = subject.contestant(spec, initial_parameters(spec), TRAINING, device=plan.device)
+    contestant = subject.contestant(
+        spec, initial_parameters(spec), _TARGET_SETTING.training, device=plan.device
+    )
     state = contestant.initial_state(_TARGET_SETTING.batch_size)
     curve: list[tuple[float, float]] = []
     losses: list[float] = []

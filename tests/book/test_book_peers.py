@@ -29,14 +29,15 @@ MISSING = {"jax": {"rnn"}, "mxnet": {"rnn", "lstm-2"}}.get(NAME, set())
 WRITES = """
 import json, sys
 from d2lrnn.benchmark.reference import check_parameters_of
-from d2lrnn.benchmark.settings import TRAINING, find_model, find_setting, spec_of
+from d2lrnn.benchmark.settings import find_model, find_setting, spec_of
 from d2lrnn.benchmark.subject import load_subject
 from d2lrnn.generation import generate
 from d2lrnn.text import load_corpus
 vocab = load_corpus("sample").vocab
+setting = find_setting("4x5x32")
 for model in sys.argv[2].split(","):
-    spec = spec_of(find_setting("4x5x32"), find_model(model))
-    made = [load_subject(subject).contestant(spec, check_parameters_of(spec), TRAINING, device="cpu")
+    spec = spec_of(setting, find_model(model))
+    made = [load_subject(subject).contestant(spec, check_parameters_of(spec), setting.training, device="cpu")
             for subject in (sys.argv[1], "numpy")]
     print(json.dumps([made[0].write(vocab, "it has", 3), generate(made[1], vocab, "it has", 3)]))
 """
