@@ -86,4 +86,4 @@ class RecurrentStack:
 
 def _by_part(states: Sequence[tuple[FloatArray, ...]]) -> StateArrays:
     """States of L layers, ``(h, c)`` each, to h of all layers and c of all layers."""
-    return tuple(np.stack(parts) for parts in zip(*states, strict=True))
+    return tuple(np.array(parts) for parts in zip(*states, strict=True))
