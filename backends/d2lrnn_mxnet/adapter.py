@@ -45,6 +45,7 @@ class MXNetBackend:
     name = "mxnet"
 
     def __init__(self) -> None:
+        """Has MXNet compute where it is asked to, if it has not begun yet; see `d2lrnn_mxnet.engine`."""
         compute_where_asked()
 
     def versions(self) -> dict[str, str]:
