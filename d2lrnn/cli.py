@@ -207,6 +207,14 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, help="processors for each (default: OMP_NUM_THREADS, else all)"
     )
     parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="how long to wait, before each, for a machine on which fixed work is done as fast as before "
+        "(default: 0)",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the file of --json, where it stopped"
     )
     _add_device(parser)

@@ -67,6 +67,7 @@ def schedule_of(arguments: argparse.Namespace, settings: str) -> Schedule:
         threads=_or_default(arguments.threads, _default_threads()),
         device=arguments.device,
         target_seconds=2.0 if quick else 30.0,
+        patience=arguments.patience,
         quick=quick,
     )
     for option, value in (("--rounds", schedule.rounds), ("--threads", schedule.threads)):
@@ -75,6 +76,8 @@ def schedule_of(arguments: argparse.Namespace, settings: str) -> Schedule:
     for option, seconds in (("--seconds", schedule.seconds), ("--timeout", schedule.timeout)):
         if not seconds > 0:
             raise SpecError(f"{option} is {seconds}: it must be above 0")
+    if not schedule.patience >= 0:
+        raise SpecError(f"--patience is {schedule.patience}: it must be 0 or above")
     return schedule
 
 

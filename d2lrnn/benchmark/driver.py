@@ -8,6 +8,7 @@ run that was stopped can go on.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from d2lrnn.atomic import write_atomically
+from d2lrnn.benchmark.pace import Pacer
 from d2lrnn.benchmark.settings import BenchmarkModel, Setting, combinations, own_layer
 from d2lrnn.benchmark.worker import Plan
 from d2lrnn.errors import RunError, reason_of
@@ -33,6 +35,7 @@ FORMAT = 1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _REFERENCE, _WORKER = "d2lrnn.benchmark.reference", "d2lrnn.benchmark.worker"
+_PACE = "d2lrnn.benchmark.pace"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Schedule:
         threads: how many processors a worker may use.
         device: as for `d2lrnn.adapter.Backend.learner`.
         target_seconds: how long the run to the target perplexity may take.
-        quick: whether the numbers are not for comparison.
+        patience: how many seconds to wait for a quiet machine before every worker.
+        quick: whether the numbers are not for comparison. Then the machine's pace is not measured.
     """
 
     settings: tuple[Setting, ...]
@@ -82,6 +86,7 @@ class Schedule:
     threads: int = 1
     device: str = "cpu"
     target_seconds: float = 30.0
+    patience: float = 0.0
     quick: bool = False
 
 
@@ -114,6 +119,7 @@ def run(
     turns = list(_turns(schedule, entrants))
     with tempfile.TemporaryDirectory(prefix="d2lrnn-bench-") as name:
         folder = Path(name)
+        pacer = _pacer(schedule, document["rows"], folder)
         for number, (round_number, setting, model, entrant) in enumerate(turns):
             key = (entrant.name, setting.name, model.name, round_number)
             if key in done and done[key]["status"] in ("ok", "unsupported"):
@@ -122,7 +128,9 @@ def run(
                 what = f"round {round_number}  {setting.name}  {model.name}  {entrant.name}"
                 on_worker(what, number, len(turns))
             row = _about(entrant, setting, model, round_number)
+            before = pacer.wait()
             row |= _turn(schedule, entrant, setting, model, round_number, folder)
+            row["pace"] = [before, pacer.now()]
             done[key] = row
             document["rows"] = list(done.values())
             if save:
@@ -185,6 +193,19 @@ def _turns(
                 if key not in had:
                     had.add(key)
                     yield number, setting, chosen, entrant
+
+
+def _pacer(schedule: Schedule, rows: Sequence[Mapping[str, Any]], folder: Path) -> Pacer:
+    result = folder / "pace.json"
+
+    def measure() -> float | None:
+        if schedule.quick or _process(sys.executable, ["-m", _PACE, str(result)], schedule, {}):
+            return None
+        measured: float = json.loads(result.read_text())
+        return measured
+
+    known = [pace for row in rows for pace in row.get("pace", []) if pace is not None]
+    return Pacer(measure, least=min(known, default=math.inf), patience=schedule.patience)
 
 
 def _about(entrant: Entrant, setting: Setting, model: BenchmarkModel, round_number: int) -> dict[str, Any]:

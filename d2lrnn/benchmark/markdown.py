@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from d2lrnn.benchmark.settings import SCALING, find_setting
 from d2lrnn.benchmark.statistics import Interval, winner
-from d2lrnn.benchmark.table import KINDS, Entry, Table, load_range, versions_of
+from d2lrnn.benchmark.table import KINDS, Entry, Table, load_range, paces, versions_of
 
 #: What a quick run says of itself, in every format.
 QUICK = "This was a quick run: its numbers are NOT FOR COMPARISON."
@@ -66,10 +67,21 @@ def about(table: Table) -> list[str]:
         f"- {machine['threads']} threads, device {schedule['device']}"
         + (f", load average {load[0]:.1f} to {load[1]:.1f}" if load else ""),
         f"- {schedule['rounds']} rounds, one process at a time; in each, steps for {schedule['seconds']:g} s",
+        *_quietness(document["rows"]),
         *(f"- {name}: {sizes}" for name, sizes in schedule["settings"].items()),
         *(f"- {name}: {versions}" for name, versions in versions_of(table).items()),
     ]
     return ["\n".join(lines)]
+
+
+def _quietness(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = paces(rows)
+    if not found:
+        return []
+    times = (
+        f"{statistics.median(found):.2f} times its least time in the median, {max(found):.2f} times at most"
+    )
+    return [f"- how quiet: one fixed piece of work, before and after every process, took {times}"]
 
 
 def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

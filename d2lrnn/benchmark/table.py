@@ -209,5 +209,11 @@ def load_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
     return (min(loads), max(loads)) if loads else None
 
 
+def paces(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """How many times its least time the fixed work of `d2lrnn.benchmark.pace` took, around every worker."""
+    found = [pace for row in rows for pace in row.get("pace", []) if pace is not None]
+    return [pace / min(found) for pace in found]
+
+
 def _unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))

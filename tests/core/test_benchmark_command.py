@@ -64,6 +64,7 @@ def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture
         (["--threads", "0"], "--threads is 0: it must be at least 1"),
         (["--seconds", "0"], "--seconds is 0.0: it must be above 0"),
         (["--timeout", "-1"], "--timeout is -1.0: it must be above 0"),
+        (["--patience", "-1"], "--patience is -1.0: it must be 0 or above"),
         (["--resume"], "--resume goes on with the file of --json"),
         (["--json", "/nowhere/bench.json"], "--json /nowhere/bench.json cannot be written"),
         (["--html", "/nowhere/bench.html"], "--html /nowhere/bench.html cannot be written"),

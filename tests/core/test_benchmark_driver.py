@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from d2lrnn.benchmark.driver import Entrant, Schedule, read_document, run
+from d2lrnn.benchmark.pace import Pacer
 from d2lrnn.benchmark.settings import (
     MODELS,
     OWN_LAYERS,
@@ -76,9 +78,24 @@ def test_a_cell_is_measured(tmp_path: Path) -> None:
     assert row["first_step"] > 0
     assert row["versions"]["numpy"]
     assert len(row["load"]) == 2
+    assert row["pace"] == [None, None]
     assert document["quick"] is True
     assert document["machine"]["threads"] == 1
     assert read_document(save) == json.loads(json.dumps(document))
+
+
+def test_a_run_that_is_not_quick_tells_how_quiet_the_machine_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = run(_schedule(quick=False), [_numpy()])
+    (row,) = document["rows"]
+    assert row["status"] == "ok", row
+    assert len(row["pace"]) == 2
+    assert all(0 < pace < 1 for pace in row["pace"])
+    # Going on, it knows the least so far: a machine is never as fast as this one was.
+    row["pace"] = [1e-9, 1e-9]
+    pauses: list[float] = []
+    monkeypatch.setattr("d2lrnn.benchmark.driver.Pacer", partial(Pacer, sleep=pauses.append))
+    run(_schedule(quick=False, rounds=2, patience=4.0), [_numpy()], document)
+    assert len(pauses) == 2
 
 
 def test_with_32_units_it_also_writes_and_learns() -> None:

@@ -78,6 +78,14 @@ def test_the_memory_of_gpus_is_told_where_there_are_any(document: dict[str, Any]
     assert _table_after(markdown(gather(document)), heading)["rnn-scratch"] == ["–", "900"]
 
 
+def test_how_quiet_the_machine_was_is_told_where_it_was_measured(document: dict[str, Any]) -> None:
+    assert "how quiet" not in markdown(gather(document))
+    for row, pace in zip(document["rows"], (0.002, 0.005, 0.002), strict=False):
+        row["pace"] = [pace, 0.002]
+    document["rows"][3]["pace"] = [None, None]
+    assert "took 1.00 times its least time in the median, 2.50 times at most" in markdown(gather(document))
+
+
 def test_the_tables_say_what_was_measured(document: dict[str, Any]) -> None:
     text = markdown(gather(document))
     steps = _table_after(text, "## Training step")
