@@ -212,7 +212,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         help="how long to wait, before each, for a machine on which fixed work is done as fast as before "
-        "(default: 0)",
+        "(default: 0; a quick run never waits)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the file of --json, where it stopped"

@@ -105,8 +105,14 @@ def resumed(path: Path | None, schedule: Schedule) -> dict[str, Any] | None:
                 f"{path} was measured with {part} {document['schedule'][part]}, not "
                 f"{fresh['schedule'][part]}: begin a new file"
             )
-    # More settings, models or rounds than before are welcome.
     before, now = document["schedule"], fresh["schedule"]
+    for name, sizes in now["settings"].items():
+        if before["settings"].get(name, sizes) != sizes:
+            raise SpecError(
+                f"{path} was measured with another setting {name} ({before['settings'][name]}; now {sizes}): "
+                "begin a new file"
+            )
+    # More settings, models or rounds than before are welcome.
     before["settings"] |= now["settings"]
     before["models"] = list(dict.fromkeys([*before["models"], *now["models"]]))
     before["rounds"] = max(before["rounds"], now["rounds"])

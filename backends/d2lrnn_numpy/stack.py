@@ -86,4 +86,5 @@ class RecurrentStack:
 
 def _by_part(states: Sequence[tuple[FloatArray, ...]]) -> StateArrays:
     """States of L layers, ``(h, c)`` each, to h of all layers and c of all layers."""
+    # Not by `np.stack`, whose checks take longer than a step of a small model.
     return tuple(np.array(parts) for parts in zip(*states, strict=True))

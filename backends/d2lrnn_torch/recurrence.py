@@ -48,6 +48,7 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
         return embedding(inputs, w_x) + b
     # Fewer rows than tokens: add the bias to the rows, forward and backward.
     rows = (w_x + b).contiguous()
+    # Not on a GPU: there `index_add_` adds up in another order every time.
     return _Rows.apply(inputs, rows) if rows.is_cpu else embedding(inputs, rows)
 
 

@@ -5,6 +5,7 @@ JAX's is another: it keeps the parameters, and is made ready by its own `fit`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ from d2lrnn.vocab import Vocab
 BATCHES = 10
 
 
-class Trained:
+class Trained(ABC):
     """The part of a `d2lrnn.benchmark.subject.Contestant` that trains and writes.
 
     Attributes:
@@ -44,9 +45,9 @@ class Trained:
 
         self.model.training_step = remembered
 
+    @abstractmethod
     def arrays(self, batch: Batch) -> tuple[Any, Any]:
         """Inputs and targets as the framework has arrays."""
-        raise NotImplementedError
 
     def loss(self, batch: Batch) -> Any:
         """The package's loss of a batch."""

@@ -128,9 +128,8 @@ def run(
                 what = f"round {round_number}  {setting.name}  {model.name}  {entrant.name}"
                 on_worker(what, number, len(turns))
             row = _about(entrant, setting, model, round_number)
-            before = pacer.wait()
+            row["pace"] = pacer.wait()
             row |= _turn(schedule, entrant, setting, model, round_number, folder)
-            row["pace"] = [before, pacer.now()]
             done[key] = row
             document["rows"] = list(done.values())
             if save:
@@ -204,7 +203,7 @@ def _pacer(schedule: Schedule, rows: Sequence[Mapping[str, Any]], folder: Path) 
         measured: float = json.loads(result.read_text())
         return measured
 
-    known = [pace for row in rows for pace in row.get("pace", []) if pace is not None]
+    known = [row["pace"] for row in rows if row.get("pace") is not None]
     return Pacer(measure, least=min(known, default=math.inf), patience=schedule.patience)
 
 

@@ -81,7 +81,7 @@ def _quietness(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     times = (
         f"{statistics.median(found):.2f} times its least time in the median, {max(found):.2f} times at most"
     )
-    return [f"- how quiet: one fixed piece of work, before and after every process, took {times}"]
+    return [f"- how quiet: one fixed piece of work, before every process, took {times}"]
 
 
 def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,4 +1,4 @@
-"""How fast the machine is at the moment: the time of one fixed piece of work, before and after every worker.
+"""How fast the machine is at the moment: the time of one fixed piece of work, before every worker.
 
     python -m d2lrnn.benchmark.pace RESULT.json
 
@@ -71,18 +71,12 @@ class Pacer:
         self._measure, self._least = measure, least
         self._patience, self._sleep = patience, sleep
 
-    def now(self) -> float | None:
-        """The pace, in seconds."""
-        measured = self._measure()
-        if measured is not None:
-            self._least = min(self._least, measured)
-        return measured
-
     def wait(self) -> float | None:
-        """The pace as soon as it is within `QUIET` of its least, or when patience is at its end."""
+        """The pace as soon as it is within `QUIET` of its least so far, or when patience is at its end."""
         waited = 0.0
-        while (measured := self.now()) is not None and measured > QUIET * self._least:
-            if waited >= self._patience:
+        while (measured := self._measure()) is not None:
+            self._least = min(self._least, measured)
+            if measured <= QUIET * self._least or waited >= self._patience:
                 break
             self._sleep(_PAUSE)
             waited += _PAUSE

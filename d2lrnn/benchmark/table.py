@@ -210,9 +210,10 @@ def load_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
 
 
 def paces(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """How many times its least time the fixed work of `d2lrnn.benchmark.pace` took, around every worker."""
-    found = [pace for row in rows for pace in row.get("pace", []) if pace is not None]
-    return [pace / min(found) for pace in found]
+    """How many times its least time the fixed work of `d2lrnn.benchmark.pace` took, before every worker."""
+    found = [row["pace"] for row in rows if row.get("pace") is not None]
+    least = min(found, default=0.0)
+    return [pace / least for pace in found]
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:

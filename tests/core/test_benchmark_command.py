@@ -44,6 +44,12 @@ def test_a_quick_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert code == 2
     assert "was measured otherwise (quick: True, now False): begin a new file" in log
 
+    document["schedule"]["settings"]["Q"] = "batch 1, steps 1, hidden 1"
+    data.write_text(json.dumps(document))
+    code, _, log = _run(capsys, *QUICK, "--json", str(data), "--resume")
+    assert code == 2
+    assert "was measured with another setting Q (batch 1, steps 1, hidden 1; now batch 32, " in log
+
 
 @pytest.mark.slow
 def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,9 +80,8 @@ def test_the_memory_of_gpus_is_told_where_there_are_any(document: dict[str, Any]
 
 def test_how_quiet_the_machine_was_is_told_where_it_was_measured(document: dict[str, Any]) -> None:
     assert "how quiet" not in markdown(gather(document))
-    for row, pace in zip(document["rows"], (0.002, 0.005, 0.002), strict=False):
-        row["pace"] = [pace, 0.002]
-    document["rows"][3]["pace"] = [None, None]
+    for row, pace in zip(document["rows"], (0.002, 0.005, 0.002, None), strict=False):
+        row["pace"] = pace
     assert "took 1.00 times its least time in the median, 2.50 times at most" in markdown(gather(document))
 
 
