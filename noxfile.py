@@ -95,7 +95,8 @@ def _install_book(session: nox.Session, python: str, edition: str) -> Path:
     if not installed.is_file() or installed.read_text() != requirements.read_text():
         shutil.rmtree(folder, ignore_errors=True)
         words = ["--quiet", "--no-deps", "--target", str(folder), "-r", str(requirements)]
-        session.run(python, "-m", "pip", "install", *words, external=True)
+        # Not `session.run`, which --install-only leaves out.
+        session.run_install(python, "-m", "pip", "install", *words, external=True)
         shutil.copy(requirements, installed)
     return folder
 
