@@ -114,8 +114,10 @@ def compiled(module: RNNLMScratch, learning_rate: float, clip: float | None) -> 
         # A GPU would multiply float32 in fewer bits (TF32) unless it is told not to.
         with jax.default_matmul_precision("highest"):
             logits, state = module.apply({"params": params}, batch.inputs, state, masks, method="unroll")
-        valid = batch.targets >= 0
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.targets, 0))
+        # The logits lie in memory step by step: taken in that order they need not be copied.
+        logits, targets = jnp.swapaxes(logits, 0, 1), jnp.swapaxes(batch.targets, 0, 1)
+        valid = targets >= 0
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
         num_tokens = jnp.maximum(1, jnp.count_nonzero(valid))
         return jnp.sum(losses, where=valid) / num_tokens, state
 

@@ -20,25 +20,27 @@ from d2lrnn_jax.recurrence import (
     Arrays,
     Cell,
     gru_gradients,
+    gru_keep,
     gru_reset_after_gradients,
-    gru_reset_after_slopes,
     gru_reset_after_step_back,
-    gru_slopes,
     gru_step_back,
-    lstm_slopes,
+    lstm_gates,
+    lstm_keep,
     lstm_step_back,
+    once,
     project,
     rnn_gradients,
-    rnn_slopes,
+    rnn_keep,
     rnn_step_back,
     scan_recurrence,
+    sigmoid,
 )
 
 
 def rnn_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
     """H' = tanh(X + H W_hh), where X = inputs W_xh + b_h."""
     (W_hh,), (H,) = weights, state
-    return (jnp.tanh(X + H @ W_hh),), ()
+    return (once(jnp.tanh(X + H @ W_hh)),), ()
 
 
 def gru_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
@@ -50,10 +52,11 @@ def gru_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arra
     """
     (W_hh,), (H,) = weights, state
     h = H.shape[-1]
-    R, Z = jnp.split(jax.nn.sigmoid(X[:, : 2 * h] + H @ W_hh[:, : 2 * h]), 2, axis=-1)
+    RZ = once(sigmoid(X[:, : 2 * h] + H @ W_hh[:, : 2 * h]))
+    R, Z = jnp.split(RZ, 2, axis=-1)
     reset = R * H
-    N = jnp.tanh(X[:, 2 * h :] + reset @ W_hh[:, 2 * h :])
-    return (Z * H + (1 - Z) * N,), (R, Z, N, reset)
+    N = once(jnp.tanh(X[:, 2 * h :] + reset @ W_hh[:, 2 * h :]))
+    return (Z * H + (1 - Z) * N,), (RZ, N, reset)
 
 
 def gru_reset_after_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
@@ -64,10 +67,11 @@ def gru_reset_after_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[
     (W_hh, b_hn), (H,) = weights, state
     h = H.shape[-1]
     product = H @ W_hh
-    R, Z = jnp.split(jax.nn.sigmoid(X[:, : 2 * h] + product[:, : 2 * h]), 2, axis=-1)
+    RZ = once(sigmoid(X[:, : 2 * h] + product[:, : 2 * h]))
+    R, Z = jnp.split(RZ, 2, axis=-1)
     inner = product[:, 2 * h :] + b_hn
-    N = jnp.tanh(X[:, 2 * h :] + R * inner)
-    return (Z * H + (1 - Z) * N,), (R, Z, N, inner)
+    N = once(jnp.tanh(X[:, 2 * h :] + R * inner))
+    return (Z * H + (1 - Z) * N,), (RZ, N, inner)
 
 
 def lstm_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
@@ -78,19 +82,19 @@ def lstm_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arr
     - H' = O ∘ tanh(C')
     """
     (W_hh,), (H, C) = weights, state
-    I, F, G, O = jnp.split(X + H @ W_hh, 4, axis=-1)
-    I, F, G, O = jax.nn.sigmoid(I), jax.nn.sigmoid(F), jnp.tanh(G), jax.nn.sigmoid(O)
+    gates = once(lstm_gates(X + H @ W_hh))
+    I, F, G, O = jnp.split(gates, 4, axis=-1)
     C_next = F * C + I * G
     tanh_C = jnp.tanh(C_next)
-    return (O * tanh_C, C_next), (I, F, G, O, tanh_C)
+    return (O * tanh_C, C_next), (gates, tanh_C)
 
 
-RNN_CELL = Cell(rnn_step, rnn_slopes, rnn_step_back, rnn_gradients)
-GRU_CELL = Cell(gru_step, gru_slopes, gru_step_back, gru_gradients)
+RNN_CELL = Cell(rnn_step, rnn_keep, 1, rnn_step_back, rnn_gradients)
+GRU_CELL = Cell(gru_step, gru_keep, 0, gru_step_back, gru_gradients)
 GRU_RESET_AFTER_CELL = Cell(
-    gru_reset_after_step, gru_reset_after_slopes, gru_reset_after_step_back, gru_reset_after_gradients
+    gru_reset_after_step, gru_keep, 0, gru_reset_after_step_back, gru_reset_after_gradients
 )
-LSTM_CELL = Cell(lstm_step, lstm_slopes, lstm_step_back, rnn_gradients)
+LSTM_CELL = Cell(lstm_step, lstm_keep, 1, lstm_step_back, rnn_gradients)
 
 
 class RNNScratch(nn.Module):
