@@ -28,6 +28,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
+from d2lrnn_torch.activations import tanh, tanh_
 from d2lrnn_torch.products import affine, plus, times, weight_gradient
 
 
@@ -106,7 +107,7 @@ class TanhRecurrence(Function):
         states = _states(H_0, len(projected))
         H, *later = states.unbind()
         for X, H_next in zip(projected.unbind(), later, strict=True):
-            H = plus(X, H, w_h, out=H_next).tanh_()
+            H = tanh_(plus(X, H, w_h, out=H_next))
         ctx.save_for_backward(states, w_h)
         return states[1:]
 
@@ -151,7 +152,7 @@ class GRURecurrence(Function):
             product = times(steps[t], w_h)
             torch.add(X_rz[t], product[:, : 2 * h], out=RZ_t[t]).sigmoid_()
             torch.add(b_hn, product[:, 2 * h :], out=inner_t[t])
-            torch.addcmul(X_n[t], R[t], inner_t[t], out=N_t[t]).tanh_()
+            tanh_(torch.addcmul(X_n[t], R[t], inner_t[t], out=N_t[t]))
             torch.lerp(N_t[t], steps[t], Z[t], out=steps[t + 1])
         ctx.save_for_backward(states, RZ, inner, N, w_h)
         return states[1:]
@@ -215,7 +216,7 @@ class GRUBeforeRecurrence(Function):
         for t, (X_rz, X_n) in enumerate(zip(projected_rz.unbind(), projected_n.unbind(), strict=True)):
             plus(X_rz, steps[t], w_rz, out=RZ_t[t]).sigmoid_()
             torch.mul(R[t], steps[t], out=kept_t[t])
-            plus(X_n, kept_t[t], w_n, out=N_t[t]).tanh_()
+            tanh_(plus(X_n, kept_t[t], w_n, out=N_t[t]))
             torch.lerp(N_t[t], steps[t], Z[t], out=steps[t + 1])
         ctx.save_for_backward(states, RZ, kept, N, w_rz, w_n)
         return states[1:]
@@ -275,10 +276,10 @@ class LSTMRecurrence(Function):
         for t, X in enumerate(projected.unbind()):
             plus(X, steps[t], w_h, out=gates_t[t])
             IF[t].sigmoid_()
-            G[t].tanh_()
+            tanh_(G[t])
             O[t].sigmoid_()
             torch.mul(F[t], cells_t[t], out=cells_t[t + 1]).addcmul_(I[t], G[t])
-            torch.tanh(cells_t[t + 1], out=tanh_t[t])
+            tanh(cells_t[t + 1], out=tanh_t[t])
             torch.mul(O[t], tanh_t[t], out=steps[t + 1])
         ctx.save_for_backward(states, cells, gates, tanh_cells, w_h)
         ctx.set_materialize_grads(False)

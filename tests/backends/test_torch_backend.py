@@ -25,6 +25,7 @@ from d2lrnn_torch import (  # noqa: E402
     num_gpus,
     try_gpu,
 )
+from d2lrnn_torch.activations import tanh, tanh_  # noqa: E402
 from d2lrnn_torch.adapter import TorchBackend  # noqa: E402
 from d2lrnn_torch.devices import full_precision, native_device  # noqa: E402
 from d2lrnn_torch.recurrence import (  # noqa: E402
@@ -124,6 +125,22 @@ def test_gradients_of_the_gru_that_resets_before_are_finite_differences() -> Non
     shapes = [(T, B, 2 * h), (T, B, h), (B, h), (h, 2 * h), (h, h)]
     arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(GRUBeforeRecurrence.apply, arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_hyperbolic_tangent_is_pytorch_s(dtype: torch.dtype) -> None:
+    x = torch.linspace(-12, 12, 3000, dtype=dtype).reshape(100, 30)
+    x[0, :3] = torch.tensor([-0.0, 1e-30, torch.inf])
+    expected = torch.tanh(x)
+    out = torch.empty_like(x)
+    assert tanh(x, out=out) is out
+    gates = x.repeat(1, 2)  # a gate is a strip of a wider array
+    tanh_(gates[:, 30:])
+    for got in (out, gates[:, 30:]):
+        torch.testing.assert_close(got, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+    torch.testing.assert_close(gates[:, :30], x, rtol=0, atol=0)
+    large = x.repeat(50, 1)
+    torch.testing.assert_close(tanh_(large.clone()), torch.tanh(large), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("inputs", ["vectors", "tokens", "tokens of a large vocabulary"])
