@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -85,6 +86,25 @@ def test_the_backward_pass_by_hand_is_the_derivative_of_the_formula(cell: Any, g
         differentiate(plain_scan, weights, state, inputs),
     )
     _assert_trees_close(fast, plain)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("implementation", ["scratch", "concise"])
+def test_no_step_copies_what_all_steps_have_made(implementation: str, cell: str) -> None:
+    """Else a training step would take time in proportion to the square of its length."""
+    T, B = 17, 64
+    spec = ModelSpec(11, cell, implementation, 32, 2)
+    backend = JaxBackend()
+    learner = backend.learner(backend.build(spec, drawn_parameters(spec)), TrainingSpec(), device="cpu")
+    batch, state = drawn_batch(spec, B, T), learner.initial_state(B)
+    arguments = learner._params, learner._optimizer_state, batch, state, None
+    program = learner._compiled.train.lower(*arguments).compile().as_text()
+    computations = re.split(r"\n\n", program)
+    bodies = set(re.findall(r"body=(%[\w.-]+)", program))
+    assert bodies
+    for computation in computations:
+        if computation.lstrip().split(" ")[0] in bodies:
+            assert not re.search(rf"= \w+\[{T},{B},\d+\]\S* copy\(", computation), computation
 
 
 @pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
