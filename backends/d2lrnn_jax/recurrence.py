@@ -11,18 +11,20 @@ size, h = hidden units; dA is the gradient of the loss at A.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax import lax
 from jax import numpy as jnp
 
 Arrays: TypeAlias = tuple[jax.Array, ...]
 
-_T = TypeVar("_T", jax.Array, tuple[jax.Array, ...])
+#: What the way back needs of a layer: weights, H before the first step, outputs, and what steps have kept.
+_Residuals: TypeAlias = tuple[Arrays, jax.Array, jax.Array, Arrays]
 
 
 class Cell(NamedTuple):
@@ -36,16 +38,17 @@ class Cell(NamedTuple):
             them has the shape of X, and takes its place in memory.
         num_spent: how many of these, from the first, make one result of `step_back` each, which takes their
             place: the first makes d_hidden.
-        step_back: ``(weights, d_state, H_previous, spent, kept) -> (d_state_previous, (d_hidden, …))``, where
-            `spent` and `kept` are the two parts of what was kept, d_hidden is the gradient at what the state
-            was multiplied into, and what follows is what else `gradients` needs.
-        gradients: ``(H_previous, kept, (d_hidden, …)) -> (d_weights, dX)``, all steps at once: (T, B, …).
+        step_back: ``(weights, d_state, H_previous, kept) -> (d_state_previous, (d_hidden, …))``, where
+            d_hidden is the gradient at what the state was multiplied into, and what follows is what else
+            `gradients` needs.
+        gradients: ``(H_previous, kept, (d_hidden, …)) -> (d_weights, dX)``, all steps at once, (T, B, …);
+            of what was kept without what is spent.
     """
 
     step: Callable[[Arrays, Arrays, jax.Array], tuple[Arrays, Arrays]]
     keep: Callable[[Arrays, Arrays, Arrays], Arrays]
     num_spent: int
-    step_back: Callable[[Arrays, Arrays, jax.Array, Arrays, Arrays], tuple[Arrays, Arrays]]
+    step_back: Callable[[Arrays, Arrays, jax.Array, Arrays], tuple[Arrays, Arrays]]
     gradients: Callable[[jax.Array, Arrays, Arrays], tuple[Arrays, jax.Array]]
 
 
@@ -78,8 +81,10 @@ def plain_scan(cell: Cell, weights: Arrays, state: Arrays, inputs: jax.Array) ->
     return outputs, state
 
 
-def _forward(cell, weights, state, inputs):  # type: ignore[no-untyped-def]
-    def body(before, X, _):  # type: ignore[no-untyped-def]
+def _forward(
+    cell: Cell, weights: Arrays, state: Arrays, inputs: jax.Array
+) -> tuple[tuple[jax.Array, Arrays], _Residuals]:
+    def body(before: Arrays, X: Arrays, _: Arrays) -> tuple[Arrays, Arrays]:
         after, activations = cell.step(weights, before, *X)
         return after, (*cell.keep(before, after, activations), after[0])
 
@@ -87,15 +92,17 @@ def _forward(cell, weights, state, inputs):  # type: ignore[no-untyped-def]
     return (outputs, final), (weights, state[0], outputs, tuple(kept))
 
 
-def _backward(cell, residuals, d_results):  # type: ignore[no-untyped-def]
+def _backward(
+    cell: Cell, residuals: _Residuals, d_results: tuple[jax.Array, Arrays]
+) -> tuple[Arrays, Arrays, jax.Array]:
     weights, H_0, outputs, kept = residuals
     d_outputs, d_final = d_results
     spent, kept = kept[: cell.num_spent], kept[cell.num_spent :]
 
-    def body(d_state, spent_here, values):  # type: ignore[no-untyped-def]
-        d_output, H_previous, *kept_here = values
+    def body(d_state: Arrays, spent: Arrays, read: Arrays) -> tuple[Arrays, Arrays]:
+        d_output, H_previous, *kept = read
         d_state = (d_state[0] + d_output, *d_state[1:])
-        return cell.step_back(weights, d_state, H_previous, spent_here, tuple(kept_here))
+        return cell.step_back(weights, d_state, H_previous, (*spent, *kept))
 
     H_previous = jnp.concatenate([H_0[None], outputs[:-1]])
     d_state, results = scan_in_place(body, d_final, spent, (d_outputs, H_previous, *kept), reverse=True)
@@ -137,11 +144,12 @@ def scan_in_place(
         (carry, arrays), (t, read_here) = held, values
         here = tuple(lax.dynamic_index_in_dim(array, t, keepdims=False) for array in arrays)
         carry, results = body(carry, here, read_here)
+        in_place, others = results[: len(arrays)], results[len(arrays) :]
         arrays = tuple(
             lax.dynamic_update_index_in_dim(array, result, t, 0)
-            for array, result in zip(arrays, results, strict=False)
+            for array, result in zip(arrays, in_place, strict=True)
         )
-        return (carry, arrays), results[len(arrays) :]
+        return (carry, arrays), others
 
     times = jnp.arange(len((*spent, *read)[0]))
     (carry, arrays), others = lax.scan(step, (carry, spent), (times, read), reverse=reverse)
@@ -174,10 +182,9 @@ def _beside(*parts: jax.Array) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def once(x: _T) -> _T:
+def once(x: jax.Array) -> jax.Array:
     """`x`, which XLA computes once: it would compute anew for every array of a step that is made of it."""
-    held: _T = lax.optimization_barrier(x)
-    return held
+    return lax.optimization_barrier(x)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -192,10 +199,10 @@ def rnn_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
 
 
 def rnn_step_back(
-    weights: Arrays, d_state: Arrays, H_previous: jax.Array, spent: Arrays, kept: Arrays
+    weights: Arrays, d_state: Arrays, H_previous: jax.Array, kept: Arrays
 ) -> tuple[Arrays, Arrays]:
     """dH_{t-1} = d_hidden W_hhᵀ."""
-    (W_hh,), (dH,), (slope,) = weights, d_state, spent
+    (W_hh,), (dH,), (slope,) = weights, d_state, kept
     d_hidden = dH * slope
     return (times_transposed(d_hidden, W_hh),), (d_hidden,)
 
@@ -213,7 +220,7 @@ def gru_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
 
 
 def gru_step_back(
-    weights: Arrays, d_state: Arrays, H_previous: jax.Array, spent: Arrays, kept: Arrays
+    weights: Arrays, d_state: Arrays, H_previous: jax.Array, kept: Arrays
 ) -> tuple[Arrays, Arrays]:
     """Of the GRU that resets before the product, with σ' = σ (1 - σ) and tanh' = 1 - tanh².
 
@@ -239,7 +246,7 @@ def gru_gradients(H_previous: jax.Array, kept: Arrays, results: Arrays) -> tuple
 
 
 def gru_reset_after_step_back(
-    weights: Arrays, d_state: Arrays, H_previous: jax.Array, spent: Arrays, kept: Arrays
+    weights: Arrays, d_state: Arrays, H_previous: jax.Array, kept: Arrays
 ) -> tuple[Arrays, Arrays]:
     """Of the GRU that resets after the product, with inner = H W_hn + b_hn.
 
@@ -265,10 +272,13 @@ def gru_reset_after_gradients(
 
 def lstm_gates(x: jax.Array) -> jax.Array:
     """[σ(x_i), σ(x_f), tanh(x_g), σ(x_o)] (B, 4·h), as one tanh of all; see `sigmoid`."""
-    h = x.shape[-1] // 4
-    scale = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], x.dtype), h)
-    shift = np.repeat(np.array([0.5, 0.5, 0.0, 0.5], x.dtype), h)
+    scale, shift = _by_gate([0.5, 0.5, 1, 0.5], like=x), _by_gate([0.5, 0.5, 0, 0.5], like=x)
     return shift + scale * jnp.tanh(scale * x)
+
+
+def _by_gate(factors: Sequence[float], like: jax.Array) -> npt.NDArray[Any]:
+    """A factor for every gate, h times each: (G·h,)."""
+    return np.repeat(np.array(factors, like.dtype), like.shape[-1] // len(factors))
 
 
 def lstm_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
@@ -281,17 +291,15 @@ def lstm_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
 
 def _lstm_gate_slopes(gates: jax.Array) -> jax.Array:
     """The slopes of `lstm_gates` where these are its values: σ (1 - σ), and 1 - tanh²."""
-    h = gates.shape[-1] // 4
-    constant = np.repeat(np.array([0, 0, 1, 0], gates.dtype), h)
-    linear = np.repeat(np.array([1, 1, 0, 1], gates.dtype), h)
+    constant, linear = _by_gate([0, 0, 1, 0], like=gates), _by_gate([1, 1, 0, 1], like=gates)
     return constant + gates * (linear - gates)
 
 
 def lstm_step_back(
-    weights: Arrays, d_state: Arrays, H_previous: jax.Array, spent: Arrays, kept: Arrays
+    weights: Arrays, d_state: Arrays, H_previous: jax.Array, kept: Arrays
 ) -> tuple[Arrays, Arrays]:
     """dH_{t-1} = [dI, dF, dG, dO] W_hhᵀ;  dC_{t-1} = dC ∘ F."""
-    (W_hh,), (dH, dC), (slope,), (slope_cell, F) = weights, d_state, spent, kept
+    (W_hh,), (dH, dC), (slope, slope_cell, F) = weights, d_state, kept
     dC = dC + dH * slope_cell
     d_hidden = _beside(dC, dC, dC, dH) * slope
     return (times_transposed(d_hidden, W_hh), dC * F), (d_hidden,)
