@@ -40,7 +40,7 @@ from d2lrnn_jax.recurrence import (
 def rnn_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
     """H' = tanh(X + H W_hh), where X = inputs W_xh + b_h."""
     (W_hh,), (H,) = weights, state
-    return (jnp.tanh(X + H @ W_hh),), ()
+    return (once(jnp.tanh(X + H @ W_hh)),), ()
 
 
 def gru_step(weights: Arrays, state: Arrays, X: jax.Array) -> tuple[Arrays, Arrays]:
