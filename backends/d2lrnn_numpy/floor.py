@@ -9,6 +9,7 @@ import numpy as np
 from d2lrnn.adapter import FloatArray, ModelSpec
 from d2lrnn.devices import choose_device
 from d2lrnn_numpy.devices import CPU
+from d2lrnn_numpy.recurrence import rows_apart
 
 
 def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "auto") -> Callable[[], None]:
@@ -39,29 +40,30 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     def drawn(*shape: int) -> FloatArray:
         return random.normal(0.0, h**-0.5, shape).astype(dtype)
 
-    w_h, w_x = drawn(h, width), drawn(h, width)
-    w_h_transposed, w_x_transposed = np.ascontiguousarray(w_h.T), np.ascontiguousarray(w_x.T)
+    # A GRU that resets before its product: the candidate's part is a product of its own, after the gates'.
+    split = 2 * h if spec.reset_after is False else width
+    w_h, w_hn = rows_apart(drawn(h, split), T), rows_apart(drawn(h, width - split), T)
+    w_h_transposed, w_hn_transposed = rows_apart(w_h.T, T), rows_apart(w_hn.T, T)
+    w_x, w_x_transposed = drawn(h, width), drawn(width, h)
     head, head_transposed = drawn(h, V), drawn(V, h)
     hiddens, gates, gradients = drawn(T, B, h), drawn(T, B, width), drawn(T, B, width)
     logits, d_logits, d_inputs = drawn(T * B, V), drawn(T * B, V), drawn(T * B, h)
     d_weights, d_head = drawn(h, width), drawn(h, V)
-    # A GRU that resets before its product: the candidate's part is a product of its own, after the gates'.
-    split = 2 * h if spec.reset_after is False else None
 
     def forward_steps() -> None:
         H = hiddens[0]
         for t in range(T):
-            product(H, w_h[:, :split], gates[t, :, :split])
-            if split:
-                product(gates[t, :, :h], w_h[:, split:], gates[t, :, split:])
+            product(H, w_h, gates[t, :, :split])
+            if split < width:
+                product(gates[t, :, :h], w_hn, gates[t, :, split:])
             H = gates[t, :, -h:]
 
     def backward_steps() -> None:
         for t in reversed(range(1, T)):
             d_previous = gradients[t - 1, :, :h]
-            if split:
-                product(gradients[t, :, split:], w_h_transposed[split:], gradients[t, :, :h])
-            product(gradients[t, :, :split], w_h_transposed[:split], d_previous)
+            if split < width:
+                product(gradients[t, :, split:], w_hn_transposed, gradients[t, :, :h])
+            product(gradients[t, :, :split], w_h_transposed, d_previous)
 
     def run() -> None:
         rows = hiddens.reshape(T * B, h)

@@ -81,9 +81,10 @@ class Layer:
         w_x, inputs = self.weights["w_x"], self._inputs
         if inputs.ndim == 2:
             gradients["w_x"] = sum_rows_by_token(inputs.reshape(-1), flat, len(w_x))
+            gradients["b"] = gradients["w_x"].sum(axis=0)  # every row belongs to one token
         else:
             gradients["w_x"] = inputs.reshape(-1, len(w_x)).T @ flat
-        gradients["b"] = np.ones(len(flat), flat.dtype) @ flat
+            gradients["b"] = np.ones(len(flat), flat.dtype) @ flat
         if not want_inputs:
             return None, gradients
         d_inputs = self._buffers.get("d_inputs", (*inputs.shape[:2], len(w_x)), flat.dtype)

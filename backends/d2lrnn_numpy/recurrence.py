@@ -2,9 +2,10 @@
 
 All inputs of a layer are projected at once, outside the recurrence (`d2lrnn_numpy.layer`); what is here
 starts from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. The
-backward
-pass walks the same steps in reverse (Werbos 1990, "Backpropagation through time") and leaves the weight
-gradients out of its loop: it collects the gradients at the pre-activations and multiplies once at the end.
+backward pass walks the same steps in reverse (Werbos 1990, "Backpropagation through time") and leaves the
+weight gradients out of its loop: it collects the gradients at the pre-activations and multiplies once at
+the end. What has been used up is overwritten: the less memory a step goes through, the more of it is in the
+cache.
 
 T = time steps, B = batch size, h = hidden units, G = gates. ``σ`` is the logistic function and ``∘`` the
 element-wise product. Every class remembers its last forward pass; `backward` belongs to that.
@@ -29,10 +30,13 @@ class Recurrence(Protocol):
     def forward(
         self, projected: FloatArray, weights: dict[str, FloatArray], state: LayerState
     ) -> tuple[FloatArray, LayerState]:
-        """Outputs (T, B, h), in a buffer, and the final state, a copy."""
+        """Outputs (T, B, h), in a buffer, and the final state, a copy. `projected` may be overwritten."""
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """From the gradient at the outputs to that at `projected`, and those of w_h (and b_hn)."""
+        """From the gradient at the outputs to that at `projected`, and those of w_h (and b_hn).
+
+        It can be called once for every forward pass.
+        """
 
 
 class TanhRecurrence:
@@ -45,29 +49,29 @@ class TanhRecurrence:
         self, projected: FloatArray, weights: dict[str, FloatArray], state: LayerState
     ) -> tuple[FloatArray, LayerState]:
         """See `Recurrence.forward`."""
-        w_h, (H,) = weights["w_h"], state
-        outputs = self._buffers.get("outputs", projected.shape, projected.dtype)
+        w_h, (H,) = rows_apart(weights["w_h"], len(projected)), state
+        states = _states(self._buffers, "states", H, len(projected))
         for t in range(len(projected)):
-            np.matmul(H, w_h, out=outputs[t])
-            outputs[t] += projected[t]
-            H = np.tanh(outputs[t], out=outputs[t])
-        self._tape = outputs, state[0], w_h
-        return outputs, (H.copy(),)
+            H_next = np.matmul(H, w_h, out=states[t + 1])
+            H_next += projected[t]
+            H = np.tanh(H_next, out=H_next)
+        self._tape = states, w_h
+        return states[1:], (H.copy(),)
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Tanh' = 1 - tanh²."""
-        outputs, H_0, w_h = self._tape
-        d_projected = self._buffers.get("d_projected", outputs.shape, outputs.dtype)
-        dH = self._buffers.get("dH", H_0.shape, outputs.dtype)
+        states, w_h = self._tape
+        d_projected = self._buffers.get("d_projected", d_outputs.shape, states.dtype)
+        dH = self._buffers.get("dH", states[0].shape, states.dtype)
         dH[:] = 0
-        w_h_transposed = np.ascontiguousarray(w_h.T)
-        for t in reversed(range(len(outputs))):
+        w_h_transposed = rows_apart(w_h.T, len(d_outputs))
+        for t in reversed(range(len(d_outputs))):
             dH += d_outputs[t]
-            d_t = np.multiply(outputs[t], outputs[t], out=d_projected[t])
+            d_t = np.multiply(states[t + 1], states[t + 1], out=d_projected[t])
             np.subtract(1, d_t, out=d_t)
             d_t *= dH
             np.matmul(d_t, w_h_transposed, out=dH)
-        return d_projected, {"w_h": _product_with_previous(outputs, H_0, d_projected)}
+        return d_projected, {"w_h": _product_over_time(states[:-1], d_projected)}
 
 
 class GRURecurrence:
@@ -92,8 +96,8 @@ class GRURecurrence:
         num_steps, batch, width = projected.shape
         h, dtype, buffer = width // 3, projected.dtype, self._buffers.get
         w_h, (H,) = weights["w_h"], state
-        w_hrz, w_hn = np.ascontiguousarray(w_h[:, : 2 * h]), np.ascontiguousarray(w_h[:, 2 * h :])
-        outputs = buffer("outputs", (num_steps, batch, h), dtype)
+        w_hrz, w_hn = (rows_apart(w, num_steps) for w in (w_h[:, : 2 * h], w_h[:, 2 * h :]))
+        states = _states(self._buffers, "states", H, num_steps)
         RZ = buffer("RZ", (num_steps, batch, 2 * h), dtype)
         N = buffer("N", (num_steps, batch, h), dtype)
         # What the reset gate multiplies (reset after), or what it made of the state (reset before).
@@ -114,57 +118,59 @@ class GRURecurrence:
             N[t] += projected[t, :, 2 * h :]
             np.tanh(N[t], out=N[t])
             # Z ∘ H + (1 - Z) ∘ N = N + Z ∘ (H - N)
-            H_next = np.subtract(H, N[t], out=outputs[t])
+            H_next = np.subtract(H, N[t], out=states[t + 1])
             H_next *= Z
             H_next += N[t]
             H = H_next
-        self._tape: tuple[Any, ...] = outputs, RZ, N, inner, state[0], w_hrz, w_hn
-        return outputs, (H.copy(),)
+        self._tape: tuple[Any, ...] = states, RZ, N, inner, w_hrz, w_hn
+        return states[1:], (H.copy(),)
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
         """σ' = σ (1 - σ); the loop keeps dH, the gradient at the state that leaves step t."""
-        outputs, RZ, N, inner, H_0, w_hrz, w_hn = self._tape
-        num_steps, batch, h = outputs.shape
-        dtype, buffer = outputs.dtype, self._buffers.get
+        states, RZ, N, inner, w_hrz, w_hn = self._tape
+        num_steps, batch, h = N.shape
+        dtype, buffer = N.dtype, self._buffers.get
         d_projected = buffer("d_projected", (num_steps, batch, 3 * h), dtype)
         # The gradient at H w_hn + b_hn, where the reset comes after; else at projected_n.
         d_inner = buffer("d_inner", (num_steps, batch, h), dtype)
-        d_rz, dH, carried = (
-            buffer("d_rz", (batch, 2 * h), dtype),
-            buffer("dH", (batch, h), dtype),
-            buffer("carried", (batch, h), dtype),
-        )
+        d_rz, slope = (buffer(name, (batch, 2 * h), dtype) for name in ("d_rz", "slope"))
+        dH, carried, part = (buffer(name, (batch, h), dtype) for name in ("dH", "carried", "part"))
         dH[:] = 0
-        w_hrz_transposed, w_hn_transposed = np.ascontiguousarray(w_hrz.T), np.ascontiguousarray(w_hn.T)
+        w_hrz_transposed, w_hn_transposed = (rows_apart(w.T, num_steps) for w in (w_hrz, w_hn))
         R_all, Z_all = _gates(RZ, 2)
         d_r, d_z = _gates(d_rz, 2)
         for t in reversed(range(num_steps)):
-            R, Z = R_all[t], Z_all[t]
-            H_previous = outputs[t - 1] if t else H_0
+            R, Z, H_previous = R_all[t], Z_all[t], states[t]
             dH += d_outputs[t]
             d_n = d_projected[t, :, 2 * h :]
             np.multiply(dH, Z, out=carried)
-            np.multiply(dH, H_previous - N[t], out=d_z)
-            d_n[:] = (dH - carried) * (1 - N[t] ** 2)
+            np.subtract(H_previous, N[t], out=part)
+            np.multiply(dH, part, out=d_z)
+            np.subtract(dH, carried, out=part)
+            np.multiply(N[t], N[t], out=d_inner[t])
+            np.subtract(1, d_inner[t], out=d_inner[t])
+            d_inner[t] *= part
+            d_n[:] = d_inner[t]
             if self._reset_after:
-                np.multiply(d_n, R, out=d_inner[t])
                 np.multiply(d_n, inner[t], out=d_r)
+                d_inner[t] *= R
                 np.matmul(d_inner[t], w_hn_transposed, out=dH)
             else:
-                d_inner[t] = d_n
                 np.matmul(d_inner[t], w_hn_transposed, out=dH)
                 np.multiply(dH, H_previous, out=d_r)
                 dH *= R
-            d_rz *= RZ[t] * (1 - RZ[t])
+            d_rz *= np.subtract(1, RZ[t], out=slope)
+            d_rz *= RZ[t]
             d_projected[t, :, : 2 * h] = d_rz
             dH += carried
-            dH += d_rz @ w_hrz_transposed
+            dH += np.matmul(d_rz, w_hrz_transposed, out=part)
         d_w_h = np.empty((h, 3 * h), dtype)
-        d_w_h[:, : 2 * h] = _product_with_previous(outputs, H_0, d_projected[:, :, : 2 * h])
+        before, d_w_hn = states[:-1], d_w_h[:, 2 * h :]
+        _product_over_time(before, d_projected[:, :, : 2 * h], out=d_w_h[:, : 2 * h])
         if self._reset_after:
-            d_w_h[:, 2 * h :] = _product_with_previous(outputs, H_0, d_inner)
+            _product_over_time(before, d_inner, out=d_w_hn)
             return d_projected, {"w_h": d_w_h, "b_hn": d_inner.sum(axis=(0, 1))}
-        d_w_h[:, 2 * h :] = _product_over_time(inner, d_inner)
+        _product_over_time(inner, d_inner, out=d_w_hn)
         return d_projected, {"w_h": d_w_h}
 
 
@@ -185,48 +191,91 @@ class LSTMRecurrence:
         """See `Recurrence.forward`."""
         num_steps, batch, width = projected.shape
         h, dtype, buffer = width // 4, projected.dtype, self._buffers.get
-        w_h, (H, C) = weights["w_h"], state
-        gates = buffer("gates", projected.shape, dtype)
-        outputs = buffer("outputs", (num_steps, batch, h), dtype)
-        cells = buffer("cells", (num_steps, batch, h), dtype)
+        w_h, (H, C) = rows_apart(weights["w_h"], len(projected)), state
+        states, cells = (_states(self._buffers, name, x, num_steps) for name, x in (("H", H), ("C", C)))
         tanh_cells = buffer("tanh_cells", (num_steps, batch, h), dtype)
+        product, written = buffer("product", (batch, width), dtype), buffer("written", (batch, h), dtype)
+        gates = projected
         I, F, G, O = _gates(gates, 4)
+        # σ(x) = (1 + tanh(x/2)) / 2: so one tanh makes all gates.
+        scale, shift = np.full(width, 0.5, dtype), np.full(width, 0.5, dtype)
+        scale[2 * h : 3 * h], shift[2 * h : 3 * h] = 1, 0
         for t in range(num_steps):
-            np.matmul(H, w_h, out=gates[t])
-            gates[t] += projected[t]
-            _sigmoid(gates[t, :, : 2 * h])
-            np.tanh(G[t], out=G[t])
-            _sigmoid(O[t])
-            C = np.multiply(F[t], C, out=cells[t])
-            C += I[t] * G[t]
+            gate = gates[t]
+            gate += np.matmul(H, w_h, out=product)
+            gate *= scale
+            np.tanh(gate, out=gate)
+            gate *= scale
+            gate += shift
+            C = np.multiply(F[t], C, out=cells[t + 1])
+            C += np.multiply(I[t], G[t], out=written)
             np.tanh(C, out=tanh_cells[t])
-            H = np.multiply(O[t], tanh_cells[t], out=outputs[t])
-        self._tape: tuple[Any, ...] = outputs, gates, cells, tanh_cells, state, w_h
-        return outputs, (H.copy(), C.copy())
+            H = np.multiply(O[t], tanh_cells[t], out=states[t + 1])
+        self._tape: tuple[Any, ...] = states, gates, cells, tanh_cells, w_h
+        return states[1:], (H.copy(), C.copy())
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """The loop keeps dH and dC, the gradients at the state that leaves step t."""
-        outputs, gates, cells, tanh_cells, (H_0, C_0), w_h = self._tape
-        num_steps, batch, h = outputs.shape
-        dtype, buffer = outputs.dtype, self._buffers.get
-        d_projected = buffer("d_projected", gates.shape, dtype)
-        dH, dC = buffer("dH", (batch, h), dtype), buffer("dC", (batch, h), dtype)
+        """The loop keeps dH and dC, the gradients at the state that leaves step t.
+
+        - d_o = dH ∘ tanh(C') ∘ O (1 - O);  dC += dH ∘ O (1 - tanh²(C'))
+        - d_i = dC ∘ G ∘ I (1 - I);  d_f = dC ∘ C ∘ F (1 - F);  d_g = dC ∘ I ∘ (1 - G²)
+        - dH_{t-1} = [d_i, d_f, d_g, d_o] w_hᵀ;  dC_{t-1} = dC ∘ F
+        """
+        states, gates, cells, tanh_cells, w_h = self._tape
+        num_steps, batch, h = tanh_cells.shape
+        buffer = self._buffers.get
+        d = buffer("d", (batch, 4 * h), gates.dtype)
+        names = "dH", "dC", "earlier dC", "part"
+        dH, dC, dC_earlier, part = (buffer(name, (batch, h), gates.dtype) for name in names)
         dH[:] = 0
         dC[:] = 0
-        w_h_transposed = np.ascontiguousarray(w_h.T)
-        by_gate = (_gates(x, 4) for x in (gates, d_projected))
-        (I_all, F_all, G_all, O_all), (d_i, d_f, d_g, d_o) = by_gate
+        w_h_transposed = rows_apart(w_h.T, len(d_outputs))
+        I_all, F_all, G_all, O_all = _gates(gates, 4)
+        d_i, d_f, d_g, d_o = _gates(d, 4)
+        d_ifg, gates_ifg = (x[..., : 3 * h].reshape(*x.shape[:-1], 3, h) for x in (d, gates))
         for t in reversed(range(num_steps)):
             I, F, G, O = I_all[t], F_all[t], G_all[t], O_all[t]
             dH += d_outputs[t]
-            dC += dH * O * (1 - tanh_cells[t] ** 2)
-            np.multiply(dH * tanh_cells[t], O * (1 - O), out=d_o[t])
-            np.multiply(dC * G, I * (1 - I), out=d_i[t])
-            np.multiply(dC * (cells[t - 1] if t else C_0), F * (1 - F), out=d_f[t])
-            np.multiply(dC * I, 1 - G**2, out=d_g[t])
-            dC *= F
-            np.matmul(d_projected[t], w_h_transposed, out=dH)
-        return d_projected, {"w_h": _product_with_previous(outputs, H_0, d_projected)}
+            np.multiply(states[t + 1], tanh_cells[t], out=part)
+            np.subtract(O, part, out=part)  # O (1 - tanh²(C')), as H' = O ∘ tanh(C')
+            part *= dH
+            dC += part
+            np.subtract(1, gates[t], out=d)
+            d *= gates[t]
+            np.multiply(G, G, out=part)
+            np.subtract(1, part, out=d_g)
+            d_i *= G
+            d_f *= cells[t]
+            d_g *= I
+            d_o *= tanh_cells[t]
+            np.multiply(dC, F, out=dC_earlier)
+            # The values of the gates are used up: their gradients take their place.
+            np.multiply(d_ifg, dC[:, None], out=gates_ifg[t])
+            np.multiply(d_o, dH, out=O)
+            np.matmul(gates[t], w_h_transposed, out=dH)
+            dC, dC_earlier = dC_earlier, dC
+        return gates, {"w_h": _product_over_time(states[:-1], gates)}
+
+
+def _states(buffers: Buffers, name: str, initial: FloatArray, num_steps: int) -> FloatArray:
+    """Room for the states of all steps (T + 1, B, h), `initial` first: the states before them are [:-1]."""
+    states = buffers.get(name, (num_steps + 1, *initial.shape), initial.dtype)
+    states[0] = initial
+    return states
+
+
+def rows_apart(w: FloatArray, num_products: int) -> FloatArray:
+    """A copy of w whose rows have a gap between them; for a single product w itself.
+
+    The places in a cache are few for addresses that are a power of two apart, as rows of 512 numbers are: a
+    product with them takes up to a third longer, a transposed copy of them six times as long.
+    """
+    if num_products == 1:
+        return w
+    rows, columns = w.shape
+    apart = np.empty((rows, columns + 16), w.dtype)[:, :columns]
+    apart[:] = w
+    return apart
 
 
 def _gates(x: FloatArray, number: int) -> list[FloatArray]:
@@ -244,14 +293,8 @@ def _sigmoid(x: FloatArray) -> FloatArray:
     return x
 
 
-def _product_over_time(left: FloatArray, right: FloatArray) -> FloatArray:
+def _product_over_time(left: FloatArray, right: FloatArray, out: FloatArray | None = None) -> FloatArray:
     """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n)."""
-    product: FloatArray = left.reshape(-1, left.shape[-1]).T @ right.reshape(-1, right.shape[-1])
-    return product
-
-
-def _product_with_previous(outputs: FloatArray, H_0: FloatArray, right: FloatArray) -> FloatArray:
-    """Σ_t H_{t-1}ᵀ right_t, where H_1, H_2, … are the outputs."""
-    product = _product_over_time(outputs[:-1], right[1:])
-    product += H_0.T @ right[0]
+    left, right = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
+    product: FloatArray = np.matmul(left.T, right, out=out)
     return product

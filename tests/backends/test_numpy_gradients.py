@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from d2lrnn_numpy.adapter import LanguageModel
 from d2lrnn_numpy.layer import sum_rows_by_token
+from d2lrnn_numpy.recurrence import rows_apart
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of
 
 from d2lrnn.adapter import PADDING, Batch, FloatArray, ModelSpec
@@ -62,3 +63,12 @@ def test_rows_are_summed_by_token(vocab_size: int) -> None:
     expected = np.zeros((vocab_size, 3))
     np.add.at(expected, tokens, rows)
     np.testing.assert_allclose(sum_rows_by_token(tokens, rows, vocab_size), expected, atol=1e-12)
+
+
+def test_rows_apart_are_the_same_numbers_with_gaps_between_the_rows() -> None:
+    w = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
+    apart = rows_apart(w, 2)
+    assert np.array_equal(apart, w)
+    assert not np.shares_memory(apart, w)
+    assert apart.strides == (w.strides[0] + 64, w.strides[1])
+    assert rows_apart(w, 1) is w  # a copy would take longer than the one product
