@@ -125,9 +125,9 @@ class TorchLearner:
         self._set_training(False)
         with full_precision(self.device):
             # A copy by NumPy, which PyTorch takes over: cheaper than one by PyTorch.
-            own = torch.from_numpy(tokens[:, None].astype(np.int64))
-            logits, state = self.model.unroll(own.to(self.device), state)
-        return logits.numpy(force=True)[:, 0], state
+            own = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
+            logits, state = self.model.next_logits(own, state)
+        return logits.numpy(force=True), state
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn import functional
 
 from d2lrnn.adapter import FloatArray, IntArray
 from d2lrnn.generation import generate
@@ -62,9 +62,21 @@ class RNNLMScratch(Classifier):
         outputs, state = self.rnn(inputs, state) if masks is None else self.rnn(inputs, state, masks)
         return self.output_layer(outputs), state
 
+    def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits (B, V) after one token each (B,), and the next state.
+
+        What `unroll` gives for a single step, in half of the time: of that, calls take most.
+
+        Args:
+            tokens: (B,), of int64.
+            state: what the recurrent layers take and return.
+        """
+        H, state = self.rnn.next_state(tokens, state)
+        return torch.addmm(self.b_q, H, self.W_hq), state
+
     def one_hot(self, tokens: Tensor) -> Tensor:
         """One-hot vectors (T, B, V) of tokens (B, T)."""
-        return one_hot(tokens.t().long(), self.vocab_size).to(next(self.parameters()).dtype)
+        return functional.one_hot(tokens.t().long(), self.vocab_size).to(next(self.parameters()).dtype)
 
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
@@ -120,6 +132,12 @@ class RNNLM(RNNLMScratch):
         if len(H) > 1 and type(linear) is nn.Linear and linear.bias is not None:
             return affine(H, linear.weight.t(), linear.bias).swapaxes(0, 1)
         return linear(H).swapaxes(0, 1)  # a single step, or what a subclass put there
+
+    def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """See `RNNLMScratch.next_logits`."""
+        H, state = self.rnn.next_state(tokens, state)
+        linear = self.linear
+        return functional.linear(H, linear.weight, linear.bias), state
 
 
 @contextmanager

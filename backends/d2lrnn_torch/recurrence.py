@@ -32,6 +32,11 @@ from d2lrnn_torch.activations import tanh, tanh_
 from d2lrnn_torch.products import affine, plus, times, weight_gradient
 
 
+def project_step(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
+    """``inputs @ w_x + b`` for one step: (B, in), or token indices (B,), to (B, G·h)."""
+    return torch.addmm(b, inputs, w_x) if inputs.is_floating_point() else torch.embedding(w_x, inputs) + b
+
+
 def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
     """``inputs @ w_x + b`` for all steps at once.
 
@@ -363,13 +368,13 @@ def lstm(
 
 
 def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
-    """One-hot vectors (T, B, size) of tokens (T, B), in the precision of `like`; vectors as they are."""
+    """One-hot vectors (…, size) of tokens (…), in the precision of `like`; vectors as they are."""
     if inputs.is_floating_point():
         return inputs
-    if inputs.shape[0] == 1 and size <= _SMALL:
-        return embedding(inputs, _identity(size, like.dtype, like.device))
+    if (inputs.dim() == 1 or inputs.shape[0] == 1) and size <= _SMALL:
+        return torch.embedding(_identity(size, like.dtype, like.device), inputs)
     hot = like.new_zeros((*inputs.shape, size))
-    return hot.scatter_(2, inputs.long().unsqueeze(2), 1)
+    return hot.scatter_(-1, inputs.long().unsqueeze(-1), 1)
 
 
 #: Up to so many tokens the identity matrix is kept, whose rows are one-hot vectors: one call instead of four,

@@ -1,9 +1,10 @@
 """The scratch models: the formulas in plain sight.
 
 Every model takes inputs (T, B, num_inputs), or token indices (T, B) instead of one-hot vectors, and returns
-the hidden states of all steps (T, B, h) with its final state. `step` is the formula of one time step. A
-sequence runs through the same formula with a backward pass by hand (`d2lrnn_torch.recurrence`), which is
-faster than autograd's.
+the hidden states of all steps (T, B, h) with its final state. `step` is the formula of one time step, and
+`next_state` takes it alone, for inputs (B, num_inputs) or (B,): text is written by it. A sequence runs
+through the same formula with a backward pass by hand (`d2lrnn_torch.recurrence`), which is faster than
+autograd's.
 
 T = time steps, B = batch size, h = hidden units; weights are (in, out), and gates stand side by side.
 """
@@ -23,7 +24,7 @@ from d2lrnn_torch.recurrence import (
     TanhRecurrence,
     lstm,
     project,
-    unroll,
+    project_step,
 )
 from d2lrnn_torch.tokens import takes_tokens
 
@@ -60,12 +61,18 @@ class RNNScratch(Module):
         Returns:
             The hidden states (T, B, h), and the last of them.
         """
-        X = project(inputs, self.W_xh, self.b_h)
-        H = X.new_zeros(X.shape[1], self.num_hiddens) if state is None else state
-        if len(X) == 1:
-            return unroll(self.step, X, H)
-        outputs = TanhRecurrence.apply(X, H, self.W_hh)
+        if state is None:
+            state = self.W_hh.new_zeros(inputs.shape[1], self.num_hiddens)
+        if len(inputs) == 1:
+            H, state = self.next_state(inputs[0], state)
+            return H.unsqueeze(0), state
+        outputs = TanhRecurrence.apply(project(inputs, self.W_xh, self.b_h), state, self.W_hh)
         return outputs, outputs[-1]
+
+    def next_state(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: from inputs (B, num_inputs) or token indices (B,) to H (B, h), and the state it is."""
+        H = self.step(project_step(inputs, self.W_xh, self.b_h), state)
+        return H, H
 
     def step(self, X: Tensor, H: Tensor) -> Tensor:
         """The next state (B, h) from projected inputs ``X_t W_xh + b_h`` (B, h) and the state (B, h)."""
@@ -103,7 +110,8 @@ class GRUScratch(Module):
         if state is None:
             state = self.W_h.new_zeros(inputs.shape[1], self.num_hiddens)
         if len(inputs) == 1:
-            return unroll(self.step, project(inputs, self.W_x, self.b), state)
+            H, state = self.next_state(inputs[0], state)
+            return H.unsqueeze(0), state
         if self.b_hn is None:
             (W_xrz, W_xn), (W_hrz, W_hn), (b_rz, b_n) = map(self._cut, (self.W_x, self.W_h, self.b))
             projected = project(inputs, W_xrz, b_rz), project(inputs, W_xn, b_n)
@@ -111,6 +119,11 @@ class GRUScratch(Module):
         else:
             outputs = GRURecurrence.apply(project(inputs, self.W_x, self.b), state, self.W_h, self.b_hn)
         return outputs, outputs[-1]
+
+    def next_state(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; see `RNNScratch.next_state`."""
+        H = self.step(project_step(inputs, self.W_x, self.b), state)
+        return H, H
 
     def step(self, X: Tensor, H: Tensor) -> Tensor:
         """The next state (B, h) from projected inputs ``X_t W_x + b`` (B, 3·h) and the state (B, h)."""
@@ -124,7 +137,8 @@ class GRUScratch(Module):
 
     def _cut(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """What belongs to the two gates and to the candidate, (…, 2·h) and (…, h), of (…, 3·h)."""
-        return gates.split([2 * self.num_hiddens, self.num_hiddens], dim=-1)
+        # `Tensor.split`, which is written in Python, takes twice as long.
+        return gates.split_with_sizes([2 * self.num_hiddens, self.num_hiddens], dim=-1)
 
 
 class LSTMScratch(Module):
@@ -154,9 +168,17 @@ class LSTMScratch(Module):
         """Runs over all steps; see `RNNScratch.forward`. The state is ``(H, C)``, each (B, h)."""
         H, C = (self.W_h.new_zeros(inputs.shape[1], self.num_hiddens),) * 2 if state is None else state
         if len(inputs) == 1:
-            return unroll(self.step, project(inputs, self.W_x, self.b), (H, C))
+            H, state = self.next_state(inputs[0], (H, C))
+            return H.unsqueeze(0), state
         outputs, C = lstm(inputs, H, C, self.W_x, self.W_h, self.b)
         return outputs, (outputs[-1], C)
+
+    def next_state(
+        self, inputs: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One step; see `RNNScratch.next_state`."""
+        state = self.step(project_step(inputs, self.W_x, self.b), state)
+        return state[0], state
 
     def step(self, X: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The next ``(H, C)`` from projected inputs ``X_t W_x + b`` (B, 4·h) and ``(H, C)``."""
@@ -213,3 +235,11 @@ class StackedRNNScratch(Module):
             outputs, after = rnn(outputs, before)
             final.append(after)
         return outputs, tuple(final)
+
+    def next_state(self, inputs: Tensor, state: Sequence[Any]) -> tuple[Tensor, tuple[Any, ...]]:
+        """One step: from inputs (B, num_inputs) or tokens (B,) to the top H (B, h), and the states."""
+        H, final = inputs, []
+        for rnn, before in zip(self.rnns, state, strict=True):
+            H, after = rnn.next_state(H, before)
+            final.append(after)
+        return H, tuple(final)

@@ -240,6 +240,20 @@ def test_sequences_on_a_cpu_go_by_the_fast_recurrence(make, monkeypatch: pytest.
     model(torch.ones(1, 3, 7))
 
 
+@pytest.mark.parametrize("tokens", [False, True], ids=["vectors", "tokens"])
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_one_state_after_the_other_is_the_sequence(make, tokens: bool) -> None:
+    model = _randomized(make())
+    inputs = torch.randint(0, 7, (4, 3)) if tokens else torch.randn(4, 3, 7, dtype=torch.float64)
+    _, state = model(inputs[:2])
+    expected, final = model(inputs[2:], state)
+    for X, H in zip(inputs[2:], expected, strict=True):
+        got, state = model.next_state(X, state)
+        torch.testing.assert_close(got, H, rtol=0, atol=1e-13)
+    for one, other in zip(_tensors(state), _tensors(final), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+
+
 def test_layers_of_another_form_are_left_to_the_framework() -> None:
     """A subclass may put any layer in `rnn`: the formulas here are those of some."""
     relu, both_ways = nn.RNN(7, 6, nonlinearity="relu"), nn.GRU(7, 6, bidirectional=True)
@@ -248,7 +262,10 @@ def test_layers_of_another_form_are_left_to_the_framework() -> None:
         model.rnn = native
         for num_steps in (1, 5):
             X = torch.randn(num_steps, 3, 7)
-            torch.testing.assert_close(model(X)[0], native(X)[0], rtol=0, atol=0)
+            expected, final = native(X)
+            torch.testing.assert_close(model(X)[0], expected, rtol=0, atol=0)
+            following, _ = model.next_state(X[-1], final)
+            torch.testing.assert_close(following, native(X[-1:], final)[0][0], rtol=0, atol=0)
 
 
 # The modules
