@@ -174,11 +174,11 @@ class MXNetLearner:
         logits.backward(program.loss_gradient(logits.detach(), targets))
         return program.loss(logits.detach(), targets), detached(state)
 
-    def _program(self, purpose: str, shape: tuple[int, ...]) -> Program:
+    def _program(self, purpose: str, shape: tuple[int, int]) -> Program:
         """Made once for every shape of batch, and for every purpose: memory is planned for one of them."""
         key = (purpose, *shape)
         if key not in self._programs:
-            self._programs[key] = Program(self.model, num_steps=shape[1])
+            self._programs[key] = Program(self.model, *shape)
         return self._programs[key]
 
     def _tokens(self, tokens: IntArray) -> Array:

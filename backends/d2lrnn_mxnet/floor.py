@@ -11,13 +11,14 @@ import numpy
 from d2lrnn.adapter import ModelSpec
 from d2lrnn.devices import choose_device
 from d2lrnn_mxnet.devices import available_devices, context_of
+from d2lrnn_mxnet.recurrence import FEW_ROWS
 
 
 def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "auto") -> Callable[[], None]:
     """The products of `d2lrnn.benchmark.products` in the order in which they depend on each other.
 
-    There is no activation, no update, and no copy: all memory is laid out before, transposed as MXNet's
-    fastest product wants it. What a product of one step is made of does not come from the step before, but
+    There is no activation, no update, and no copy: all memory is laid out before, as MXNet's fastest product
+    wants it. What a product of one step is made of does not come from the step before, but
     all write to the same place, so that MXNet's engine lets each wait for the one before.
 
     Args:
@@ -41,16 +42,16 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     def drawn(*shape: int) -> Any:
         return mx.nd.array(random.normal(0.0, h**-0.5, shape), ctx=context, dtype=spec.dtype)
 
-    # Every factor on the right as (out, in).
+    def factor(rows: int, inputs: int, outputs: int) -> Any:
+        """The right one of a product with so many rows on the left, as `product` wants it."""
+        return drawn(inputs, outputs) if rows <= FEW_ROWS else drawn(outputs, inputs)
+
     H, rows, rows_across = drawn(B, h), drawn(T * B, h), drawn(h, T * B)
-    w_h, w_x, head = [drawn(part, h) for part in parts], drawn(width, h), drawn(V, h)
-    w_h_back, w_x_back, head_back = [drawn(h, part) for part in parts], drawn(h, width), drawn(h, V)
-    d_gates, d_rows, d_rows_across = (
-        [drawn(B, part) for part in parts],
-        drawn(T * B, width),
-        drawn(width, T * B),
-    )
-    d_logits, d_logits_across = drawn(T * B, V), drawn(V, T * B)
+    w_h, w_h_back = [factor(B, h, part) for part in parts], [factor(B, part, h) for part in parts]
+    w_x, w_x_back = factor(T * B, h, width), factor(T * B, width, h)
+    head, head_back = factor(T * B, h, V), factor(T * B, V, h)
+    d_gates, d_logits, d_rows = [drawn(B, part) for part in parts], drawn(T * B, V), drawn(T * B, width)
+    d_logits_below, d_rows_below = factor(h, T * B, V), factor(h, T * B, width)
     hidden, gates = drawn(B, h), [drawn(B, part) for part in parts]
     results = {columns: drawn(T * B, columns) for columns in (h, V, width)}
     d_weights, d_head = drawn(h, width), drawn(h, V)
@@ -64,32 +65,29 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
                     product(H, weight, gate)
         product(rows, head, results[V])
         product(d_logits, head_back, results[h])
-        product(rows_across, d_logits_across, d_head)
+        product(rows_across, d_logits_below, d_head)
         for layer in reversed(range(L)):
             for _ in range(T - 1):
                 for d_gate, weight in zip(d_gates, w_h_back, strict=True):
                     product(d_gate, weight, hidden)
-            product(rows_across, d_rows_across, d_weights)
+            product(rows_across, d_rows_below, d_weights)
             if layer:
-                product(rows_across, d_rows_across, d_weights)
+                product(rows_across, d_rows_below, d_weights)
                 product(d_rows, w_x_back, results[h])
         mx.nd.waitall()
 
     return floor_once
 
 
-#: Rows up to which OpenBLAS's product is the faster one: from 1.1 times for 32 x 512 x 512 to 1.8 times for
-#: 32 x 2048 x 512, while for 1120 x 512 x 2048 oneDNN's takes half its time.
-_FEW_ROWS = 64
-
-
 def product(left: Any, right: Any, out: Any) -> None:
-    """``left @ right.T`` by the faster of MXNet's two; a name of its own, so that a test can count.
+    """``left @ right`` by the faster of MXNet's two, of which one wants `right` transposed.
+
+    A name of its own, so that a test can count.
 
     The fused operator of `d2lrnn_mxnet.recurrence.fused` knows a faster way still, which MXNet offers for no
     product alone: a model that is made of it can take less time than this floor.
     """
-    if len(left) <= _FEW_ROWS:
-        mx.nd.dot(left, right, transpose_b=True, out=out)
+    if len(left) <= FEW_ROWS:
+        mx.nd.dot(left, right, out=out)
     else:
         mx.nd.FullyConnected(left, right, no_bias=True, num_hidden=len(right), flatten=False, out=out)

@@ -25,9 +25,9 @@ class Program:
         loss_gradient: the same to the gradient at the logits.
     """
 
-    def __init__(self, model: RNNLMScratch, num_steps: int) -> None:
+    def __init__(self, model: RNNLMScratch, batch_size: int, num_steps: int) -> None:
         dtype = model.spec.dtype
-        self.unroll = _Unroll(model, num_steps)
+        self.unroll = _Unroll(model, batch_size, num_steps)
         self.loss = CrossEntropy(dtype)
         self.loss_gradient = CrossEntropyGradient(model.vocab_size, dtype)
         for part in (self.unroll, self.loss, self.loss_gradient):
@@ -36,14 +36,14 @@ class Program:
 
 @mx.util.use_np
 class _Unroll(nn.HybridBlock):
-    """A whole model as one graph, for a fixed number of steps."""
+    """A whole model as one graph, for one shape of batch."""
 
-    def __init__(self, model: RNNLMScratch, num_steps: int) -> None:
+    def __init__(self, model: RNNLMScratch, batch_size: int, num_steps: int) -> None:
         super().__init__()
         # The methods and not the model: Gluon would take that for a child and hybridise it for its other
         # users, too.
         self._unroll, self._parameters = model.unroll_by_step, model.collect_params
-        self._num_steps = num_steps
+        self._batch_size, self._num_steps = batch_size, num_steps
 
     def collect_params(self, select: Any = None) -> Any:
         """Those of the model."""
@@ -51,5 +51,5 @@ class _Unroll(nn.HybridBlock):
 
     def hybrid_forward(self, F: Any, tokens: Array, state: Any, masks: Any = None) -> tuple[Array, Any]:
         """See `Program`."""
-        with tracing(self._num_steps):
+        with tracing(self._num_steps, self._batch_size):
             return self._unroll(tokens.T, state, masks)

@@ -18,7 +18,7 @@ from mxnet.symbol import Symbol
 
 from d2lrnn.errors import SpecError
 from d2lrnn_mxnet.module import Module
-from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, number_of_steps, unroll
+from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, steps_and_batch, unroll
 from d2lrnn_mxnet.semantics import use_np
 
 
@@ -129,14 +129,15 @@ class RNNScratch(Module, nn.HybridBlock):
         self, F: Any, inputs: Array, *state: Array, b_hn: Array | None = None, **weights: Array
     ) -> tuple[Array, list[Array]]:
         """The same for Gluon, which hands over `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
-        num_steps = number_of_steps(F, inputs)
-        if num_steps is None and not self._has_operator():
+        shape = steps_and_batch(F, inputs)
+        if shape is None and not self._has_operator():
             raise SpecError(
                 "a GRU that resets before the product cannot be part of a hybridised block: a "
                 "symbol does not tell the number of steps. Take reset_after=True, or leave "
                 "the block as it is"
             )
-        if num_steps is not None and (num_steps == 1 or not self._has_operator()):
+        if shape is not None and (shape[0] == 1 or not self._has_operator()):
+            num_steps, batch_size = shape
             outputs, final = unroll(
                 F,
                 self._formula(b_hn),
@@ -144,6 +145,7 @@ class RNNScratch(Module, nn.HybridBlock):
                 state,
                 **weights,
                 num_steps=num_steps,
+                batch_size=batch_size,
                 num_gates=self.num_gates,
                 num_hiddens=self.num_hiddens,
             )
