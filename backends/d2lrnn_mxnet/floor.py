@@ -18,8 +18,8 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     """The products of `d2lrnn.benchmark.products` in the order in which they depend on each other.
 
     There is no activation, no update, and no copy: all memory is laid out before, as MXNet's fastest product
-    wants it. What a product of one step is made of does not come from the step before, but
-    all write to the same place, so that MXNet's engine lets each wait for the one before.
+    wants it. What a product of one step is made of does not come from the step before, but all write to the
+    same place, so that MXNet's engine lets each wait for the one before.
 
     Args:
         spec: the model.

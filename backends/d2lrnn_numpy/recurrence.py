@@ -191,7 +191,7 @@ class LSTMRecurrence:
         """See `Recurrence.forward`."""
         num_steps, batch, width = projected.shape
         h, dtype, buffer = width // 4, projected.dtype, self._buffers.get
-        w_h, (H, C) = rows_apart(weights["w_h"], len(projected)), state
+        w_h, (H, C) = rows_apart(weights["w_h"], num_steps), state
         states, cells = (_states(self._buffers, name, x, num_steps) for name, x in (("H", H), ("C", C)))
         tanh_cells = buffer("tanh_cells", (num_steps, batch, h), dtype)
         product, written = buffer("product", (batch, width), dtype), buffer("written", (batch, h), dtype)
@@ -229,7 +229,7 @@ class LSTMRecurrence:
         dH, dC, dC_earlier, part = (buffer(name, (batch, h), gates.dtype) for name in names)
         dH[:] = 0
         dC[:] = 0
-        w_h_transposed = rows_apart(w_h.T, len(d_outputs))
+        w_h_transposed = rows_apart(w_h.T, num_steps)
         I_all, F_all, G_all, O_all = _gates(gates, 4)
         d_i, d_f, d_g, d_o = _gates(d, 4)
         d_ifg, gates_ifg = (x[..., : 3 * h].reshape(*x.shape[:-1], 3, h) for x in (d, gates))

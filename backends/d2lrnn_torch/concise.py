@@ -135,20 +135,14 @@ def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, Any
     A cell for every layer takes two thirds of the time of the function for all layers and steps, and for an
     LSTM, where that is oneDNN's, a third.
     """
-    cell, weights = _CELLS[rnn.mode], rnn._flat_weights
-    H = vectors(inputs, rnn.input_size, like=weights[0])
-    if rnn.mode != "LSTM":
-        states = []
-        for l, before in enumerate(state.unbind()):
-            H = cell(H, before, *weights[4 * l : 4 * l + 4])
-            states.append(H)
-        return H, torch.stack(states)
-    hiddens, cells = [], []
-    for l, before in enumerate(zip(state[0].unbind(), state[1].unbind(), strict=True)):
-        H, C = cell(H, before, *weights[4 * l : 4 * l + 4])
-        hiddens.append(H)
-        cells.append(C)
-    return H, (torch.stack(hiddens), torch.stack(cells))
+    cell, has_memory = _CELLS[rnn.mode], rnn.mode == "LSTM"
+    H = vectors(inputs, rnn.input_size, like=rnn._flat_weights[0])
+    final: list[tuple[Tensor, ...]] = []
+    for l, before in enumerate(_by_layer(rnn, state)):
+        after = cell(H, before if has_memory else before[0], *_weights(rnn, l))
+        final.append(after if has_memory else (after,))
+        H = final[-1][0]
+    return H, _stacked(rnn, final)
 
 
 def _run_by_layer(

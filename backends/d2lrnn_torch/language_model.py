@@ -65,7 +65,7 @@ class RNNLMScratch(Classifier):
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits (B, V) after one token each (B,), and the next state.
 
-        What `unroll` gives for a single step, in half of the time: of that, calls take most.
+        What `unroll` gives for a single step, with fewer calls: they take most of its time.
 
         Args:
             tokens: (B,), of int64.
