@@ -28,8 +28,8 @@ from d2lrnn.adapter import (
 from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
-from d2lrnn_torch.concise import GRU, LSTM, RNN
-from d2lrnn_torch.devices import devices, full_precision, native_device
+from d2lrnn_torch.concise import GRU, LSTM, RNN, stacked
+from d2lrnn_torch.devices import devices, full_precision, full_precision_inference, native_device
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.parameters import export_arrays, write_parameters
 from d2lrnn_torch.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
@@ -119,15 +119,14 @@ class TorchLearner:
         with full_precision(self.device):
             return self._loss(batch, state)
 
-    @torch.inference_mode()  # an eighth faster than no_grad; `_for_training` is the price
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
         self._set_training(False)
-        with full_precision(self.device):
+        with full_precision_inference(self.device):  # `_for_training` is the price
             # A copy by NumPy, which PyTorch takes over: cheaper than one by PyTorch.
             own = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
             logits, state = self.model.next_logits(own, state)
-        return logits.numpy(force=True), state
+            return logits.numpy(force=True), state
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
@@ -216,7 +215,7 @@ def _for_training(state: State) -> State:
     """A state of `predict_step` as autograd takes it, a copy; any other as it is."""
     if isinstance(state, Tensor):
         return state.clone() if state.is_inference() else state
-    return tuple(_for_training(part) for part in state)
+    return type(state)(_for_training(part) for part in state)
 
 
 def _detached(state: State) -> State:
@@ -226,7 +225,8 @@ def _detached(state: State) -> State:
 def _state_arrays(spec: ModelSpec, state: State) -> StateArrays:
     """``(h,)`` or ``(h, c)``, each (L, B, h), from the state of the model's recurrent layers."""
     if spec.implementation == "concise":
-        parts = state if spec.cell == "lstm" else (state,)
+        whole = stacked(state) if isinstance(state, list) else state
+        parts = whole if spec.cell == "lstm" else (whole,)
     else:
         layers = (state,) if spec.num_layers == 1 else state
         by_part = zip(*layers, strict=True) if spec.cell == "lstm" else (layers,)

