@@ -28,7 +28,7 @@ from d2lrnn.adapter import (
 from d2lrnn.devices import choose_device
 from d2lrnn.dropout import dropout_masks
 from d2lrnn.parameters import check_parameters
-from d2lrnn_torch.concise import GRU, LSTM, RNN, stacked
+from d2lrnn_torch.concise import GRU, LSTM, RNN, LayerStates, stacked
 from d2lrnn_torch.devices import devices, full_precision, full_precision_inference, native_device
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.parameters import export_arrays, write_parameters
@@ -225,7 +225,7 @@ def _detached(state: State) -> State:
 def _state_arrays(spec: ModelSpec, state: State) -> StateArrays:
     """``(h,)`` or ``(h, c)``, each (L, B, h), from the state of the model's recurrent layers."""
     if spec.implementation == "concise":
-        whole = stacked(state) if isinstance(state, list) else state
+        whole = stacked(state) if isinstance(state, LayerStates) else state
         parts = whole if spec.cell == "lstm" else (whole,)
     else:
         layers = (state,) if spec.num_layers == 1 else state

@@ -22,6 +22,13 @@ from d2lrnn_torch.recurrence import GRURecurrence, TanhRecurrence, lstm, project
 from d2lrnn_torch.tokens import takes_tokens
 
 
+class LayerStates(list[Any]):
+    """The states of the layers, each H (B, h) or ``(H, C)``, as they leave a single step.
+
+    To stack them and to take them apart again takes a tenth of the time of writing a character.
+    """
+
+
 class RNN(Module):
     """A tanh RNN on `torch.nn.RNN`.
 
@@ -74,7 +81,7 @@ class RNN(Module):
                 state = _zeros(rnn, inputs.shape[1])
             H, states = _run_cells(rnn, inputs[0], state)
             return H.unsqueeze(0), stacked(states)
-        if isinstance(state, list):
+        if isinstance(state, LayerStates):
             state = stacked(state)
         return rnn(vectors(inputs, rnn.input_size, like=rnn.weight_ih_l0), state)
 
@@ -86,8 +93,7 @@ class RNN(Module):
             state: see `forward`.
 
         Returns:
-            The outputs of the last layer (B, h), and the next state: on a CPU a list of the layers' states,
-            H (B, h) or ``(H, C)``, since to stack them and to take them apart would cost a tenth of the time.
+            The outputs of the last layer (B, h), and the next state, on a CPU as `LayerStates`.
         """
         rnn = self.rnn
         if inputs.is_cpu and _is_plain(rnn):
@@ -135,7 +141,7 @@ def _is_plain(rnn: nn.Module) -> bool:
     )
 
 
-def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, list[Any]]:
+def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, LayerStates]:
     """What ``rnn`` computes for one step, inputs (B, in) or tokens (B,): the last H (B, h), and all states.
 
     A cell for every layer takes two thirds of the time of the function for all layers and steps, and for an
@@ -143,7 +149,7 @@ def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, lis
     """
     cell, has_memory = _CELLS[rnn.mode], rnn.mode == "LSTM"
     H = vectors(inputs, rnn.input_size, like=rnn._flat_weights[0])
-    states: list[Any] = []
+    states = LayerStates()
     for l, before in enumerate(_by_layer(state)):
         after = cell(H, before, *_weights(rnn, l))
         H = after[0] if has_memory else after
@@ -159,7 +165,7 @@ def _run_by_layer(
     if state is None:
         state = _zeros(rnn, inputs.shape[1])
     outputs = inputs
-    states: list[Any] = []
+    states = LayerStates()
     for l, before in enumerate(_by_layer(state)):
         w_x, w_h, b_x, b_h = _weights(rnn, l)
         if masks is not None and l > 0:
@@ -184,17 +190,17 @@ def _zeros(rnn: nn.RNNBase, batch_size: int) -> Any:
     return (zeros, zeros) if rnn.mode == "LSTM" else zeros
 
 
-def _by_layer(state: Any) -> list[Any]:
-    """The states of the layers, each H (B, h) or ``(H, C)``, of a state in either form."""
-    if isinstance(state, list):
+def _by_layer(state: Any) -> LayerStates:
+    """A state in either form as the layers take it."""
+    if isinstance(state, LayerStates):
         return state
     if isinstance(state, Tensor):
-        return list(state.unbind())
-    return list(zip(*(part.unbind() for part in state), strict=True))
+        return LayerStates(state.unbind())
+    return LayerStates(zip(*(part.unbind() for part in state), strict=True))
 
 
-def stacked(states: list[Any]) -> Any:
-    """One tensor (L, B, h), or ``(H, C)`` of two, of what the layers have: H (B, h) or ``(H, C)`` each."""
+def stacked(states: LayerStates) -> Any:
+    """A state as PyTorch's own layers take it: one tensor (L, B, h), or ``(H, C)`` of two."""
     if isinstance(states[0], Tensor):
         return torch.stack(states)
     return tuple(torch.stack(part) for part in zip(*states, strict=True))
