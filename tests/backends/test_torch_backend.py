@@ -27,6 +27,7 @@ from d2lrnn_torch import (  # noqa: E402
 )
 from d2lrnn_torch.activations import tanh, tanh_  # noqa: E402
 from d2lrnn_torch.adapter import TorchBackend  # noqa: E402
+from d2lrnn_torch.concise import LayerStates, stacked  # noqa: E402
 from d2lrnn_torch.devices import full_precision, native_device  # noqa: E402
 from d2lrnn_torch.recurrence import (  # noqa: E402
     GRUBeforeRecurrence,
@@ -250,6 +251,9 @@ def test_one_state_after_the_other_is_the_sequence(make, tokens: bool) -> None:
     for X, H in zip(inputs[2:], expected, strict=True):
         got, state = model.next_state(X, state)
         torch.testing.assert_close(got, H, rtol=0, atol=1e-13)
+    same_form = stacked(state) if isinstance(state, LayerStates) else state
+    for one, other in zip(_tensors(same_form), _tensors(final), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
     for num_steps in (1, 3):  # either form of the state can be gone on from
         following, left = model(inputs[:num_steps], state)
         expected, expected_left = model(inputs[:num_steps], final)
