@@ -94,7 +94,7 @@ def table() -> None:
         *_comparison(documents, "float64"),
         "## How rates, starts and seeds were chosen",
         "",
-        "The start of the concise models (`d2lrnn.parameters.initial_parameters`) and the learning rates,",
+        "The start of the concise models (`d2lrnn.initial_parameters`) and the learning rates,",
         "each 1 or 2, were chosen after looking at validation perplexities of several starts, rates and",
         "seeds from 0 to 3. The RNN from scratch is at rate 2 because with seed 0 and rate 1 NumPy had ended",
         "at 7.476. TensorFlow's runs of seed 0 are second ones: in the first the stacked RNN ended at 7.007;",

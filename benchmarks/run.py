@@ -25,17 +25,17 @@ import os
 import sys
 from pathlib import Path
 
-from d2lrnn.atomic import write_atomically
+from d2lrnn.atomic_files import write_atomically
 from d2lrnn.benchmark.driver import Entrant, run
-from d2lrnn.benchmark.further import further_tables
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import SETTINGS
 from d2lrnn.benchmark.table import gather
-from d2lrnn.cli import add_bench
-from d2lrnn.command_bench import resumed, schedule_of, tell, words_of
+from d2lrnn.benchmark.text_tables import further_tables
+from d2lrnn.cli.bench import resumed, schedule_of, tell, words_of
+from d2lrnn.cli.main import add_bench
+from d2lrnn.contract.registry import BACKENDS, find_backend
 from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
-from d2lrnn.registry import BACKENDS, find_backend
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PEERS = HERE / "results", HERE / "peers"

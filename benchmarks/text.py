@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from d2lrnn.benchmark import memory
-from d2lrnn.data import SlidingWindows
-from d2lrnn.text import load_corpus, sample_text
+from d2lrnn.data.batches import SlidingWindows
+from d2lrnn.data.corpus import load_corpus, sample_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -10,56 +10,56 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d2lrnn.adapter import Batch as Batch
-    from d2lrnn.adapter import ModelSpec as ModelSpec
-    from d2lrnn.adapter import TrainingSpec as TrainingSpec
-    from d2lrnn.checkpoint import load_run as load_run
-    from d2lrnn.checkpoint import save_run as save_run
-    from d2lrnn.data import RandomSampling as RandomSampling
-    from d2lrnn.data import SequentialPartitioning as SequentialPartitioning
-    from d2lrnn.data import SlidingWindows as SlidingWindows
+    from d2lrnn.contract.parameters import initial_parameters as initial_parameters
+    from d2lrnn.contract.registry import backend as backend
+    from d2lrnn.contract.specs import ModelSpec as ModelSpec
+    from d2lrnn.contract.specs import TrainingSpec as TrainingSpec
+    from d2lrnn.contract.values import Batch as Batch
+    from d2lrnn.data.batches import RandomSampling as RandomSampling
+    from d2lrnn.data.batches import SequentialPartitioning as SequentialPartitioning
+    from d2lrnn.data.batches import SlidingWindows as SlidingWindows
+    from d2lrnn.data.corpus import Corpus as Corpus
+    from d2lrnn.data.corpus import load_corpus as load_corpus
+    from d2lrnn.data.vocabulary import Vocab as Vocab
     from d2lrnn.errors import D2LError as D2LError
-    from d2lrnn.exchange import load as load
-    from d2lrnn.exchange import save as save
     from d2lrnn.generation import generate as generate
-    from d2lrnn.losses import bits_per_token as bits_per_token
-    from d2lrnn.losses import perplexity as perplexity
-    from d2lrnn.parameters import initial_parameters as initial_parameters
-    from d2lrnn.registry import backend as backend
-    from d2lrnn.text import Corpus as Corpus
-    from d2lrnn.text import load_corpus as load_corpus
-    from d2lrnn.trainer import History as History
-    from d2lrnn.trainer import Trainer as Trainer
-    from d2lrnn.vocab import Vocab as Vocab
-
-__version__ = "0.3.0"
+    from d2lrnn.saving.checkpoint import load_run as load_run
+    from d2lrnn.saving.checkpoint import save_run as save_run
+    from d2lrnn.saving.models import load as load
+    from d2lrnn.saving.models import save as save
+    from d2lrnn.training.metrics import bits_per_token as bits_per_token
+    from d2lrnn.training.metrics import perplexity as perplexity
+    from d2lrnn.training.trainer import History as History
+    from d2lrnn.training.trainer import Trainer as Trainer
+    from d2lrnn.version import __version__ as __version__
 
 #: Where each public name is defined.
 _HOMES = {
-    "Batch": "adapter",
-    "Corpus": "text",
+    "__version__": "version",
+    "backend": "contract.registry",
+    "Batch": "contract.values",
+    "bits_per_token": "training.metrics",
+    "Corpus": "data.corpus",
     "D2LError": "errors",
-    "History": "trainer",
-    "ModelSpec": "adapter",
-    "RandomSampling": "data",
-    "SequentialPartitioning": "data",
-    "SlidingWindows": "data",
-    "Trainer": "trainer",
-    "TrainingSpec": "adapter",
-    "Vocab": "vocab",
-    "backend": "registry",
-    "bits_per_token": "losses",
     "generate": "generation",
-    "initial_parameters": "parameters",
-    "load": "exchange",
-    "load_corpus": "text",
-    "load_run": "checkpoint",
-    "perplexity": "losses",
-    "save": "exchange",
-    "save_run": "checkpoint",
+    "History": "training.trainer",
+    "initial_parameters": "contract.parameters",
+    "load": "saving.models",
+    "load_corpus": "data.corpus",
+    "load_run": "saving.checkpoint",
+    "ModelSpec": "contract.specs",
+    "perplexity": "training.metrics",
+    "RandomSampling": "data.batches",
+    "save": "saving.models",
+    "save_run": "saving.checkpoint",
+    "SequentialPartitioning": "data.batches",
+    "SlidingWindows": "data.batches",
+    "Trainer": "training.trainer",
+    "TrainingSpec": "contract.specs",
+    "Vocab": "data.vocabulary",
 }
 
-__all__ = sorted([*_HOMES, "__version__"])
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if not name.startswith("_"):
-        registry = import_module("d2lrnn.registry")
+        registry = import_module("d2lrnn.contract.registry")
         if any(name == entry.name for entry in registry.BACKENDS):
             return registry.tab(name)
     raise AttributeError(f"module 'd2lrnn' has no attribute {name!r}")

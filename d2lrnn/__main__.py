@@ -2,6 +2,6 @@
 
 import sys
 
-from d2lrnn.cli import main
+from d2lrnn.cli.main import main
 
 sys.exit(main())

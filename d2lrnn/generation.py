@@ -8,17 +8,17 @@ from typing import Protocol
 
 import numpy as np
 
-from d2lrnn.adapter import FloatArray, IntArray, State
+from d2lrnn.contract.values import FloatArray, IntArray, State
+from d2lrnn.data.corpus import Unit, tokenize
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import PromptError, SpecError
-from d2lrnn.text import Unit, tokenize
-from d2lrnn.vocab import Vocab
 
 #: From the logits of one step (V,) to the index of the next token.
 Chooser = Callable[[FloatArray], int]
 
 
 class Predictor(Protocol):
-    """What writing needs of a model: the part of `d2lrnn.adapter.Learner` that predicts."""
+    """What writing needs of a model: the part of `d2lrnn.contract.protocols.Learner` that predicts."""
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first token."""

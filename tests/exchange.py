@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 import d2lrnn
-from d2lrnn.adapter import TrainingSpec
-from d2lrnn.checkpoint import load_run
-from d2lrnn.cli import main
-from d2lrnn.trainer import Trainer
+from d2lrnn.cli.main import main
+from d2lrnn.contract.specs import TrainingSpec
+from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.training.trainer import Trainer
 
 #: A carried state and dropout; the book's GRU; a shuffled order. The words of the command line.
 RUNS = {

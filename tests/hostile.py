@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from d2lrnn.checkpoint import load_run
 from d2lrnn.errors import RunError
-from d2lrnn.run import Run
+from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run import Run
 
 MODEL, STATE, RUN, SUMS = "model.safetensors", "state.safetensors", "run.json", "SHA256SUMS"
 #: What Python and NumPy take for the asking, whatever the file holds.

@@ -3,8 +3,17 @@
 The book's first edition has no such tab: of its names only those are here that need no framework.
 """
 
-from d2lrnn.book import DATA_HUB, DATA_URL, HyperParameters, add_to_class, check_len, check_shape, download
-from d2lrnn.classic import (
+from d2lrnn.book.current_edition import (
+    DATA_HUB,
+    DATA_URL,
+    HyperParameters,
+    add_to_class,
+    check_len,
+    check_shape,
+    download,
+)
+from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
+from d2lrnn.book.first_edition import (
     Accumulator,
     Timer,
     count_corpus,
@@ -12,8 +21,7 @@ from d2lrnn.classic import (
     read_time_machine,
     tokenize,
 )
-from d2lrnn.plotting import Animator, ProgressBoard, plot, set_figsize
-from d2lrnn.vocab import Vocab
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_jax.book import DataModule, TimeMachine, Trainer, seed_everything
 from d2lrnn_jax.concise import GRU, LSTM, RNN
 from d2lrnn_jax.devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu

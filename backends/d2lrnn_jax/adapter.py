@@ -16,21 +16,20 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from d2lrnn.adapter import (
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.dropout import dropout_masks
+from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import (
     Batch,
     Device,
     FloatArray,
     IntArray,
-    ModelSpec,
     Parameters,
     State,
     StateArrays,
     StepResult,
-    TrainingSpec,
 )
-from d2lrnn.devices import choose_device
-from d2lrnn.dropout import dropout_masks
-from d2lrnn.parameters import check_parameters
 from d2lrnn_jax.devices import devices, native_device
 from d2lrnn_jax.dispatch import compute_where_asked
 from d2lrnn_jax.gradients import clip_to_norm, global_norm
@@ -52,7 +51,7 @@ class JaxBackend:
         compute_where_asked()
 
     def versions(self) -> dict[str, str]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return {package: version(package) for package in ("jax", "jaxlib", "flax", "optax", "numpy")}
 
     def devices(self) -> Sequence[Device]:
@@ -60,7 +59,7 @@ class JaxBackend:
         return devices()
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
-        """See `d2lrnn.adapter.Backend`. The model is a module bound to its parameters.
+        """See `d2lrnn.contract.protocols.Backend`. The model is a module bound to its parameters.
 
         Example:
             >>> model = backend("jax").build(spec, initial_parameters(spec))
@@ -69,7 +68,7 @@ class JaxBackend:
         return _bind(module_of(spec), spec, check_parameters(spec, parameters))
 
     def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
-        """See `d2lrnn.adapter.Backend`. The model is bound to its parameters."""
+        """See `d2lrnn.contract.protocols.Backend`. The model is bound to its parameters."""
         spec = spec_of(model)
         with precision(spec.dtype):
             return spec, to_canonical(spec, model.variables["params"])
@@ -77,7 +76,7 @@ class JaxBackend:
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         spec, (module, variables) = spec_of(model), model.unbind()
         with precision(spec.dtype):
             if state is None:
@@ -90,7 +89,7 @@ class JaxBackend:
             return np.array(outputs), to_arrays(module, after)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> JaxLearner:
-        """See `d2lrnn.adapter.Backend`. The learner trains a copy: what `model` is bound to stays."""
+        """The learner trains a copy: what `model` is bound to stays."""
         return JaxLearner(model, training, native_device(choose_device(device, self.devices()).name))
 
 
@@ -163,7 +162,7 @@ def _run_layers(model: RNNLMScratch, inputs: jax.Array, state: State) -> Any:
 
 
 class JaxLearner:
-    """Trains the parameters of a model; see `d2lrnn.adapter.Learner` for the methods.
+    """Trains the parameters of a model; see `d2lrnn.contract.protocols.Learner` for the methods.
 
     Attributes:
         step: training steps so far.

@@ -1,4 +1,4 @@
-"""The book's current edition on JAX: data and trainer. What is not JAX is in `d2lrnn.book`."""
+"""The book's current edition on JAX: data and trainer; what the tabs share is in `d2lrnn.book`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn import book
+from d2lrnn.book import current_edition as book
 from d2lrnn.errors import SpecError
 from d2lrnn_jax.devices import cpu, gpu, num_gpus
 from d2lrnn_jax.gradients import clip
@@ -43,7 +43,7 @@ class ArrayLoader:
 
 
 class DataModule(book.DataModule):
-    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+    """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
     def get_tensorloader(
         self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
@@ -93,7 +93,7 @@ class TimeMachine(book.NovelWindows, DataModule):
 
 
 class Trainer(book.Trainer):
-    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.current_edition.Trainer`.
 
     The steps that cells define run as they are, once a batch. What is compiled is the model's function
     (``state.apply_fn``, with its gradient), the loss of a `Classifier`, clipping and update.

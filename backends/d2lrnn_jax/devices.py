@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 
-from d2lrnn.adapter import Device
+from d2lrnn.contract.values import Device
 
 
 def num_gpus() -> int:

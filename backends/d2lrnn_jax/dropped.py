@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from d2lrnn.chapter_runner import Restored
+from d2lrnn.chapters.runner import Restored
 
 _CELLS = ("GRUCell", "LSTMCell", "OptimizedLSTMCell")
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from d2lrnn.adapter import ModelSpec
-from d2lrnn.devices import choose_device
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn_jax.devices import devices, native_device
 from d2lrnn_jax.precision import precision
 from d2lrnn_jax.recurrence import times_transposed
@@ -30,7 +30,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
         spec: the model.
         batch_size: B.
         num_steps: T.
-        device: see `d2lrnn.adapter.Backend.learner`.
+        device: see `d2lrnn.contract.protocols.Backend.learner`.
 
     Returns:
         A function without arguments that runs them all, once, and waits until they are done.

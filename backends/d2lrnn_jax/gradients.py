@@ -15,7 +15,7 @@ def global_norm(gradient: Any) -> jax.Array:
 
 
 def clip(gradient: Any, theta: float | jax.Array) -> Any:
-    """The gradients times ``theta / max(norm, theta)`` (`d2lrnn.clipping`)."""
+    """The gradients times ``theta / max(norm, theta)`` (`d2lrnn.contract.clipping`)."""
     scale = theta / jnp.maximum(global_norm(gradient), theta)
     return jax.tree.map(lambda part: scale * part, gradient)
 

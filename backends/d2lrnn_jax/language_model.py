@@ -10,9 +10,9 @@ import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
-from d2lrnn.adapter import FloatArray, IntArray
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.vocab import Vocab
 from d2lrnn_jax.inputs import can_take_tokens, stacked
 from d2lrnn_jax.module import Classifier, TrainState
 

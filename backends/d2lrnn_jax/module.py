@@ -18,8 +18,8 @@ from flax import linen as nn
 from flax.training import train_state
 from jax import numpy as jnp
 
-from d2lrnn import book
-from d2lrnn.plotting import ProgressBoard
+from d2lrnn.book import current_edition as book
+from d2lrnn.book.figures import ProgressBoard
 
 
 class TrainState(train_state.TrainState):
@@ -33,7 +33,7 @@ class TrainState(train_state.TrainState):
 
 
 class Module(book.Module, nn.Module):
-    """A `flax.linen.Module` with the book's steps and board; see `d2lrnn.book.Module`.
+    """A `flax.linen.Module` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
     Its hyperparameters are fields, as flax has them. Two modules with equal fields are equal, whatever is on
     their boards.
@@ -157,7 +157,7 @@ def compiled_apply(model: nn.Module) -> Callable[..., Any]:
     """``model.apply``, compiled for as long as the function is kept.
 
     Every training gets its own: a module is equal to one with the same fields, but its methods may have been
-    replaced since (`d2lrnn.book.add_to_class`), and what was compiled before would not show it.
+    replaced since (`add_to_class`), and what was compiled before would not show it.
     """
 
     @partial(jax.jit, static_argnames=("method", "mutable"))

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.contract.parameters import check_parameters, check_reset, parameter_shapes
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
-from d2lrnn.parameters import check_parameters, check_reset, parameter_shapes
 from d2lrnn_jax.parameters import cell_from_canonical, cell_to_canonical
 from d2lrnn_jax.precision import precision
 

@@ -1,4 +1,4 @@
-"""The canonical parameters (`d2lrnn.parameters`) and flax's trees of them.
+"""The canonical parameters (`d2lrnn.contract.parameters`) and flax's trees of them.
 
 =============  ==========================================================================================
 canonical      flax
@@ -24,7 +24,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from d2lrnn.adapter import FloatArray, ModelSpec
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray
 
 #: Canonical name to scratch name, in canonical order.
 _SCRATCH = {"w_x": "W_xh", "w_h": "W_hh", "b": "b_h", "b_hn": "b_hn"}

@@ -1,4 +1,4 @@
-"""From a `d2lrnn.adapter.ModelSpec` to a flax module, and back."""
+"""From a `d2lrnn.contract.specs.ModelSpec` to a flax module, and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from d2lrnn.adapter import Cell, ModelSpec
+from d2lrnn.contract.specs import Cell, ModelSpec
 from d2lrnn.errors import SpecError
 from d2lrnn_jax.concise import GRU, LSTM, RNN
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch

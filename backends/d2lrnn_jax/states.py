@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from d2lrnn.adapter import State, StateArrays
+from d2lrnn.contract.values import State, StateArrays
 from d2lrnn_jax.concise import RNN
 from d2lrnn_jax.language_model import RNNLMScratch
 from d2lrnn_jax.scratch import StackedRNNScratch

@@ -13,8 +13,17 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-from d2lrnn.book import DATA_HUB, DATA_URL, HyperParameters, add_to_class, check_len, check_shape, download
-from d2lrnn.classic import (
+from d2lrnn.book.current_edition import (
+    DATA_HUB,
+    DATA_URL,
+    HyperParameters,
+    add_to_class,
+    check_len,
+    check_shape,
+    download,
+)
+from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
+from d2lrnn.book.first_edition import (
     Accumulator,
     Timer,
     count_corpus,
@@ -22,8 +31,7 @@ from d2lrnn.classic import (
     read_time_machine,
     tokenize,
 )
-from d2lrnn.plotting import Animator, ProgressBoard, plot, set_figsize
-from d2lrnn.vocab import Vocab
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_mxnet.book import DataModule, TimeMachine, Trainer, seed_everything
 from d2lrnn_mxnet.classic import (
     RNNModel,

@@ -10,20 +10,11 @@ import mxnet as mx
 import numpy
 from mxnet import autograd, np, npx
 
-from d2lrnn.adapter import (
-    Batch,
-    Device,
-    FloatArray,
-    IntArray,
-    ModelSpec,
-    Parameters,
-    StateArrays,
-    StepResult,
-    TrainingSpec,
-)
-from d2lrnn.devices import choose_device
-from d2lrnn.dropout import dropout_masks
-from d2lrnn.parameters import check_parameters
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.dropout import dropout_masks
+from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, Device, FloatArray, IntArray, Parameters, StateArrays, StepResult
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.concise import GRU, LSTM, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
@@ -49,15 +40,15 @@ class MXNetBackend:
         compute_where_asked()
 
     def versions(self) -> dict[str, str]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return {"mxnet": mx.__version__, "numpy": numpy.__version__}
 
     def devices(self) -> Sequence[Device]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return available_devices()
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         values = check_parameters(spec, parameters)
         if spec.implementation == "concise":
             model = RNNLM(_concise_layers(spec), spec.vocab_size)
@@ -69,26 +60,26 @@ class MXNetBackend:
         return model
 
     def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return model.spec, {name: slot.get() for name, slot in parameter_slots(model, model.spec).items()}
 
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         context = model.collect_params().list_ctx()[0]
         native = None if state is None else import_state(model.spec, state, context)
         outputs, final = model.rnn(on_device(inputs, model.spec.dtype, context), native)
         return outputs.asnumpy(), export_state(model.spec, final)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> MXNetLearner:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return MXNetLearner(model, training, context_of(choose_device(device, self.devices())))
 
 
 @mx.util.use_np
 class MXNetLearner:
-    """Trains a model that `MXNetBackend.build` made; see `d2lrnn.adapter.Learner` for the methods."""
+    """Trains a model that `MXNetBackend.build` made; the methods are `Learner`'s."""
 
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, context: Any) -> None:
         self.model, self.training, self.context = model, training, context

@@ -1,4 +1,4 @@
-"""The book's current edition on MXNet: data and trainer. What is not MXNet is in `d2lrnn.book`."""
+"""The book's current edition on MXNet: data and trainer; what the tabs share is in `d2lrnn.book`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy
 from mxnet import autograd
 from numpy.lib.stride_tricks import sliding_window_view
 
-from d2lrnn import book
-from d2lrnn.vocab import TokenArray
+from d2lrnn.book import current_edition as book
+from d2lrnn.data.vocabulary import TokenArray
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import cpu, first_gpus
 from d2lrnn_mxnet.gradients import clip
@@ -76,7 +76,7 @@ class TensorLoader:
 
 
 class DataModule(book.DataModule):
-    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+    """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
     def get_tensorloader(
         self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
@@ -127,7 +127,7 @@ class TimeMachine(book.NovelWindows, DataModule):
 
 @use_np
 class Trainer(book.Trainer):
-    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.current_edition.Trainer`.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)

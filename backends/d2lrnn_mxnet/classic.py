@@ -1,4 +1,4 @@
-"""The book's first edition on MXNet. What is not MXNet is in `d2lrnn.classic`."""
+"""The book's first edition on MXNet. What is not MXNet is in `d2lrnn.book.first_edition`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import mxnet as mx
 from mxnet import autograd, gluon, init, npx
 from mxnet.gluon import nn
 
-from d2lrnn import classic
-from d2lrnn.adapter import FloatArray, IntArray, StepResult
-from d2lrnn.epoch import LoadedBatch, run_epoch
+from d2lrnn.book import first_edition as classic
+from d2lrnn.contract.values import FloatArray, IntArray, StepResult
+from d2lrnn.data.vocabulary import TokenArray, Vocab
 from d2lrnn.generation import generate
-from d2lrnn.vocab import TokenArray, Vocab
+from d2lrnn.training.epoch import LoadedBatch, run_epoch
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import cpu
 from d2lrnn_mxnet.gradients import clip, sgd
@@ -47,7 +47,7 @@ def seq_data_iter_sequential(
 
 
 class SeqDataLoader(classic.SequenceLoader):
-    """The novel in batches (X, Y); see `d2lrnn.classic.SequenceLoader`."""
+    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SequenceLoader`."""
 
     random = staticmethod(seq_data_iter_random)
     sequential = staticmethod(seq_data_iter_sequential)
@@ -209,7 +209,7 @@ def train_ch8(
 
 @use_np
 class _Steps:
-    """A network and its updater as what the core's loop calls (`d2lrnn.epoch.Steps`)."""
+    """A network and its updater as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
 
     def __init__(
         self, net: Any, loss: Callable[[Array, Array], Array], updater: Updater, device: Any

@@ -6,7 +6,7 @@ from typing import Any
 
 import mxnet as mx
 
-from d2lrnn.adapter import Device
+from d2lrnn.contract.values import Device
 
 
 def num_gpus() -> int:

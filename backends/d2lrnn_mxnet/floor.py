@@ -8,8 +8,8 @@ from typing import Any
 import mxnet as mx
 import numpy
 
-from d2lrnn.adapter import ModelSpec
-from d2lrnn.devices import choose_device
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn_mxnet.devices import available_devices, context_of
 from d2lrnn_mxnet.recurrence import FEW_ROWS
 
@@ -25,7 +25,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
         spec: the model.
         batch_size: B.
         num_steps: T.
-        device: see `d2lrnn.adapter.Backend.learner`.
+        device: see `d2lrnn.contract.protocols.Backend.learner`.
 
     Returns:
         A function without arguments that runs them all, once, and waits until they are done.

@@ -13,7 +13,7 @@ from d2lrnn_mxnet.semantics import use_np
 
 @mx.util.use_np
 def clip(params: Iterable[Array], theta: float) -> None:
-    """Multiplies all gradients by `d2lrnn.clipping.clip_scale`: their common norm is at most theta then.
+    """Multiplies all gradients by `clip_scale`: their common norm is at most theta then.
 
     Args:
         params: those whose gradients are meant; one without a gradient is passed over.

@@ -10,9 +10,9 @@ from mxnet import autograd, init, np
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
-from d2lrnn.adapter import FloatArray, IntArray
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.vocab import Vocab
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.module import Classifier, device_of, move
 from d2lrnn_mxnet.recurrence import Array, linear, value_of

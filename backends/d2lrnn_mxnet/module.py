@@ -15,7 +15,7 @@ from mxnet import gluon, np
 from mxnet.gluon import nn
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
-from d2lrnn import book
+from d2lrnn.book import current_edition as book
 from d2lrnn_mxnet.gradients import SGD
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
@@ -23,7 +23,7 @@ from d2lrnn_mxnet.semantics import use_np
 
 @use_np
 class Module(book.Module, nn.Block):
-    """A ``gluon.nn.Block`` with the book's steps and board; see `d2lrnn.book.Module`.
+    """A ``gluon.nn.Block`` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
     Blocks in a list, a tuple or a dict that is an attribute are registered as Gluon registers an attribute,
     when the parameters are collected: so they train.

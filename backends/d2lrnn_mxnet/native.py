@@ -10,9 +10,10 @@ import numpy as np
 from mxnet import gluon
 from mxnet import np as mxnp
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.contract.parameters import check_parameters, check_reset
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
-from d2lrnn.parameters import check_parameters, check_reset
 
 #: What Gluon calls a parameter of layer 1 in `collect_params`, ``gru0_l1_h2h_weight``, and in a file of
 #: `save_parameters`, ``_unfused.1.h2h_weight``.

@@ -1,4 +1,4 @@
-"""The canonical parameters (`d2lrnn.parameters`) in Gluon's layout and back.
+"""The canonical parameters (`d2lrnn.contract.parameters`) in Gluon's layout and back.
 
 The scratch models keep them as they are. Gluon's layers keep weights as (out, in) with the gates in the same
 order, and a GRU's ``b_hn`` as the last third of a second bias.
@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from mxnet import np as mxnp
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
 
 
 class Slot(NamedTuple):

@@ -19,7 +19,8 @@ import mxnet as mx
 import numpy
 from mxnet import autograd, sym
 
-from d2lrnn.adapter import IntArray, ModelSpec
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import IntArray
 from d2lrnn_mxnet.parameters import Slot
 from d2lrnn_mxnet.recurrence import Array, LayerState
 from d2lrnn_mxnet.states import Layers, by_layer

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from mxnet import np as mxnp
 
-from d2lrnn.adapter import ModelSpec, StateArrays
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import StateArrays
 from d2lrnn_mxnet.arrays import on_device
 
 

@@ -6,21 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from d2lrnn.adapter import (
-    Batch,
-    Device,
-    FloatArray,
-    IntArray,
-    ModelSpec,
-    Parameters,
-    StateArrays,
-    StepResult,
-    TrainingSpec,
-)
-from d2lrnn.clipping import clip_scale, global_norm
-from d2lrnn.devices import choose_device
-from d2lrnn.dropout import dropout_masks
-from d2lrnn.parameters import check_parameters
+from d2lrnn.contract.clipping import clip_scale, global_norm
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.dropout import dropout_masks
+from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, Device, FloatArray, IntArray, Parameters, StateArrays, StepResult
 from d2lrnn_numpy.devices import CPU
 from d2lrnn_numpy.language_model import RNNLMScratch
 from d2lrnn_numpy.layer import Layer
@@ -48,7 +39,7 @@ class NumpyBackend:
     name = "numpy"
 
     def versions(self) -> dict[str, str]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return {"numpy": np.__version__}
 
     def devices(self) -> Sequence[Device]:
@@ -56,28 +47,28 @@ class NumpyBackend:
         return [CPU]
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> LanguageModel:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return LanguageModel(spec, parameters)
 
     def export_model(self, model: LanguageModel) -> tuple[ModelSpec, dict[str, FloatArray]]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return model.spec, {name: value.copy() for name, value in model.parameters().items()}
 
     def run_layers(
         self, model: LanguageModel, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         outputs, state = model.rnn(np.asarray(inputs, model.spec.dtype), state)
         return outputs.copy(), state
 
     def learner(self, model: LanguageModel, training: TrainingSpec, *, device: str = "auto") -> NumpyLearner:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         choose_device(device, self.devices())
         return NumpyLearner(model, training)
 
 
 class NumpyLearner:
-    """Trains a `LanguageModel` in place; see `d2lrnn.adapter.Learner` for the methods."""
+    """Trains a `LanguageModel` in place; see `d2lrnn.contract.protocols.Learner` for the methods."""
 
     def __init__(self, model: LanguageModel, training: TrainingSpec) -> None:
         self.model = model

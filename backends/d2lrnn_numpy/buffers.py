@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.adapter import FloatArray
+from d2lrnn.contract.values import FloatArray
 
 
 class Buffers:

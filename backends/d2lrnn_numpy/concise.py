@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2lrnn.adapter import Cell, FloatArray
+from d2lrnn.contract.specs import Cell
+from d2lrnn.contract.values import FloatArray
 from d2lrnn_numpy.layer import Layer
 from d2lrnn_numpy.stack import RecurrentStack
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2lrnn.adapter import Device
+from d2lrnn.contract.values import Device
 
 CPU = Device("cpu", "NumPy on this computer")
 

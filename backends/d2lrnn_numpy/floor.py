@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from d2lrnn.adapter import FloatArray, ModelSpec
-from d2lrnn.devices import choose_device
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray
 from d2lrnn_numpy.devices import CPU
 from d2lrnn_numpy.recurrence import rows_apart
 
@@ -24,7 +25,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
         spec: the model.
         batch_size: B.
         num_steps: T.
-        device: see `d2lrnn.adapter.Backend.learner`.
+        device: see `d2lrnn.contract.protocols.Backend.learner`.
 
     Returns:
         A function without arguments that runs them all, once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2lrnn.adapter import FloatArray, IntArray, StateArrays
+from d2lrnn.contract.values import FloatArray, IntArray, StateArrays
 from d2lrnn_numpy.buffers import Buffers
 from d2lrnn_numpy.stack import RecurrentStack
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.adapter import Cell, FloatArray, IntArray
+from d2lrnn.contract.specs import Cell
+from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn_numpy.buffers import Buffers
 from d2lrnn_numpy.recurrence import GRURecurrence, LayerState, LSTMRecurrence, Recurrence, TanhRecurrence
 

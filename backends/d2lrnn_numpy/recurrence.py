@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from d2lrnn.adapter import FloatArray
+from d2lrnn.contract.values import FloatArray
 from d2lrnn_numpy.buffers import Buffers
 
 #: The state of one layer: ``(h,)`` or ``(h, c)``, each (B, h).

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.adapter import Cell, FloatArray, StateArrays
+from d2lrnn.contract.specs import Cell
+from d2lrnn.contract.values import FloatArray, StateArrays
 from d2lrnn_numpy.layer import Layer
 
 

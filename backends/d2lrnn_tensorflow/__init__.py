@@ -3,8 +3,17 @@
 # The check that Keras runs on TensorFlow comes before anything that uses Keras.
 from d2lrnn_tensorflow import framework as framework  # isort: split
 
-from d2lrnn.book import DATA_HUB, DATA_URL, HyperParameters, add_to_class, check_len, check_shape, download
-from d2lrnn.classic import (
+from d2lrnn.book.current_edition import (
+    DATA_HUB,
+    DATA_URL,
+    HyperParameters,
+    add_to_class,
+    check_len,
+    check_shape,
+    download,
+)
+from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
+from d2lrnn.book.first_edition import (
     Accumulator,
     Timer,
     count_corpus,
@@ -12,8 +21,7 @@ from d2lrnn.classic import (
     read_time_machine,
     tokenize,
 )
-from d2lrnn.plotting import Animator, ProgressBoard, plot, set_figsize
-from d2lrnn.vocab import Vocab
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_tensorflow.book import DataModule, TimeMachine, Trainer, seed_everything
 from d2lrnn_tensorflow.classic import (
     RNNModel,

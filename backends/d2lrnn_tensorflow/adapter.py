@@ -10,20 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lrnn.adapter import (
-    Batch,
-    Device,
-    FloatArray,
-    IntArray,
-    ModelSpec,
-    Parameters,
-    StateArrays,
-    StepResult,
-    TrainingSpec,
-)
-from d2lrnn.devices import choose_device
-from d2lrnn.dropout import dropout_masks
-from d2lrnn.parameters import check_parameters
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.dropout import dropout_masks
+from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, Device, FloatArray, IntArray, Parameters, StateArrays, StepResult
 from d2lrnn_tensorflow import concise, scratch
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
@@ -46,15 +37,15 @@ class TensorFlowBackend:
     name = "tensorflow"
 
     def versions(self) -> dict[str, str]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
 
     def devices(self) -> Sequence[Device]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return devices()
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         values = to_native(spec, check_parameters(spec, parameters))
         if spec.implementation == "concise":
             rnn = _CONCISE[spec.cell](spec.num_hiddens, spec.num_layers, spec.dropout, dtype=spec.dtype)
@@ -67,14 +58,14 @@ class TensorFlowBackend:
         return model
 
     def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         values = [variable.numpy() for variable in trainable_variables(model)]
         return model.spec, to_canonical(model.spec, values)
 
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         native = None if state is None else state_from_arrays(model.spec, state)
         outputs, native = model.rnn(tf.constant(inputs, model.spec.dtype), native)
         return outputs.numpy(), state_to_arrays(model.spec, native)
@@ -82,7 +73,7 @@ class TensorFlowBackend:
     def learner(
         self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto"
     ) -> TensorFlowLearner:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return TensorFlowLearner(model, training, native_name(choose_device(device, self.devices())))
 
 
@@ -98,7 +89,7 @@ def _scratch_layers(spec: ModelSpec) -> keras.layers.Layer:
 
 
 class TensorFlowLearner:
-    """Trains a model of `TensorFlowBackend.build` in place; see `d2lrnn.adapter.Learner` for the methods.
+    """Trains a model of `TensorFlowBackend.build` in place; the methods are `Learner`'s.
 
     Every method runs a compiled function, traced once for every shape of a batch. Only prediction goes
     through XLA, which halves the cost of a call there. A training step on a CPU takes 0.6 to 1.4 × the time

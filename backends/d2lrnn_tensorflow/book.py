@@ -1,4 +1,4 @@
-"""The book's current edition on TensorFlow: data and trainer. What is not TensorFlow is in `d2lrnn.book`."""
+"""The book's current edition on TensorFlow: data and trainer; what the tabs share is in `d2lrnn.book`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lrnn import book
+from d2lrnn.book import current_edition as book
 from d2lrnn_tensorflow.compiled import Compiled
 from d2lrnn_tensorflow.gradients import clipped, dense
 from d2lrnn_tensorflow.recurrence import Tensor
@@ -50,7 +50,7 @@ def _take(array: Any, rows: np.ndarray[Any, Any]) -> Tensor:
 
 
 class DataModule(book.DataModule):
-    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+    """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
     def get_tensorloader(
         self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
@@ -101,7 +101,7 @@ class TimeMachine(book.NovelWindows, DataModule):
 
 
 class Trainer(book.Trainer):
-    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.current_edition.Trainer`.
 
     TensorFlow itself computes on a GPU where there is one, whatever `num_gpus` is; ``with try_gpu():`` around
     model and training chooses the device.

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from d2lrnn.adapter import Device
+from d2lrnn.contract.values import Device
 
 
 def devices() -> Sequence[Device]:

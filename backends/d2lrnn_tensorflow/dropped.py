@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lrnn.chapter_runner import Restored
+from d2lrnn.chapters.runner import Restored
 
 
 def _contains(pattern: str) -> Callable[[str], bool]:

@@ -11,7 +11,7 @@ from d2lrnn_tensorflow.recurrence import Tensor
 
 
 def clipped(gradients: Sequence[Any], theta: float) -> list[Tensor]:
-    """The gradients times `d2lrnn.clipping.clip_scale`: their common norm is at most theta then.
+    """The gradients times `d2lrnn.contract.clipping.clip_scale`: their common norm is at most theta then.
 
     Args:
         gradients: dense or sparse.

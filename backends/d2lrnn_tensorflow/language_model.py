@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from d2lrnn.adapter import FloatArray, IntArray
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.vocab import Vocab
 from d2lrnn_tensorflow.module import Classifier
 from d2lrnn_tensorflow.recurrence import Tensor
 from d2lrnn_tensorflow.tokens import can_take_tokens

@@ -8,13 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from d2lrnn import book
-from d2lrnn.plotting import ProgressBoard
+from d2lrnn.book import current_edition as book
+from d2lrnn.book.figures import ProgressBoard
 from d2lrnn_tensorflow.recurrence import Tensor
 
 
 class Module(book.Module, keras.Model):
-    """A `keras.Model` with the book's steps and board; see `d2lrnn.book.Module`.
+    """A `keras.Model` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
     Its ``forward`` is what Keras calls ``call``. A ``tf.Variable`` that is an attribute, or stands in a list
     or tuple that is one, is trained like a Keras variable.
@@ -70,7 +70,7 @@ class Module(book.Module, keras.Model):
         return keras.optimizers.SGD(float(self.lr))  # Keras takes no integer
 
     def plot(self, key: str, value: Any, train: bool) -> None:
-        """Puts a batch's value on the board; see `d2lrnn.book.Module.plot`."""
+        """Puts a batch's value on the board; see `d2lrnn.book.current_edition.Module.plot`."""
         if tf.executing_eagerly():
             super().plot(key, value, train)
         else:  # compiled, there are no numbers yet: the trainer plots what the compiled step returns

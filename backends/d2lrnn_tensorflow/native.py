@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
-from d2lrnn.parameters import check_parameters
 from d2lrnn_tensorflow.parameters import swap_first_gates
 
 

@@ -1,4 +1,4 @@
-"""The canonical layout of parameters and states (`d2lrnn.parameters`) and that of these models.
+"""The canonical layout of parameters and states (`d2lrnn.contract.parameters`) and that of these models.
 
 A scratch layer has the canonical layout. Keras' layers have it with two differences: the GRU's gates stand in
 the order z, r, n, and its two biases in one array (2, 3h), of which the second row is ``[0, 0, b_hn]``.
@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters, StateArrays
-from d2lrnn.parameters import parameter_shapes
+from d2lrnn.contract.parameters import parameter_shapes
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters, StateArrays
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
 
 

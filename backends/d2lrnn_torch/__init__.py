@@ -1,9 +1,23 @@
 """The PyTorch tab: ``from d2lrnn import torch as d2l``."""
 
-from d2lrnn.book import DATA_HUB, DATA_URL, HyperParameters, add_to_class, check_len, check_shape, download
-from d2lrnn.classic import Timer, count_corpus, load_corpus_time_machine, read_time_machine, tokenize
-from d2lrnn.plotting import Animator, ProgressBoard, plot, set_figsize
-from d2lrnn.vocab import Vocab
+from d2lrnn.book.current_edition import (
+    DATA_HUB,
+    DATA_URL,
+    HyperParameters,
+    add_to_class,
+    check_len,
+    check_shape,
+    download,
+)
+from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
+from d2lrnn.book.first_edition import (
+    Timer,
+    count_corpus,
+    load_corpus_time_machine,
+    read_time_machine,
+    tokenize,
+)
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_torch.book import DataModule, TimeMachine, Trainer, seed_everything
 from d2lrnn_torch.classic import (
     Accumulator,

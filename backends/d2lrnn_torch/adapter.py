@@ -12,22 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from d2lrnn.adapter import (
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.dropout import dropout_masks
+from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import (
     PADDING,
     Batch,
     Device,
     FloatArray,
     IntArray,
-    ModelSpec,
     Parameters,
     State,
     StateArrays,
     StepResult,
-    TrainingSpec,
 )
-from d2lrnn.devices import choose_device
-from d2lrnn.dropout import dropout_masks
-from d2lrnn.parameters import check_parameters
 from d2lrnn_torch.concise import GRU, LSTM, RNN, LayerStates, stacked
 from d2lrnn_torch.devices import devices, full_precision, full_precision_inference, native_device
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
@@ -41,11 +40,11 @@ class TorchBackend:
     name = "torch"
 
     def versions(self) -> dict[str, str]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return {"torch": str(torch.__version__), "numpy": np.__version__}
 
     def devices(self) -> Sequence[Device]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return devices()
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
@@ -60,13 +59,13 @@ class TorchBackend:
         return model
 
     def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return model.spec, export_arrays(model.spec, dict(model.named_parameters()))
 
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         device = next(model.parameters()).device
         model.eval()
         own = None if state is None else _own_state(model.spec, state, device)
@@ -76,12 +75,12 @@ class TorchBackend:
         return outputs.numpy(force=True), _state_arrays(model.spec, final)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> TorchLearner:
-        """See `d2lrnn.adapter.Backend`."""
+        """See `d2lrnn.contract.protocols.Backend`."""
         return TorchLearner(model, training, native_device(choose_device(device, self.devices())))
 
 
 class TorchLearner:
-    """Trains a model of `TorchBackend.build` in place; see `d2lrnn.adapter.Learner` for the methods."""
+    """Trains a model of `TorchBackend.build` in place; the methods are `Learner`'s."""
 
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: torch.device) -> None:
         self.model = model.to(device)
@@ -207,7 +206,7 @@ def _global_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def _clip_scale(norm: Tensor, theta: float | None) -> Tensor:
-    """The formula of `d2lrnn.clipping.clip_scale`, on the device."""
+    """The formula of `d2lrnn.contract.clipping.clip_scale`, on the device."""
     return torch.ones_like(norm) if theta is None else theta / norm.clamp(min=theta)
 
 

@@ -1,4 +1,4 @@
-"""The book's current edition on PyTorch: data and trainer. What is not PyTorch is in `d2lrnn.book`."""
+"""The book's current edition on PyTorch: data and trainer; what the tabs share is in `d2lrnn.book`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
-from d2lrnn import book
+from d2lrnn.book import current_edition as book
 from d2lrnn_torch.devices import full_precision, gpu, num_gpus
 from d2lrnn_torch.gradients import clip
 
 
 class DataModule(book.DataModule):
-    """Data as two loaders; see `d2lrnn.book.DataModule`."""
+    """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
     def get_tensorloader(
         self, tensors: Sequence[Tensor], train: bool, indices: slice | Sequence[int] = slice(0, None)
@@ -69,7 +69,7 @@ class TimeMachine(book.NovelWindows, DataModule):
 
 
 class Trainer(book.Trainer):
-    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.Trainer`.
+    """Trains a `Module` on a `DataModule`; see `d2lrnn.book.current_edition.Trainer`.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)

@@ -1,4 +1,4 @@
-"""The book's first edition on PyTorch. What is not PyTorch is in `d2lrnn.classic`."""
+"""The book's first edition on PyTorch. What is not PyTorch is in `d2lrnn.book.first_edition`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from d2lrnn import classic
-from d2lrnn.adapter import FloatArray, IntArray, StepResult
-from d2lrnn.epoch import LoadedBatch, run_epoch
+from d2lrnn.book import first_edition as classic
+from d2lrnn.contract.values import FloatArray, IntArray, StepResult
+from d2lrnn.data.vocabulary import TokenArray, Vocab
 from d2lrnn.generation import generate
-from d2lrnn.vocab import TokenArray, Vocab
+from d2lrnn.training.epoch import LoadedBatch, run_epoch
 from d2lrnn_torch.devices import full_precision
 from d2lrnn_torch.gradients import clip
 from d2lrnn_torch.language_model import predicting
@@ -43,7 +43,7 @@ def seq_data_iter_sequential(
 
 
 class SeqDataLoader(classic.SequenceLoader):
-    """The novel in batches (X, Y); see `d2lrnn.classic.SequenceLoader`."""
+    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SequenceLoader`."""
 
     random = staticmethod(seq_data_iter_random)
     sequential = staticmethod(seq_data_iter_sequential)
@@ -64,7 +64,7 @@ def load_data_time_machine(
 
 
 class Accumulator(classic.Accumulator):
-    """`d2lrnn.classic.Accumulator`, which leaves graphs behind."""
+    """`d2lrnn.book.first_edition.Accumulator`, which leaves graphs behind."""
 
     def add(self, *args: Any) -> None:
         """Adds a number to every sum."""
@@ -223,7 +223,7 @@ def train_ch8(
 
 
 class _Steps:
-    """A network and its updater as what the core's loop calls (`d2lrnn.epoch.Steps`)."""
+    """A network and its updater as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
 
     def __init__(
         self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater, device: torch.device

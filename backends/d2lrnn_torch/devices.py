@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch.backends import cudnn
 
-from d2lrnn.adapter import Device
+from d2lrnn.contract.values import Device
 
 
 def num_gpus() -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from d2lrnn.adapter import ModelSpec
-from d2lrnn.devices import choose_device
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn_torch.devices import devices, full_precision, native_device
 from d2lrnn_torch.products import times
 
@@ -26,7 +26,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
         spec: the model.
         batch_size: B.
         num_steps: T.
-        device: see `d2lrnn.adapter.Backend.learner`.
+        device: see `d2lrnn.contract.protocols.Backend.learner`.
 
     Returns:
         A function without arguments that runs them all, once, and waits until they are done.

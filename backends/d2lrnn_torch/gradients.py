@@ -10,7 +10,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def clip(parameters: Iterable[Tensor], theta: float) -> None:
-    """Multiplies all gradients by `d2lrnn.clipping.clip_scale`: their common norm is at most theta then.
+    """Multiplies all gradients by `clip_scale`: their common norm is at most theta then.
 
     Args:
         parameters: those whose gradients are meant; one without a gradient is passed over.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2lrnn.adapter import FloatArray, IntArray
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.vocab import Vocab
 from d2lrnn_torch.devices import full_precision
 from d2lrnn_torch.module import Classifier
 from d2lrnn_torch.products import affine

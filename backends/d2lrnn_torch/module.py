@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from d2lrnn import book
+from d2lrnn.book import current_edition as book
 
 
 class Module(book.Module, nn.Module):
-    """A `torch.nn.Module` with the book's steps and board; see `d2lrnn.book.Module`.
+    """A `torch.nn.Module` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
     Example:
         >>> class Linear(Module):

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.contract.parameters import check_parameters, check_reset
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
-from d2lrnn.parameters import check_parameters, check_reset
 
 
 class NativeWeights(NamedTuple):

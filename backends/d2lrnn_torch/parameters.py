@@ -1,4 +1,4 @@
-"""The canonical layout (`d2lrnn.parameters`) and PyTorch's own.
+"""The canonical layout (`d2lrnn.contract.parameters`) and PyTorch's own.
 
 Scratch models have the canonical layout. PyTorch's layers store weights as (out, in), gates side by side on
 the first axis in the canonical order, and two biases (`d2lrnn_torch.concise`).
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from d2lrnn.adapter import FloatArray, ModelSpec, Parameters
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
 
 
 def canonical_views(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

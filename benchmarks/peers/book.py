@@ -17,8 +17,9 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from d2lrnn.adapter import ModelSpec, Parameters, TrainingSpec
 from d2lrnn.benchmark.subject import UnsupportedError
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Parameters
 
 #: What the package imports for chapters that are not about recurrent networks.
 UNUSED = (

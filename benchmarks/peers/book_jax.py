@@ -14,9 +14,10 @@ from d2lrnn_jax.native import from_native, to_native
 from flax import linen as nn
 from jax import numpy as jnp
 
-from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec
 from d2lrnn.benchmark.subject import UnsupportedError
-from d2lrnn.vocab import Vocab
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, Parameters, StepResult
+from d2lrnn.data.vocabulary import Vocab
 
 # The type of the keys in the trainer's state: an annotation, which nothing checks. Keys are arrays now.
 jax.random.PRNGKeyArray = jax.Array

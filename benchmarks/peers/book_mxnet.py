@@ -12,8 +12,9 @@ from book_trainer import Trained  # noqa: E402
 from d2l import mxnet as book  # noqa: E402
 from d2lrnn_mxnet.native import from_native, to_native  # noqa: E402
 
-from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, TrainingSpec  # noqa: E402
 from d2lrnn.benchmark.subject import UnsupportedError  # noqa: E402
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.contract.values import Batch, FloatArray, Parameters  # noqa: E402
 
 #: The canonical names of the scratch model's parameters.
 SCRATCH = ("rnn.0.w_x", "rnn.0.w_h", "rnn.0.b", "head.w", "head.b")

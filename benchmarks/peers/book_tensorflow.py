@@ -13,7 +13,8 @@ import tensorflow as tf
 from book_trainer import Trained
 from d2l import tensorflow as book
 
-from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, TrainingSpec
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, Parameters
 
 
 def _whole(value: Any) -> int:

@@ -11,7 +11,8 @@ from d2l import torch as book
 from d2lrnn_torch.native import to_native
 from torch import nn
 
-from d2lrnn.adapter import Batch, FloatArray, ModelSpec, Parameters, StepResult, TrainingSpec
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, Parameters, StepResult
 
 
 class LSTM(book.RNN):

@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any
 
-from d2lrnn.adapter import Batch, StepResult, TrainingSpec
-from d2lrnn.vocab import Vocab
+from d2lrnn.contract.specs import TrainingSpec
+from d2lrnn.contract.values import Batch, StepResult
+from d2lrnn.data.vocabulary import Vocab
 
 #: What the book trains an epoch of; it decides how often a value goes into its figure.
 BATCHES = 10

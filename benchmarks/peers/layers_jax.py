@@ -12,7 +12,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from d2lrnn import jax as d2l
-from d2lrnn.adapter import Batch, FloatArray, IntArray, ModelSpec, Parameters, StepResult, TrainingSpec
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, StepResult
 
 CELLS = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 

@@ -13,7 +13,8 @@ import mxnet as mx
 from mxnet import autograd, gluon, np, npx
 
 from d2lrnn import mxnet as d2l
-from d2lrnn.adapter import Batch, FloatArray, IntArray, ModelSpec, Parameters, StepResult, TrainingSpec
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, StepResult
 
 npx.set_np()
 

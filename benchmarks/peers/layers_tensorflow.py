@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from d2lrnn import tensorflow as d2l
-from d2lrnn.adapter import Batch, FloatArray, IntArray, ModelSpec, Parameters, StepResult, TrainingSpec
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, StepResult
 
 
 class Contestant:

@@ -13,15 +13,8 @@ import torch
 from torch import nn
 
 from d2lrnn import torch as d2l
-from d2lrnn.adapter import (
-    Batch,
-    FloatArray,
-    IntArray,
-    ModelSpec,
-    Parameters,
-    StepResult,
-    TrainingSpec,
-)
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, StepResult
 
 
 class Model(nn.Module):

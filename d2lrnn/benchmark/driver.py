@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from d2lrnn.atomic import write_atomically
+from d2lrnn.atomic_files import write_atomically
 from d2lrnn.benchmark.pace import Pacer
 from d2lrnn.benchmark.settings import BenchmarkModel, Setting, combinations, own_layer
 from d2lrnn.benchmark.worker import Plan
@@ -71,7 +71,7 @@ class Schedule:
         min_steps: how many are timed at least.
         timeout: after how many seconds a worker is ended.
         threads: how many processors a worker may use.
-        device: as for `d2lrnn.adapter.Backend.learner`.
+        device: as for `d2lrnn.contract.protocols.Backend.learner`.
         target_seconds: how long the run to the target perplexity may take.
         patience: how many seconds to wait for a quiet machine before every worker.
         quick: whether the numbers are not for comparison. Then the machine's pace is not measured.

@@ -25,7 +25,7 @@ gates, and then, of what the reset gate made of the state, (B, h) @ (h, h). Ther
 
 from __future__ import annotations
 
-from d2lrnn.adapter import ModelSpec
+from d2lrnn.contract.specs import ModelSpec
 
 
 def multiply_adds(spec: ModelSpec, batch_size: int, num_steps: int) -> int:

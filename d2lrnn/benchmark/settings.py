@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2lrnn.adapter import Batch, Cell, Implementation, ModelSpec, TrainingSpec
+from d2lrnn.contract.specs import Cell, ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, Implementation
+from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.errors import SpecError
-from d2lrnn.text import Corpus, load_corpus
 
 #: The built-in sample has 28 symbols, as the novel has.
 VOCAB_SIZE = 28

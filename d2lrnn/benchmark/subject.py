@@ -13,20 +13,12 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Protocol, SupportsFloat, runtime_checkable
 
-from d2lrnn.adapter import (
-    Backend,
-    Batch,
-    FloatArray,
-    IntArray,
-    ModelSpec,
-    Parameters,
-    State,
-    StepResult,
-    TrainingSpec,
-)
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.registry import backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, State, StepResult
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import D2LError, SpecError
-from d2lrnn.registry import backend
-from d2lrnn.vocab import Vocab
 
 
 class UnsupportedError(D2LError):
@@ -34,7 +26,7 @@ class UnsupportedError(D2LError):
 
 
 class Contestant(Protocol):
-    """The part of `d2lrnn.adapter.Learner` that is measured; see there."""
+    """The part of `d2lrnn.contract.protocols.Learner` that is measured; see there."""
 
     def initial_state(self, batch_size: int) -> State:
         """The zero state."""
@@ -74,7 +66,7 @@ class Subject(Protocol):
     """Something that trains language models.
 
     Attributes:
-        same_update: whether a training step changes the parameters as `d2lrnn.adapter.Learner.train_step`
+        same_update: whether a training step changes the parameters as `Learner.train_step`
             says, so that later losses can be held to the reference, too.
         generates: whether its contestants write text: as a `Writer` where they are that, else one step at a
             time.

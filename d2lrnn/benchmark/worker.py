@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from d2lrnn.adapter import Batch, ModelSpec
 from d2lrnn.allocator import keep_freed_memory, release_freed_memory
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.reference import LOSS_TOLERANCE, check_parameters_of, fault, relative_difference
@@ -36,11 +35,13 @@ from d2lrnn.benchmark.subject import (
     Writer,
     load_subject,
 )
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import Batch
+from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.errors import D2LError
 from d2lrnn.generation import generate
-from d2lrnn.losses import perplexity
-from d2lrnn.parameters import initial_parameters
-from d2lrnn.text import Corpus, load_corpus
+from d2lrnn.training.metrics import perplexity
 
 #: Different batches that training goes round: enough to learn from, and made before any clock runs.
 _NUM_BATCHES = 64
@@ -77,7 +78,7 @@ class Plan:
         seconds: how long training steps are repeated; forward passes and the floor half of that.
         min_steps: how many are timed at least.
         threads: how many processors it may use.
-        device: as for `d2lrnn.adapter.Backend.learner`.
+        device: as for `d2lrnn.contract.protocols.Backend.learner`.
         extras: whether the losses of the first `NUM_CURVE` steps and the run to `TARGET_PERPLEXITY` belong to
             it: both are the same in every round.
         target_seconds: how long the run to the target may take.

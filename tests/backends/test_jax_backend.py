@@ -41,8 +41,9 @@ from flax import linen as nn  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of  # noqa: E402
 
-from d2lrnn.adapter import Batch, ModelSpec, TrainingSpec  # noqa: E402
-from d2lrnn.clipping import clip_scale  # noqa: E402
+from d2lrnn.contract.clipping import clip_scale  # noqa: E402
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.contract.values import Batch  # noqa: E402
 from d2lrnn.errors import SpecError  # noqa: E402
 
 KEY = jax.random.key(0)

@@ -17,9 +17,9 @@ from flax import linen as nn  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
 
 from d2lrnn import jax as d2l  # noqa: E402
-from d2lrnn.chapter_runner import load_tab, run_chapter  # noqa: E402
-from d2lrnn.chapters import Chapter  # noqa: E402
-from d2lrnn.clipping import clip_scale  # noqa: E402
+from d2lrnn.chapters.runner import load_tab, run_chapter  # noqa: E402
+from d2lrnn.chapters.source import Chapter  # noqa: E402
+from d2lrnn.contract.clipping import clip_scale  # noqa: E402
 from d2lrnn.errors import DivergedError, PromptError, SpecError  # noqa: E402
 
 KEY = jax.random.key(0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import d2lrnn
-from d2lrnn.adapter import ModelSpec
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import ParameterError
 
 jax = pytest.importorskip("jax")

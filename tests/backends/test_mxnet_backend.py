@@ -12,9 +12,10 @@ import pytest
 from parity.models import KINDS, REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
 
 import d2lrnn
-from d2lrnn.adapter import PADDING, Batch, ModelSpec, TrainingSpec
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import PADDING, Batch
 from d2lrnn.errors import SpecError
-from d2lrnn.parameters import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 

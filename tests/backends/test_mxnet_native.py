@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import d2lrnn
-from d2lrnn.adapter import ModelSpec
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import ParameterError
 
 mx = pytest.importorskip("mxnet")

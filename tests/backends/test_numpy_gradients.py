@@ -11,7 +11,8 @@ from d2lrnn_numpy.layer import sum_rows_by_token
 from d2lrnn_numpy.recurrence import rows_apart
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of
 
-from d2lrnn.adapter import PADDING, Batch, FloatArray, ModelSpec
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import PADDING, Batch, FloatArray
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "dropout"])

@@ -23,7 +23,7 @@ from d2lrnn_tensorflow.recurrence import plain_recurrence, project, recurrence  
 from parity.models import drawn_batch, drawn_parameters, name_of  # noqa: E402
 
 from d2lrnn import tensorflow as d2l  # noqa: E402
-from d2lrnn.adapter import ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
 from d2lrnn.errors import BackendNotInstalledError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -387,9 +387,10 @@ import numpy as np
 import tensorflow as tf
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from d2lrnn.adapter import Batch, ModelSpec, TrainingSpec
-from d2lrnn.parameters import initial_parameters
-from d2lrnn_tensorflow.adapter import TensorFlowBackend, TensorFlowLearner
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.contract.values import Batch  # noqa: E402
+from d2lrnn.contract.parameters import initial_parameters  # noqa: E402
+from d2lrnn_tensorflow.adapter import TensorFlowBackend, TensorFlowLearner  # noqa: E402
 
 spec = ModelSpec(7, "gru", "concise", 4, num_layers=2, dropout=0.2)
 tokens = np.arange(12, dtype=np.int32).reshape(3, 4) % 7

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import d2lrnn
-from d2lrnn.adapter import ModelSpec
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import ParameterError
 
 keras = pytest.importorskip("keras", reason="this environment has no Keras")

@@ -41,7 +41,8 @@ from d2lrnn_torch.recurrence import (  # noqa: E402
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of  # noqa: E402
 from torch import nn  # noqa: E402
 
-from d2lrnn.adapter import Device, ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
+from d2lrnn.contract.values import Device  # noqa: E402
 
 SCRATCH = [RNNScratch, GRUScratch, partial(GRUScratch, reset_after=True), LSTMScratch]
 SCRATCH_NAMES = ["rnn", "gru-before", "gru-after", "lstm"]

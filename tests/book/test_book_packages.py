@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from d2lrnn.chapter_runner import load_tab, run_chapter
-from d2lrnn.chapters import TAB_NAMES, Chapter
-from d2lrnn.registry import BackendEntry, find_backend
+from d2lrnn.chapters.runner import load_tab, run_chapter
+from d2lrnn.chapters.source import TAB_NAMES, Chapter
+from d2lrnn.contract.registry import BackendEntry, find_backend
 
 FOLDER = os.environ.get("D2LRNN_BOOK_PACKAGES")
 TAB = next(name for name in TAB_NAMES if find_backend(name) == find_backend(os.environ["D2LRNN_BACKEND"]))

@@ -13,7 +13,7 @@ import pytest
 
 from d2lrnn.benchmark.driver import Entrant, Schedule, run
 from d2lrnn.benchmark.settings import find_model, find_setting
-from d2lrnn.registry import find_backend
+from d2lrnn.contract.registry import find_backend
 
 PACKAGES = os.environ.get("D2LRNN_BOOK_PACKAGES")
 FOLDER = Path(PACKAGES or "") / "current"
@@ -32,7 +32,7 @@ from d2lrnn.benchmark.reference import check_parameters_of
 from d2lrnn.benchmark.settings import find_model, find_setting, spec_of
 from d2lrnn.benchmark.subject import load_subject
 from d2lrnn.generation import generate
-from d2lrnn.text import load_corpus
+from d2lrnn.data.corpus import load_corpus
 vocab = load_corpus("sample").vocab
 setting = find_setting("4x5x32")
 for model in sys.argv[2].split(","):

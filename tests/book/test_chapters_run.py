@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from d2lrnn.chapter_runner import load_tab, run_chapter
-from d2lrnn.chapters import Chapter
+from d2lrnn.chapters.runner import load_tab, run_chapter
+from d2lrnn.chapters.source import Chapter
 
 FOLDER = os.environ.get("D2LRNN_CHAPTERS")
 FILES = sorted(Path(FOLDER).glob("*.md")) if FOLDER else []

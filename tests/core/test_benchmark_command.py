@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from d2lrnn.cli import main
+from d2lrnn.cli.main import main
 
 QUICK = ["bench", "--quick", "--backends", "numpy", "--models", "rnn-scratch,lstm-2", "--seconds", "0.05"]
 

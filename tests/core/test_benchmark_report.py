@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from d2lrnn.benchmark.driver import Schedule, new_document
-from d2lrnn.benchmark.further import further_tables
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import QUICK, grid, markdown, milliseconds
 from d2lrnn.benchmark.settings import find_model, find_setting
 from d2lrnn.benchmark.svg import Dot, dot_plot
 from d2lrnn.benchmark.table import gather, losses_of
+from d2lrnn.benchmark.text_tables import further_tables
 
 
 def _row(name: str, model: str, number: int, step: float, **changes: Any) -> dict[str, Any]:

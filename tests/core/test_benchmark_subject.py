@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2lrnn.adapter import ModelSpec
 from d2lrnn.benchmark import memory
 from d2lrnn.benchmark.products import multiply_adds
 from d2lrnn.benchmark.subject import BackendSubject, load_subject
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import SpecError, UnknownBackendError
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2lrnn import book
-from d2lrnn.data import BOOK_NUM_VAL
+from d2lrnn.book import current_edition as book
+from d2lrnn.data.batches import BOOK_NUM_VAL
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import DivergedError, SpecError, TextError
-from d2lrnn.vocab import Vocab
 
 needs_novel = pytest.mark.skipif("D2LRNN_DATA" not in os.environ, reason="D2LRNN_DATA names no folder")
 

@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from d2lrnn import command_chapter, notebook
-from d2lrnn.cli import main
-from d2lrnn.registry import backend
+from d2lrnn.chapters import notebook
+from d2lrnn.cli import chapter as command_chapter
+from d2lrnn.cli.main import main
+from d2lrnn.contract.registry import backend
 
 GOOD = "from d2l import torch as d2l\nprint('hello')\nnum_epochs = 9\nd2l.answer, num_epochs"
 
@@ -102,17 +102,19 @@ def test_the_signal_itself_ends_a_busy_cell(tmp_path: Path) -> None:
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from types import ModuleType
-from d2lrnn import cli, command_chapter, registry
+from d2lrnn.cli.main import main
+from d2lrnn.cli import chapter as command_chapter
+from d2lrnn.contract import registry
 command_chapter.load_tab = lambda name: (ModuleType("tab"), ())
 command_chapter.backend = lambda name: registry.backend("numpy")
-raise SystemExit(cli.main(["chapter", {path!r}, "--tab", "pytorch"]))
+raise SystemExit(main(["chapter", {path!r}, "--tab", "pytorch"]))
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    while process.stdout.readline().strip() != "busy":
-        time.sleep(0.01)
+    while (line := process.stdout.readline()).strip() != "busy":
+        assert line, "the command ended before the cell was busy"
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -173,10 +175,12 @@ def test_a_terminal_without_the_letters_is_no_error(tmp_path: Path) -> None:
     path = _write(tmp_path, "print('é \N{GREEK SMALL LETTER ALPHA}')\n'ü'")
     code = f"""
 from types import ModuleType
-from d2lrnn import cli, command_chapter, registry
+from d2lrnn.cli.main import main
+from d2lrnn.cli import chapter as command_chapter
+from d2lrnn.contract import registry
 command_chapter.load_tab = lambda name: (ModuleType("tab"), ())
 command_chapter.backend = lambda name: registry.backend("numpy")
-raise SystemExit(cli.main(["chapter", {path!r}, "--tab", "pytorch"]))
+raise SystemExit(main(["chapter", {path!r}, "--tab", "pytorch"]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

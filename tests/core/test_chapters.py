@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d2lrnn.chapters import TAB_NAMES, Cell, Chapter, Tab, Text
+from d2lrnn.chapters.source import TAB_NAMES, Cell, Chapter, Tab, Text
 from d2lrnn.errors import ChapterError
 
 CURRENT = """\

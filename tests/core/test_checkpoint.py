@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 import d2lrnn
-from d2lrnn import checkpoint
-from d2lrnn.adapter import ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import load_run, save_run
-from d2lrnn.data_spec import DataSpec
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.spec import DataSpec
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import RunError, SpecError
-from d2lrnn.parameters import initial_parameters
-from d2lrnn.run import Run
-from d2lrnn.trainer import EpochPart, EpochRecord, Position
-from d2lrnn.vocab import Vocab
+from d2lrnn.saving import checkpoint
+from d2lrnn.saving.checkpoint import load_run, save_run
+from d2lrnn.saving.run import Run
+from d2lrnn.training.trainer import EpochPart, EpochRecord, Position
 
 VOCAB = Vocab(list("abcdefg "))
 BATCH_SIZE = 4

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2lrnn import classic
-from d2lrnn.adapter import Batch
+from d2lrnn.book import first_edition as classic
+from d2lrnn.contract.values import Batch
 from d2lrnn.errors import SpecError
-from d2lrnn.trainer import EpochRecord
+from d2lrnn.training.trainer import EpochRecord
 
 needs_novel = pytest.mark.skipif("D2LRNN_DATA" not in os.environ, reason="D2LRNN_DATA names no folder")
 

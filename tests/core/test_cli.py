@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from d2lrnn.checkpoint import load_run
-from d2lrnn.cli import main
+from d2lrnn.cli.main import main
+from d2lrnn.saving.checkpoint import load_run
 
 QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]
 
@@ -218,7 +218,7 @@ def test_a_backend_that_is_not_there(
 ) -> None:
     monkeypatch.setenv("D2LRNN_BACKEND", name)
     if name == "mxnet":
-        from d2lrnn import registry
+        from d2lrnn.contract import registry
 
         monkeypatch.setattr(registry, "find_spec", lambda module: None if module == "mxnet" else object())
     code, _, log = _run(capsys, "train", *QUICK)
@@ -252,7 +252,7 @@ def test_an_error_of_ours_is_told_in_one_line(
     def broken(*_: object, **__: object) -> Any:
         raise RuntimeError("out of paper")
 
-    monkeypatch.setattr("d2lrnn.command_train.backend", broken)
+    monkeypatch.setattr("d2lrnn.cli.train.backend", broken)
     code, _, log = _run(capsys, "train")
     assert code == 1
     assert log == "d2lrnn: unexpected RuntimeError: out of paper (--debug shows where)\n"
@@ -290,9 +290,9 @@ def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
 def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
     # A shell starts what it puts into the background with SIGINT ignored, and a child inherits that.
     code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from d2lrnn import cli, commands\n"
+    code += "from d2lrnn.cli import commands, main\n"
     code += "commands.load_run = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
-    code += "sys.exit(cli.main(['generate', 'x']))"
+    code += "sys.exit(main.main(['generate', 'x']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")
 
@@ -304,7 +304,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_help_is_quick_and_imports_no_numpy() -> None:
-    code = "import sys; from d2lrnn.cli import main\n"
+    code = "import sys; from d2lrnn.cli.main import main\n"
     code += "try: main(['train', '--help'])\nexcept SystemExit: print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from d2lrnn.checkpoint import load_run
-from d2lrnn.cli import main
+from d2lrnn.cli.main import main
+from d2lrnn.saving.checkpoint import load_run
 
 QUICK = ["--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16", "--hidden", "8"]
 
@@ -120,7 +120,7 @@ def test_save_every_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_save_every_saves_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from d2lrnn import command_train
+    from d2lrnn.cli import train as command_train
 
     steps: list[int] = []
     save = command_train.save_run
@@ -158,7 +158,7 @@ def test_a_full_disk_ends_training_and_keeps_the_run(half: Path) -> None:
     before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
     code = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
-    code += "from d2lrnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    code += "from d2lrnn.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "train", "--resume", str(half), "--epochs", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 2

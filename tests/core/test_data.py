@@ -13,11 +13,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from d2lrnn.adapter import PADDING, Batch
-from d2lrnn.data import DataModule, RandomSampling, SequentialPartitioning, SlidingWindows
+from d2lrnn.contract.values import PADDING, Batch
+from d2lrnn.data.batches import DataModule, RandomSampling, SequentialPartitioning, SlidingWindows
+from d2lrnn.data.corpus import corpus_from_text
+from d2lrnn.data.vocabulary import TokenArray
 from d2lrnn.errors import SpecError, TextError
-from d2lrnn.text import corpus_from_text
-from d2lrnn.vocab import TokenArray
 
 Pair = tuple[list[int], list[int]]
 

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from d2lrnn.epoch_cap import cap_epochs
+from d2lrnn.chapters.epoch_limit import cap_epochs
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import hostile
 import numpy as np
 import pytest
 
-from d2lrnn.adapter import ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import save_run
-from d2lrnn.data_spec import DataSpec
-from d2lrnn.parameters import initial_parameters
-from d2lrnn.run import Run
-from d2lrnn.trainer import EpochPart, EpochRecord, Position
-from d2lrnn.vocab import Vocab
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.spec import DataSpec
+from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.saving.checkpoint import save_run
+from d2lrnn.saving.run import Run
+from d2lrnn.training.trainer import EpochPart, EpochRecord, Position
 
 NUMBER = 2000
 
@@ -52,7 +52,7 @@ def test_loading_takes_little_more_than_the_file(tmp_path: Path) -> None:
     size = (folder / "model.safetensors").stat().st_size
     assert size > 50e6
     code = (
-        "import resource, sys; from d2lrnn.checkpoint import load_run; import numpy, safetensors.numpy\n"
+        "import resource, sys, numpy, safetensors.numpy; from d2lrnn.saving.checkpoint import load_run\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak(); load_run(sys.argv[1]); print(peak() - before)"
     )
@@ -66,7 +66,7 @@ def test_a_long_history_takes_no_more_than_twice_the_file(tmp_path: Path) -> Non
     file = folder / "latest" / "run.json"
     assert file.stat().st_size > 10e6
     code = (
-        "import sys, tracemalloc; from d2lrnn.checkpoint import load_run\n"
+        "import sys, tracemalloc; from d2lrnn.saving.checkpoint import load_run\n"
         "tracemalloc.start(); load_run(sys.argv[1]); print(tracemalloc.get_traced_memory()[1])"
     )
     command = [sys.executable, "-c", code, str(folder)]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2lrnn.errors import RunError
-from d2lrnn.json_reader import LONGEST_VALUE, JSONReader
+from d2lrnn.saving.json_reader import LONGEST_VALUE, JSONReader
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from d2lrnn import notebook
-from d2lrnn.chapter_runner import run_chapter
-from d2lrnn.chapters import Chapter
+from d2lrnn.chapters import notebook
+from d2lrnn.chapters.runner import run_chapter
+from d2lrnn.chapters.source import Chapter
 from d2lrnn.errors import ChapterError
 
 SOURCE = """\

@@ -13,9 +13,9 @@ from urllib.error import URLError
 
 import pytest
 
-from d2lrnn import novel
+from d2lrnn.data import time_machine as novel
+from d2lrnn.data.time_machine import time_machine_text
 from d2lrnn.errors import TextError
-from d2lrnn.novel import time_machine_text
 
 # ---- the novel
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2lrnn.adapter import PADDING, Batch, Device, ModelSpec, TrainingSpec
-from d2lrnn.clipping import clip_scale, global_norm
-from d2lrnn.data_spec import DataSpec
-from d2lrnn.devices import choose_device
-from d2lrnn.dropout import dropout_masks
+from d2lrnn.contract.clipping import clip_scale, global_norm
+from d2lrnn.contract.devices import choose_device
+from d2lrnn.contract.dropout import dropout_masks
+from d2lrnn.contract.parameters import check_parameters, initial_parameters, parameter_shapes
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import PADDING, Batch, Device
+from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import DeviceError, SpecError
-from d2lrnn.losses import bits_per_token, perplexity
-from d2lrnn.parameters import check_parameters, initial_parameters, parameter_shapes
+from d2lrnn.training.metrics import bits_per_token, perplexity
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from d2lrnn import text as text_module
-from d2lrnn.errors import SpecError, TextError
-from d2lrnn.text import (
+from d2lrnn.data import corpus as text_module
+from d2lrnn.data.corpus import (
     Corpus,
     corpus_from_text,
     join_tokens,
@@ -26,7 +25,8 @@ from d2lrnn.text import (
     time_machine_text,
     tokenize,
 )
-from d2lrnn.vocab import Vocab
+from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.errors import SpecError, TextError
 
 # Letters and what separates them, much more often than chance would have it, and any other character.
 mixed = st.lists(

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import d2lrnn
-from d2lrnn.adapter import PADDING, Batch, ModelSpec, StepResult, TrainingSpec
-from d2lrnn.data import SequentialPartitioning, SlidingWindows
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import PADDING, Batch, StepResult
+from d2lrnn.data.batches import SequentialPartitioning, SlidingWindows
+from d2lrnn.data.corpus import load_corpus
 from d2lrnn.errors import DivergedError, SpecError
-from d2lrnn.parameters import initial_parameters
-from d2lrnn.text import load_corpus
-from d2lrnn.trainer import EpochRecord, Progress, Trainer
+from d2lrnn.training.trainer import EpochRecord, Progress, Trainer
 
 
 class ScriptedLearner:

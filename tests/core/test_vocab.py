@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from d2lrnn import vocab as vocab_module
+from d2lrnn.data import vocabulary as vocab_module
+from d2lrnn.data.vocabulary import Vocab, count_characters
 from d2lrnn.errors import RunError, SpecError
-from d2lrnn.vocab import Vocab, count_characters
 
 words = st.sampled_from(["to", "be", "or", "not", "that", "is"])
 texts = st.text(max_size=60)

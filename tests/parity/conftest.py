@@ -7,7 +7,7 @@ import os
 import pytest
 
 import d2lrnn
-from d2lrnn.adapter import Backend
+from d2lrnn.contract.protocols import Backend
 
 
 @pytest.fixture(scope="session")

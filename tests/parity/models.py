@@ -6,8 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from d2lrnn.adapter import Backend, Batch, FloatArray, Learner, ModelSpec, TrainingSpec
-from d2lrnn.parameters import parameter_shapes
+from d2lrnn.contract.parameters import parameter_shapes
+from d2lrnn.contract.protocols import Backend, Learner
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch, FloatArray
 
 #: Every function that the library can compute, in each implementation that it has, small.
 KINDS = [

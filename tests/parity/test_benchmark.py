@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from d2lrnn.adapter import Backend
 from d2lrnn.benchmark.driver import Entrant, Schedule, run
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import find_model, find_setting
 from d2lrnn.benchmark.table import gather
+from d2lrnn.contract.protocols import Backend
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
 

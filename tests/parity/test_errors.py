@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from parity.models import drawn_parameters
 
-from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.errors import DeviceError, ParameterError
 
 SPEC = ModelSpec(7, "gru", "concise", 4, num_layers=2)

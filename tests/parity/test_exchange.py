@@ -9,12 +9,13 @@ import pytest
 from parity.models import KINDS, REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
 
 import d2lrnn
-from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import load_run
-from d2lrnn.cli import main
+from d2lrnn.cli.main import main
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 from d2lrnn.generation import generate
-from d2lrnn.vocab import Vocab
+from d2lrnn.saving.checkpoint import load_run
 
 VOCAB = Vocab(list("abcdefghi "))
 

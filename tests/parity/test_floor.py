@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from parity.models import name_of
 
-from d2lrnn.adapter import Backend, ModelSpec
 from d2lrnn.benchmark.products import multiply_adds
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import DeviceError
 
 SPECS = [

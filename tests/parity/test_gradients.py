@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from parity.models import KINDS, REPRESENTATIVE, drawn_batch, learners, name_of
 
-from d2lrnn.adapter import PADDING, Backend, Batch, ModelSpec, TrainingSpec
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import PADDING, Batch
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 

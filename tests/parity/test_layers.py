@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parity.models import KINDS, drawn_parameters, name_of
 
-from d2lrnn.adapter import Backend, ModelSpec
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
 

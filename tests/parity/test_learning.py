@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import load_run
-from d2lrnn.cli import main
-from d2lrnn.data import RandomSampling, SequentialPartitioning, SlidingWindows
+from d2lrnn.cli.main import main
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.batches import RandomSampling, SequentialPartitioning, SlidingWindows
+from d2lrnn.data.corpus import Corpus, load_corpus
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.parameters import initial_parameters
-from d2lrnn.text import Corpus, load_corpus
-from d2lrnn.trainer import Trainer
-from d2lrnn.vocab import Vocab
+from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.training.trainer import Trainer
 
 # Rows: the symbol before; columns: the next one. Symbols 1 to 3: index 0 is the unknown token.
 TRANSITIONS = np.array([[0.85, 0.10, 0.05], [0.05, 0.15, 0.80], [0.60, 0.35, 0.05]])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
-from d2lrnn.adapter import Backend, ModelSpec, TrainingSpec
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 
 DROPPING = ModelSpec(11, "gru", "concise", 16, num_layers=2, dropout=0.5)
 

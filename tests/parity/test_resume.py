@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from d2lrnn.adapter import Backend, Learner, ModelSpec, TrainingSpec
-from d2lrnn.checkpoint import load_run, save_run
-from d2lrnn.data_spec import DataSpec
-from d2lrnn.parameters import initial_parameters
-from d2lrnn.run import Run
-from d2lrnn.text import Corpus, load_corpus
-from d2lrnn.trainer import EpochRecord, History, Progress, Trainer
+from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract.protocols import Backend, Learner
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.corpus import Corpus, load_corpus
+from d2lrnn.data.spec import DataSpec
+from d2lrnn.saving.checkpoint import load_run, save_run
+from d2lrnn.saving.run import Run
+from d2lrnn.training.trainer import EpochRecord, History, Progress, Trainer
 
 NUM_EPOCHS = 4
 

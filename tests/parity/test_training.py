@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
-from d2lrnn.adapter import Backend, Batch, ModelSpec, TrainingSpec
-from d2lrnn.data import SequentialPartitioning
-from d2lrnn.text import load_corpus
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch
+from d2lrnn.data.batches import SequentialPartitioning
+from d2lrnn.data.corpus import load_corpus
 
 NUM_STEPS, BATCH_SIZE, UPDATES = 32, 64, 50
 

@@ -1,0 +1,441 @@
+"""The book's current edition, as far as no framework is in it.
+
+How a tab is made of this. What is here is the logic that the tabs share; a backend's ``module.py`` and
+``book.py`` put its framework under it, and its ``__init__`` offers the book's names:
+
+- ``Module(current_edition.Module, <the framework's module>)``: adds ``forward``, ``configure_optimizers`` and
+  `Module.cut_off`. The library's own models derive from it, so that they are the book's modules too.
+- ``Classifier(Module)``: ``loss``, ``accuracy``, ``layer_summary``. ``RNNLMScratch(Classifier)`` has steps
+  that plot ``"ppl"``, and ``predict``, which hands `d2lrnn.generation.generate` a `Predictor`.
+- ``DataModule(current_edition.DataModule)``: ``get_tensorloader``, whose loader has a length, gives tuples of
+  tensors and can be walked again. ``TimeMachine(NovelWindows, DataModule)``: a constructor with the book's
+  arguments that makes ``X`` and ``Y``, views of the corpus where the framework has views.
+- ``Trainer(current_edition.Trainer)``: ``prepare_model``, ``prepare_batch``, ``clip_gradients``, which cells
+  override, and what a step is: `Trainer.update`, `Trainer.evaluate`, `Trainer.copy_parameters`,
+  `Trainer.put_back_parameters`. The loop is not the tab's: `Trainer.fit_epoch` runs the core's.
+- ``tensors.py``: the tensor helpers, the framework's own functions where they agree with the book's use.
+- ``classic.py``: the first edition, see `d2lrnn.book.first_edition`.
+- ``seed_everything(seed)``: seeds the framework's random numbers; the runner of chapters calls it.
+
+Cells patch these classes with `add_to_class`. Nothing here guards against that: the runner of chapters puts
+every class back at the end of a chapter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, SupportsFloat, TypeVar
+
+import numpy as np
+
+from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
+from d2lrnn.contract.values import State, StepResult
+from d2lrnn.data.batches import SlidingWindows
+from d2lrnn.data.corpus import normalize
+from d2lrnn.data.time_machine import TIME_MACHINE_SHA1, TIME_MACHINE_URL, time_machine_file, time_machine_text
+from d2lrnn.data.vocabulary import TokenArray, Vocab
+from d2lrnn.errors import SpecError
+from d2lrnn.training.epoch import LoadedBatch, run_epoch
+from d2lrnn.training.trainer import EpochRecord
+
+_Object = TypeVar("_Object", bound=Callable[..., Any])
+
+#: Where the book keeps its data.
+DATA_URL = TIME_MACHINE_URL.rpartition("/")[0] + "/"
+
+#: The first edition's names of the book's data: address and checksum.
+DATA_HUB = {"time_machine": (TIME_MACHINE_URL, TIME_MACHINE_SHA1)}
+
+# What the book calls perplexity. Its mean over batches is a geometric one: see `d2lrnn.training.metrics`.
+_PERPLEXITY = "ppl"
+
+
+def add_to_class(Class: type) -> Callable[[_Object], _Object]:
+    """A decorator that makes a function a method of a class that exists already.
+
+    Example:
+        >>> class A: pass
+        >>> @add_to_class(A)
+        ... def double(self, x): return 2 * x
+        >>> A().double(4)
+        8
+    """
+
+    def add(function: _Object) -> _Object:
+        setattr(Class, function.__name__, function)
+        return function
+
+    return add
+
+
+class HyperParameters:
+    """Gives a class `save_hyperparameters`.
+
+    Attributes:
+        hparams: by name what was saved.
+    """
+
+    hparams: dict[str, Any]
+
+    def save_hyperparameters(self, ignore: Sequence[str] = ()) -> None:
+        """Makes attributes of the arguments of the method that calls this.
+
+        Args:
+            ignore: arguments to leave out; so are those that begin with an underscore.
+
+        Example:
+            >>> class A(HyperParameters):
+            ...     def __init__(self, units, rate=0.1): self.save_hyperparameters(ignore=["rate"])
+            >>> A(32).units
+            32
+        """
+        frame = inspect.currentframe()
+        assert frame is not None
+        assert frame.f_back is not None
+        names, _, keywords, values = inspect.getargvalues(frame.f_back)
+        arguments = {name: values[name] for name in names if values[name] is not self}
+        arguments |= values[keywords] if keywords else {}
+        self.hparams = {
+            name: value
+            for name, value in arguments.items()
+            if name not in ignore and not name.startswith("_")
+        }
+        for name, value in self.hparams.items():
+            setattr(self, name, value)
+
+
+class Module(HyperParameters):
+    """A model with its loss, its steps and its board.
+
+    A tab puts its framework's module behind this class, and adds ``forward`` and ``configure_optimizers``.
+
+    Args:
+        plot_train_per_epoch: how many points an epoch gets on the board for training.
+        plot_valid_per_epoch: and for validation.
+
+    Attributes:
+        board: the curves of the training.
+        trainer: the `Trainer` that trains it, from `Trainer.prepare_model` on.
+    """
+
+    trainer: Trainer
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.board = ProgressBoard()
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        """The mean loss of a batch.
+
+        Raises:
+            NotImplementedError: the model has no loss of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method loss(self, y_hat, y)")
+
+    def training_step(self, batch: Sequence[Any]) -> Any:
+        """The loss of a batch ``(inputs …, targets)``, to learn from."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+        self.plot("loss", loss, train=True)
+        return loss
+
+    def validation_step(self, batch: Sequence[Any]) -> Any:
+        """The loss of a batch, to look at."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
+        self.plot("loss", loss, train=False)
+        return loss
+
+    def plot(self, key: str, value: Any, train: bool) -> None:
+        """Puts a batch's value on the board; the points are means over many tokens, each counted once.
+
+        Args:
+            key: what it is; ``"ppl"`` is perplexity, of which batches have a geometric mean.
+            value: a number, or the framework's array without dimensions.
+            train: whether it comes from training.
+
+        Raises:
+            SpecError: no trainer is at work.
+        """
+        trainer = getattr(self, "trainer", None)
+        if trainer is None:
+            raise SpecError(
+                f"{type(self).__name__}.plot needs a trainer: call it from a step that Trainer.fit runs"
+            )
+        value = self.cut_off(value)
+        self.board.xlabel = "epoch"
+        if train:
+            x = trainer.train_batch_idx / trainer.num_train_batches
+            every_n = trainer.num_train_batches // self.plot_train_per_epoch  # type: ignore[attr-defined]
+        else:
+            x = trainer.epoch + 1
+            every_n = trainer.num_val_batches // self.plot_valid_per_epoch  # type: ignore[attr-defined]
+            trainer.told[key] = value
+        self.board.draw(
+            x,
+            value,
+            ("train_" if train else "val_") + key,
+            every_n=max(1, every_n),
+            weight=trainer.batch_tokens,
+            mean=geometric_mean if key == _PERPLEXITY else arithmetic_mean,
+        )
+
+    def cut_off(self, value: Any) -> SupportsFloat:
+        """The value without the graph that it came from, still on its device; a tab knows how."""
+        number: SupportsFloat = value
+        return number
+
+
+class DataModule(HyperParameters):
+    """Data as two loaders. A tab adds ``get_tensorloader``, a subclass `batch_size`.
+
+    Args:
+        root: the folder of the data, as the book calls it. The novel is kept in the user's cache.
+        num_workers: kept as an attribute; loaders here cut batches out of memory and need none.
+    """
+
+    batch_size: int
+
+    def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
+        self.save_hyperparameters()
+
+    def get_dataloader(self, train: bool) -> Any:
+        """The loader of the training or the validation part.
+
+        Raises:
+            NotImplementedError: the data has no loader of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method get_dataloader(self, train)")
+
+    def train_dataloader(self) -> Any:
+        """The training batches, in another order each time."""
+        return self.get_dataloader(train=True)
+
+    def val_dataloader(self) -> Any:
+        """The validation batches, in order."""
+        return self.get_dataloader(train=False)
+
+
+class NovelWindows:
+    """What a tab's ``TimeMachine`` is made of: the novel's text, and which windows are for what.
+
+    A mixin before the tab's `DataModule`. A subclass saves ``batch_size``, ``num_steps``, ``num_train`` and
+    ``num_val``, builds corpus and `vocab`, calls `check_windows`, and makes ``X`` and ``Y``, windows and
+    targets, each (number of windows, T).
+    """
+
+    X: Any
+    Y: Any
+    vocab: Vocab
+    batch_size: int
+    num_steps: int
+    num_train: int
+    num_val: int
+    get_tensorloader: Callable[..., Any]
+
+    def _download(self) -> str:
+        return time_machine_text()
+
+    def _preprocess(self, text: str) -> str:
+        return normalize(text)
+
+    def _tokenize(self, text: str) -> list[str]:
+        return list(text)
+
+    def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[TokenArray, Vocab]:
+        """The tokens of a text as indices (n,), and their vocabulary.
+
+        Args:
+            raw_text: a text, which `_preprocess` and `_tokenize` take apart.
+            vocab: a vocabulary to encode with; None makes the text's own.
+        """
+        tokens = self._tokenize(self._preprocess(raw_text))
+        if vocab is None:
+            vocab = Vocab(tokens)
+        return vocab.encode(tokens).astype(np.int64), vocab
+
+    def check_windows(self, corpus: TokenArray) -> None:
+        """Whether the corpus has the windows that were asked for.
+
+        Raises:
+            SpecError: a number is below 1.
+            TextError: it is too short for them.
+        """
+        SlidingWindows(
+            corpus,
+            batch_size=self.batch_size,
+            num_steps=self.num_steps,
+            num_train=self.num_train,
+            num_val=self.num_val,
+        )
+
+    def get_dataloader(self, train: bool) -> Any:
+        """Batches of windows: the first for training; for validation those that share no text with them."""
+        first = 0 if train else self.num_train + self.num_steps
+        count = self.num_train if train else self.num_val
+        return self.get_tensorloader([self.X, self.Y], train, slice(first, first + count))
+
+
+class Trainer(HyperParameters):
+    """Trains a `Module` on a `DataModule`.
+
+    Cells override any method. A tab adds what a step is on its framework: the methods that raise here.
+
+    Args:
+        max_epochs: how many epochs `fit` takes.
+        num_gpus: how many GPUs to use at most: none, or one where there is one.
+        gradient_clip_val: the largest norm that the gradient may have; 0 never clips.
+
+    Attributes:
+        history: a record of every epoch that the library's own `fit_epoch` ran.
+        train_batch_idx: training steps taken so far; `epoch` and `val_batch_idx` count likewise.
+
+    Raises:
+        SpecError: `max_epochs` is below 1.
+    """
+
+    max_epochs: int
+    num_gpus: int
+    gradient_clip_val: float
+
+    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
+        self.save_hyperparameters()
+        if max_epochs < 1:
+            raise SpecError(f"max_epochs is {max_epochs}: it must be at least 1")
+        self.history: list[EpochRecord] = []
+        self.told: dict[str, SupportsFloat] = {}
+        self.batch_tokens = 1
+
+    def prepare_data(self, data: Any) -> None:
+        """Takes the loaders of `data`."""
+        self.train_dataloader = data.train_dataloader()
+        self.val_dataloader = data.val_dataloader()
+        self.num_train_batches = len(self.train_dataloader)
+        self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
+
+    def prepare_model(self, model: Any) -> None:
+        """Takes the model, and gives it its place on the device."""
+        model.trainer = self
+        model.board.xlim = [0, self.max_epochs]
+        self.model = model
+
+    def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
+        """A batch as the model's steps get it."""
+        return batch
+
+    def fit(self, model: Any, data: Any) -> None:
+        """Trains for `max_epochs` epochs.
+
+        Raises:
+            DivergedError: a loss was NaN or infinite; the model has the parameters from before that epoch.
+        """
+        self.prepare_data(data)
+        self.prepare_model(model)
+        self.optim = model.configure_optimizers()
+        self.train_batch_idx = self.val_batch_idx = 0
+        self.history = []
+        for epoch in range(self.max_epochs):
+            self.epoch = epoch
+            self.fit_epoch()
+
+    def fit_epoch(self) -> None:
+        """One epoch: training, then validation, by the core's loop."""
+        validation: Iterable[Any] = () if self.val_dataloader is None else self.val_dataloader
+        record = run_epoch(_Hooks(self), self.train_dataloader, validation, before=self.history)
+        self.history.append(record)
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
+        """Scales the gradient down to a norm of at most `grad_clip_val`: `clip_scale`."""
+        raise NotImplementedError
+
+    def update(self, batch: Sequence[Any]) -> SupportsFloat:
+        """The loss of ``training_step`` on a prepared batch, and the step: gradient, clip, update."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Sequence[Any]) -> SupportsFloat | None:
+        """What ``validation_step`` returns for a prepared batch."""
+        raise NotImplementedError
+
+    def copy_parameters(self) -> Any:
+        """The model's parameters, to come back to where the training diverges."""
+        raise NotImplementedError
+
+    def put_back_parameters(self, parameters: Any) -> None:
+        """Replaces the model's parameters by what `copy_parameters` returned."""
+        raise NotImplementedError
+
+
+class _Hooks:
+    """Trainer and model as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.step = trainer.train_batch_idx
+
+    def initial_state(self, batch_size: int) -> State:
+        return ()  # windows in random order: a step that needs a state begins with zeros
+
+    def train_step(self, batch: LoadedBatch, state: State) -> tuple[StepResult, State]:
+        trainer = self._trainer
+        trainer.batch_tokens = batch.num_tokens
+        loss = trainer.update(batch.tensors)
+        trainer.train_batch_idx += 1
+        self.step += 1
+        return StepResult(loss, math.nan), state
+
+    def eval_step(self, batch: LoadedBatch, state: State) -> tuple[SupportsFloat, State]:
+        trainer = self._trainer
+        trainer.batch_tokens = batch.num_tokens
+        trainer.told.clear()
+        loss = trainer.evaluate(batch.tensors)
+        trainer.val_batch_idx += 1
+        if loss is None:
+            loss = self._told_loss()
+        if loss is None:
+            batch.num_tokens, loss = 0, 0.0
+        return loss, state
+
+    def export_parameters(self) -> Any:
+        return self._trainer.copy_parameters()
+
+    def import_parameters(self, parameters: Any) -> None:
+        self._trainer.put_back_parameters(parameters)
+
+    def synchronize(self) -> None:
+        """The loop has read every loss by now."""
+
+    def _told_loss(self) -> SupportsFloat | None:
+        """The loss that the validation step plotted: the book's own return none."""
+        told = self._trainer.told
+        if _PERPLEXITY in told:
+            return math.log(float(told[_PERPLEXITY]))
+        return told.get("loss")
+
+
+def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
+    """The path of the novel, the one file of the book's data that its recurrent chapters need.
+
+    Args:
+        url: its address, or ``"time_machine"``.
+        folder: not used: the file lies in the folder of ``D2LRNN_DATA`` or in the user's cache.
+        sha1_hash: the checksum that the chapter expects; the novel's own is checked anyhow.
+
+    Raises:
+        TextError: it cannot be had, or is not what the checksum says.
+        SpecError: it is another file.
+    """
+    address = DATA_HUB[url][0] if url in DATA_HUB else url
+    if address != TIME_MACHINE_URL or sha1_hash not in (None, TIME_MACHINE_SHA1):
+        raise SpecError(f"d2lrnn has no {url}: of the book's data it has {TIME_MACHINE_URL} alone")
+    return str(time_machine_file())
+
+
+def check_len(a: Any, n: int) -> None:
+    """Raises AssertionError where `a` has not n entries."""
+    assert len(a) == n, f"length {len(a)}, not {n}"
+
+
+def check_shape(a: Any, shape: Sequence[int]) -> None:
+    """Raises AssertionError where `a` has not this shape."""
+    assert tuple(a.shape) == tuple(shape), f"shape {tuple(a.shape)}, not {tuple(shape)}"

@@ -1,0 +1,207 @@
+"""What surrounds a chapter's cells while they run, and is taken away after.
+
+To the cells, this process looks like a notebook's: they are ``__main__``, ``d2l`` is d2lrnn's tab, figures
+are drawn into memory, and random numbers start from the same place in every run. At the end, also after an
+error, all of that is undone, and so is what cells change: the working folder, the command line's words, the
+search path, the warning filters, and methods that they add to the library's classes.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from d2lrnn.chapters.source import Cell, Tab
+from d2lrnn.contract.registry import find_backend
+
+#: What the book's package is called.
+BOOK = "d2l"
+
+#: What the random numbers of a run start from, so that running a chapter twice gives the same.
+_SEED = 0
+
+#: A tab that has random numbers of its own offers a function of this name.
+_SEED_FUNCTION = "seed_everything"
+
+
+@contextmanager
+def surroundings(
+    path: Path, cells: Sequence[Cell], tab: str, library: ModuleType
+) -> Iterator[dict[str, Any]]:
+    """The scope in which a chapter's cells run.
+
+    Args:
+        path: the chapter.
+        cells: those of the tab.
+        tab: the book's name of the tab.
+        library: what the cells get as ``d2l``.
+    """
+    main = ModuleType("__main__")
+    # Classes find their source by the file of their module: `inspect.getsource` has to work, and so does
+    # whatever compiles a cell's functions from it.
+    main.__file__ = str(path)
+    main.__dict__["tab"] = Tab(tab)
+    name = find_backend(tab).name
+    book = ModuleType(BOOK)
+    book.__path__ = []
+    setattr(book, name, library)
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        enter(_modules({"__main__": main, BOOK: book, f"{BOOK}.{name}": library}))
+        enter(_unchanged(library))
+        enter(_lines(str(path), cells))
+        enter(_process(path))
+        enter(_random_numbers(library))
+        enter(_figures_of_its_own())
+        enter(_warnings(str(path)))
+        yield main.__dict__
+
+
+@contextmanager
+def _modules(ours: dict[str, ModuleType]) -> Iterator[None]:
+    """Answers imports with `ours`, hiding an installed ``d2l`` altogether."""
+    theirs = {name: module for name, module in sys.modules.items() if name in ours or _is_book(name)}
+    for name in theirs:
+        del sys.modules[name]
+    sys.modules.update(ours)
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name in ours or _is_book(name)]:
+            del sys.modules[name]
+        sys.modules.update(theirs)
+
+
+@contextmanager
+def _unchanged(library: ModuleType) -> Iterator[None]:
+    """Takes back what cells do to the library: ``add_to_class(d2l.Trainer)`` is for this chapter alone."""
+    packages = {"d2lrnn", library.__name__.partition(".")[0]}
+    public = [value for value in vars(library).values() if isinstance(value, type)]
+    classes = {
+        base for cls in public for base in cls.__mro__ if base.__module__.partition(".")[0] in packages
+    }
+    things: list[ModuleType | type] = [library, *classes]
+    kept = [(thing, dict(vars(thing))) for thing in things]
+    try:
+        yield
+    finally:
+        for thing, before in kept:
+            _take_back(thing, before)
+
+
+def _take_back(thing: ModuleType | type, before: dict[str, Any]) -> None:
+    """Gives a module or a class the attributes it had; submodules and what Python keeps in them stay."""
+    for name, value in dict(vars(thing)).items():
+        pythons_own = isinstance(value, ModuleType) or (name.startswith("__") and not callable(value))
+        if name not in before and not pythons_own:
+            delattr(thing, name)
+    for name, value in before.items():
+        if vars(thing).get(name) is not value:
+            setattr(thing, name, value)
+
+
+def _is_book(name: str) -> bool:
+    return name.split(".")[0] == BOOK
+
+
+@contextmanager
+def _lines(path: str, cells: Sequence[Cell]) -> Iterator[None]:
+    """Lets tracebacks and `inspect` find the cells' code: the chapter's lines without its text."""
+    lines: list[str] = []
+    for cell in cells:
+        lines += ["\n"] * (cell.line - 1 - len(lines))
+        # A cell that is no Python would keep `inspect` from finding the classes of all others.
+        code = cell.code if _is_python(cell.code) else "\n" * cell.code.count("\n")
+        lines += [line + "\n" for line in code.split("\n")]
+    # With no time of change the entry is not compared with a file.
+    linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
+    try:
+        yield
+    finally:
+        del linecache.cache[path]
+
+
+@contextmanager
+def _process(path: Path) -> Iterator[None]:
+    """Restores what cells can change of the process itself."""
+    folder, words, search = Path.cwd(), sys.argv, sys.path[:]
+    plotting = os.environ.get("MPLBACKEND")
+    sys.argv = [str(path)]
+    # Draws into memory; read when matplotlib is imported.
+    os.environ["MPLBACKEND"] = "Agg"
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        sys.argv, sys.path[:] = words, search
+        if plotting is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = plotting
+
+
+@contextmanager
+def _warnings(path: str) -> Iterator[None]:
+    """Shows what cells are warned of, as a notebook does; for other code the filters stay as they are."""
+
+    def show(message: Warning | str, kind: type[Warning], file: str, line: int, *_: object) -> None:
+        where = f"line {line}: " if file == path else ""
+        print(f"{where}{kind.__name__}: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.filterwarnings("default", module="__main__$")
+        # A figure is collected, not shown.
+        warnings.filterwarnings("ignore", message=".*non-interactive, and thus cannot be shown")
+        yield
+
+
+@contextmanager
+def _random_numbers(library: ModuleType) -> Iterator[None]:
+    """The same random numbers in every run; Python's and NumPy's go on afterwards as if nothing had been."""
+    # The old interface is what chapters use.
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(_SEED)
+    np.random.seed(_SEED)  # noqa: NPY002
+    if seed := getattr(library, _SEED_FUNCTION, None):
+        seed(_SEED)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def _figures_of_its_own() -> Iterator[None]:
+    """Hides the figures that were open before: a cell's ``plt.plot`` draws into the current one."""
+    opened = sys.modules.get("matplotlib._pylab_helpers")
+    theirs = dict(opened.Gcf.figs) if opened else {}
+    if opened:
+        opened.Gcf.figs.clear()
+    try:
+        yield
+    finally:
+        if pyplot := sys.modules.get("matplotlib.pyplot"):
+            pyplot.close("all")
+        if opened:
+            opened.Gcf.figs.update(theirs)
+
+
+def _is_python(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError):
+        return False
+    return True

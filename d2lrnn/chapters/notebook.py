@@ -1,0 +1,77 @@
+"""A chapter that ran, as a notebook: its text, its cells, and what they showed."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from d2lrnn.chapters.runner import CellResult, ChapterRun
+from d2lrnn.chapters.source import Cell
+from d2lrnn.errors import ChapterError
+from d2lrnn.version import __version__
+
+
+def check_notebooks_can_be_made() -> None:
+    """Whether nbformat is installed.
+
+    Raises:
+        ChapterError: it is not; the message has the command that installs it.
+    """
+    if find_spec("nbformat") is None:
+        raise ChapterError("a notebook needs nbformat, which is not installed here: pip install nbformat")
+
+
+def notebook_of(run: ChapterRun) -> bytes:
+    """The chapter's tab as a notebook file.
+
+    Cells that were not begun have no output. The same run gives the same bytes but for times that it printed.
+
+    Raises:
+        ChapterError: nbformat is not installed.
+    """
+    check_notebooks_can_be_made()
+    nbformat = import_module("nbformat")
+    results = {result.cell.number: result for result in run.results}
+    cells = []
+    for position, part in enumerate(run.chapter.parts(run.tab), start=1):
+        identity = f"part-{position}"
+        if isinstance(part, Cell):
+            cells.append(_code_cell(nbformat, part, results.get(part.number), identity))
+        else:
+            cells.append(nbformat.v4.new_markdown_cell(part.source, id=identity))
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+        "d2lrnn": {"version": __version__, "chapter": run.chapter.path.name, "tab": run.tab},
+    }
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.validate(notebook)
+    text: str = nbformat.writes(notebook)
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def _code_cell(nbformat: Any, cell: Cell, result: CellResult | None, identity: str) -> Any:
+    if result is None:
+        return nbformat.v4.new_code_cell(cell.listing, id=identity)
+    return nbformat.v4.new_code_cell(
+        cell.listing,
+        id=identity,
+        execution_count=cell.number,
+        outputs=_outputs(nbformat.v4.new_output, result),
+    )
+
+
+def _outputs(new_output: Any, result: CellResult) -> list[Any]:
+    outputs = [new_output("stream", name=name, text=text) for name, text in result.output]
+    for picture in result.figures:
+        data = {"image/png": b64encode(picture).decode()}
+        outputs.append(new_output("display_data", data=data))
+    if result.value is not None:
+        data = {"text/plain": result.value}
+        outputs.append(new_output("execute_result", data=data, execution_count=result.cell.number))
+    if result.error is not None:
+        lines = (result.traceback or result.error).splitlines()
+        outputs.append(new_output("error", ename=result.error_kind, evalue=result.error, traceback=lines))
+    return outputs

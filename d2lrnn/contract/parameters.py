@@ -1,0 +1,126 @@
+"""The canonical parameters: one layout for every backend, and the values that a model starts from.
+
+Row vectors multiply from the left (``x @ W``). With G gates side by side on the last axis, layer l of a model
+with h hidden units has
+
+=================  ===========  ==============================================================
+``rnn.{l}.w_x``    (in, G·h)    in = V for the first layer, h for the others
+``rnn.{l}.w_h``    (h, G·h)
+``rnn.{l}.b``      (G·h,)
+``rnn.{l}.b_hn``   (h,)         only for a GRU with ``reset_after``: the bias inside the reset
+``head.w``         (h, V)
+``head.b``         (V,)
+=================  ===========  ==============================================================
+
+Gate order: GRU r, z, n; LSTM i, f, g, o. Frameworks that keep two biases a gate train one of them here: under
+SGD their sum would move at twice the rate, and a clipping norm would count it twice.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray, Parameters
+from d2lrnn.errors import ParameterError
+
+#: The book's standard deviation for models from scratch.
+SCRATCH_SIGMA = 0.01
+
+
+def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """The canonical names of a model's parameters and their shapes, in canonical order.
+
+    Example:
+        >>> parameter_shapes(ModelSpec(vocab_size=28, cell="lstm"))["rnn.0.w_h"]
+        (32, 128)
+    """
+    h, width = spec.num_hiddens, spec.num_gates * spec.num_hiddens
+    shapes: dict[str, tuple[int, ...]] = {}
+    for l in range(spec.num_layers):
+        shapes[f"rnn.{l}.w_x"] = (spec.vocab_size if l == 0 else h, width)
+        shapes[f"rnn.{l}.w_h"] = (h, width)
+        shapes[f"rnn.{l}.b"] = (width,)
+        if spec.reset_after:
+            shapes[f"rnn.{l}.b_hn"] = (h,)
+    shapes["head.w"] = (h, spec.vocab_size)
+    shapes["head.b"] = (spec.vocab_size,)
+    return shapes
+
+
+def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
+    """Draws the values that training starts from; the same on every backend.
+
+    A scratch model starts as in the book: weights from N(0, 0.01²), biases zero. A concise one starts as
+    recurrent layers commonly do, everything uniform in ±1/sqrt(h), but for the weights that tokens pick rows
+    of. Those are uniform in ±sqrt(3 / fan-in), of variance 1 / fan-in, and the fan-in of a one-hot vector is
+    one (LeCun et al. 1998, "Efficient BackProp", section 4.6). Every parameter has a random stream of its
+    own, numbered by its name, so that a further layer leaves the others as they were.
+
+    Args:
+        spec: the model.
+        seed: 0 or above.
+
+    Returns:
+        Arrays of `spec.dtype`; float64 values are the float32 ones, widened, so that the two precisions start
+        from the same point.
+    """
+    bound = spec.num_hiddens**-0.5
+    values: dict[str, FloatArray] = {}
+    for name, shape in parameter_shapes(spec).items():
+        random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        if name == "rnn.0.w_x" and spec.implementation == "concise":
+            drawn = random.uniform(-(3**0.5), 3**0.5, shape)
+        elif spec.implementation == "concise":
+            drawn = random.uniform(-bound, bound, shape)
+        elif len(shape) == 2:
+            drawn = random.normal(0.0, SCRATCH_SIGMA, shape)
+        else:
+            drawn = np.zeros(shape)
+        values[name] = drawn.astype(np.float32).astype(spec.dtype)
+    return values
+
+
+def check_parameters(spec: ModelSpec, parameters: Parameters) -> dict[str, FloatArray]:
+    """Checks names, shapes and values against `spec`, and returns them in canonical order.
+
+    Returns:
+        C-contiguous arrays of `spec.dtype`, copied only where they were not that already.
+
+    Raises:
+        ParameterError: a name is missing or too many, a shape differs, or a value is not a finite number.
+    """
+    shapes = parameter_shapes(spec)
+    _check_names(shapes, parameters)
+    checked: dict[str, FloatArray] = {}
+    for name, shape in shapes.items():
+        value = np.asarray(parameters[name])
+        if value.shape != shape:
+            raise ParameterError(f"parameter {name} has shape {value.shape}; the model needs {shape}")
+        if value.dtype.kind != "f":
+            raise ParameterError(f"parameter {name} has type {value.dtype}; the model needs real numbers")
+        if not np.isfinite(value).all():
+            raise ParameterError(f"parameter {name} holds a value that is not a finite number")
+        checked[name] = np.ascontiguousarray(value, dtype=spec.dtype)
+    return checked
+
+
+def check_reset(spec: ModelSpec, framework: str) -> None:
+    """Raises a ParameterError where `spec` is the one GRU that most frameworks' layers do not compute."""
+    if spec.reset_after is False:
+        raise ParameterError(
+            f"a GRU that resets before the matrix product is none of {framework}'s layers: only one with "
+            "reset_after=True can be exchanged with them"
+        )
+
+
+def _check_names(shapes: Mapping[str, tuple[int, ...]], parameters: Parameters) -> None:
+    missing = [name for name in shapes if name not in parameters]
+    extra = [name for name in parameters if name not in shapes]
+    if missing:
+        raise ParameterError(f"parameters are missing: {', '.join(missing)}")
+    if extra:
+        raise ParameterError(f"parameters that the model does not have: {', '.join(map(repr, extra))}")

@@ -1,0 +1,155 @@
+"""Which backend: the table, the choice, and the errors a person reads.
+
+The choice is made when it is asked for and never stored: `backend()` reads ``D2LRNN_BACKEND`` at every call,
+objects carry their own backend, and so two backends can be used side by side in one process. Nothing falls
+back: a backend that was named and is not there is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from types import ModuleType
+
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.values import Model
+from d2lrnn.errors import BackendNotInstalledError, SpecError, UnknownBackendError
+
+#: The environment variable that names the backend.
+ENVIRONMENT_VARIABLE = "D2LRNN_BACKEND"
+
+#: Third-party packages announce a backend in this entry-point group: ``name = "package.module:Class"``.
+ENTRY_POINT_GROUP = "d2lrnn.backends"
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """What the core knows of a backend without importing it.
+
+    Attributes:
+        name: what `backend` and ``D2LRNN_BACKEND`` call it.
+        package: its tab, the module behind ``from d2lrnn import <name> as d2l``.
+        adapter: ``module:class`` of the `d2lrnn.contract.protocols.Backend`.
+        requires: the modules that must be importable, the framework first.
+        install: the one command that installs them.
+        aliases: other names a person may use.
+    """
+
+    name: str
+    package: str
+    adapter: str
+    requires: tuple[str, ...]
+    install: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def installed(self) -> bool:
+        """Whether the framework can be found; it is not imported."""
+        return not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The required modules that cannot be found here."""
+        return tuple(module for module in self.requires if find_spec(module) is None)
+
+    def require(self) -> None:
+        """Raises a BackendNotInstalledError, with the command that installs it, if anything is missing."""
+        if self.missing:
+            here = ", ".join(other.name for other in BACKENDS if other.installed)
+            raise BackendNotInstalledError(
+                f"the backend {self.name} needs {', '.join(self.missing)}, which is not installed here. "
+                f"Install it with: {self.install}  (installed: {here})"
+            )
+
+
+#: The only place in the core where frameworks are named. Order: what `backend()` takes when nobody chose.
+BACKENDS = (
+    BackendEntry("torch", "d2lrnn_torch", "d2lrnn_torch.adapter:TorchBackend",
+                 ("torch",), "pip install torch", ("pytorch",)),
+    BackendEntry("jax", "d2lrnn_jax", "d2lrnn_jax.adapter:JaxBackend",
+                 ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",)),
+    BackendEntry("tensorflow", "d2lrnn_tensorflow", "d2lrnn_tensorflow.adapter:TensorFlowBackend",
+                 ("tensorflow", "keras"), "pip install tensorflow keras", ("tf", "keras")),
+    BackendEntry("mxnet", "d2lrnn_mxnet", "d2lrnn_mxnet.adapter:MXNetBackend",
+                 ("mxnet",), 'pip install mxnet==1.9.1 "numpy<1.24"', ("mx",)),
+    BackendEntry("numpy", "d2lrnn_numpy", "d2lrnn_numpy.adapter:NumpyBackend",
+                 ("numpy",), "pip install numpy", ("np",)),
+)  # fmt: skip
+
+
+def backend(name: str | None = None) -> Backend:
+    """The backend called `name`.
+
+    Args:
+        name: a name or an alias; None takes ``D2LRNN_BACKEND``, and where that is unset or empty the first
+            installed of the table.
+
+    Raises:
+        UnknownBackendError: no backend has this name; the message lists those that there are.
+        BackendNotInstalledError: its framework is missing; the message has the command that installs it.
+
+    Example:
+        >>> backend("numpy").name
+        'numpy'
+    """
+    entry = find_backend(name)
+    if isinstance(entry, EntryPoint):
+        theirs: type[Backend] = entry.load()
+        return theirs()
+    entry.require()
+    module, _, attribute = entry.adapter.partition(":")
+    ours: type[Backend] = getattr(import_module(module), attribute)
+    return ours()
+
+
+def find_backend(name: str | None = None) -> BackendEntry | EntryPoint:
+    """The entry that `backend` would load; see there for the choice and the errors."""
+    name = name or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    if name is None:
+        return next(entry for entry in BACKENDS if entry.installed)
+    wanted = name.strip().lower()
+    for entry in BACKENDS:
+        if wanted == entry.name or wanted in entry.aliases:
+            return entry
+    third_party = third_party_backends()
+    for point in third_party:
+        if wanted == point.name.lower():
+            return point
+    known = ", ".join([entry.name for entry in BACKENDS] + [point.name for point in third_party])
+    raise UnknownBackendError(f"unknown backend {name!r}: choose one of {known}")
+
+
+def backend_of(model: Model) -> Backend:
+    """The backend that made `model`.
+
+    Raises:
+        SpecError: it was made by none.
+    """
+    package = type(model).__module__.partition(".")[0]
+    for entry in BACKENDS:
+        if package == entry.package:
+            return backend(entry.name)
+    for point in third_party_backends():
+        if package == point.value.partition(":")[0].partition(".")[0]:
+            return backend(point.name)
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    raise SpecError(f"{kind} is no model of a backend's: build one with d2lrnn.backend(…).build(…)")
+
+
+def third_party_backends() -> list[EntryPoint]:
+    """The backends that other packages announce."""
+    return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
+
+
+def tab(name: str) -> ModuleType:
+    """The module behind ``from d2lrnn import <name> as d2l``.
+
+    Raises:
+        BackendNotInstalledError: its framework is missing.
+    """
+    entry = next(entry for entry in BACKENDS if entry.name == name)
+    entry.require()
+    return import_module(entry.package)

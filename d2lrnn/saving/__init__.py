@@ -1,0 +1,1 @@
+"""Saving: runs and models as files, and what is checked when they are read."""

@@ -1,0 +1,91 @@
+"""From plain data to the library's frozen values, with every type checked.
+
+JSON that a person or another program wrote can hold anything: a text for a number, a number for a truth
+value, a field that does not exist. What comes out of here is what the dataclass says, or an error that names
+the field.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from d2lrnn.errors import RunError, SpecError
+
+T = TypeVar("T")
+
+#: Numbers in a file are counts and seeds: what does not fit 63 bits is damage.
+_INT_LIMIT = 1 << 63
+
+
+def decode(cls: type[T], data: object, where: str) -> T:
+    """The dataclass `cls` from an object of JSON that has exactly its fields.
+
+    Args:
+        cls: a dataclass whose fields are int, float, bool, str, None, Literals, or unions of them.
+        data: what was read.
+        where: what to call it in an error.
+
+    Raises:
+        RunError: a field is missing, unknown, of another type, or a value that `cls` itself refuses.
+
+    Example:
+        >>> from d2lrnn.contract.specs import TrainingSpec
+        >>> decode(TrainingSpec, {"learning_rate": 2, "clip": None, "seed": 0}, "the training")
+        TrainingSpec(learning_rate=2.0, clip=None, seed=0)
+    """
+    if not isinstance(data, dict):
+        raise RunError(f"{where} must be an object, and is {_shown(data)}")
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # T is a dataclass
+    check_names(data, names, where)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
+    values = {name: check_type(hints[name], data[name], f"{name} of {where}") for name in names}
+    try:
+        return cls(**values)
+    except SpecError as error:
+        raise RunError(f"{where} cannot be: {error}") from error
+
+
+def check_names(data: dict[str, Any], names: list[str], where: str) -> None:
+    """Raises a RunError where `data` has not exactly these names."""
+    missing = [name for name in names if name not in data]
+    extra = [name for name in data if name not in names]
+    if missing:
+        raise RunError(f"{where} lacks {', '.join(missing)}")
+    if extra:
+        raise RunError(f"{where} has {', '.join(map(_shown, extra))}, which is unknown")
+
+
+def check_type(hint: Any, value: object, where: str) -> Any:
+    """`value`, where it is what `hint` says; an int becomes a float where one is wanted."""
+    for one in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if _is(one, value):
+            return float(value) if one is float else value  # type: ignore[arg-type]  # a number
+    raise RunError(f"{where} is {_shown(value)}, which cannot be")
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _is(hint: Any, value: object) -> bool:
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if hint is float:
+        return _is(int, value) or (type(value) is float and math.isfinite(value))
+    if hint is int:
+        return type(value) is int and abs(value) < _INT_LIMIT
+    return type(value) is (NoneType if hint in (None, NoneType) else hint)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

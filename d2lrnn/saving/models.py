@@ -1,0 +1,49 @@
+"""A model, saved in one framework and loaded in another."""
+
+from __future__ import annotations
+
+import os
+
+from d2lrnn.contract.registry import backend as find
+from d2lrnn.contract.registry import backend_of
+from d2lrnn.contract.values import Model
+from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.saving.checkpoint import load_run, save_run
+from d2lrnn.saving.run import Run
+
+
+def save(model: Model, folder: str | os.PathLike[str], *, vocab: Vocab | None = None) -> None:
+    """Saves a model: what it computes and its parameters, in a folder that every backend can load.
+
+    Args:
+        model: what `Backend.build` or `load` returned, or `Learner.model`: an object of any framework's.
+        folder: it is made where it is missing; what it holds goes when the new model is whole.
+        vocab: what its tokens are; ``d2lrnn generate`` needs it to write.
+
+    Raises:
+        RunError: the folder cannot be written.
+        SpecError: this is no model of a backend's.
+
+    Example:
+        >>> d2lrnn.save(learner.model, "runs/gru", vocab=corpus.vocab)  # doctest: +SKIP
+        >>> model = d2lrnn.load("runs/gru", backend="jax")  # doctest: +SKIP
+    """
+    backend = backend_of(model)
+    spec, parameters = backend.export_model(model)
+    save_run(Run(spec, parameters, vocab, backend=backend.name, versions=backend.versions()), folder)
+
+
+def load(folder: str | os.PathLike[str], backend: str | None = None) -> Model:
+    """The model of a saved run, or one that `save` wrote, as a framework's own object.
+
+    Args:
+        folder: a run's folder, its ``best``, or one checkpoint in it.
+        backend: the name of the backend to build it on; None takes ``D2LRNN_BACKEND``, see `d2lrnn.backend`.
+
+    Raises:
+        RunError: there is no run, or it is damaged.
+        UnknownBackendError: no backend has this name.
+        BackendNotInstalledError: its framework is missing.
+    """
+    chosen = find(backend)
+    return load_run(folder).build(chosen)

@@ -1,0 +1,124 @@
+"""Arrays in safetensors files, with the checks that the format itself does not make.
+
+A safetensors file begins with the length of its header (8 bytes, little-endian), then the header, JSON that
+gives every array's name, type, shape and place, then the data. The format's own library maps the file beside
+the arrays, twice the memory, and accepts any names, shapes and types; who reads a file here says which ones
+must be in it, and nothing is allocated for a header that claims other ones.
+
+Source of the format: https://github.com/huggingface/safetensors.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import safetensors.numpy
+
+from d2lrnn.contract.values import DType, FloatArray
+from d2lrnn.errors import RunError, reason_of
+from d2lrnn.saving.json_fields import check_names, check_type
+from d2lrnn.saving.json_reader import JSONReader
+
+_LENGTH_BYTES = 8
+#: More than a header needs for the name, type, shape and place of one array.
+_HEADER_BYTES_PER_ARRAY = 256
+_METADATA = "__metadata__"
+_CODES: dict[DType, str] = {"float32": "F32", "float64": "F64"}
+
+
+def to_safetensors(arrays: Mapping[str, FloatArray]) -> bytes:
+    """The content of a safetensors file."""
+    # It would write wrong bytes, without a word, for arrays that are not C-contiguous.
+    return bytes(safetensors.numpy.save({n: np.ascontiguousarray(value) for n, value in arrays.items()}))
+
+
+def read_safetensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: DType
+) -> dict[str, FloatArray]:
+    """The arrays in a file, in the order of `shapes`. Memory is that of the arrays.
+
+    Args:
+        path: the file.
+        shapes: the names and shapes that the file must have, no more and no fewer.
+        dtype: the type that every array must have.
+
+    Raises:
+        RunError: the file cannot be read or is damaged, or holds other arrays or numbers that are not finite.
+    """
+    kind = np.dtype(dtype).newbyteorder("<")
+    try:
+        with path.open("rb") as file:
+            header = _read_header(file, shapes, kind.itemsize)
+            starts = _check_header(header, shapes, kind.itemsize, _CODES[dtype])
+            data = file.tell()
+            arrays = {}
+            for name, shape in shapes.items():
+                file.seek(data + starts[name])
+                array = np.fromfile(file, kind, math.prod(shape)).reshape(shape)
+                _check_finite(name, array)
+                arrays[name] = array.astype(dtype, copy=False)
+            return arrays
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
+    except RunError as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+
+
+def _read_header(file: BinaryIO, shapes: Mapping[str, tuple[int, ...]], itemsize: int) -> dict[str, Any]:
+    """Reads up to the data, where the whole file is accounted for: its length, its header, its data."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    longest = _HEADER_BYTES_PER_ARRAY * (len(shapes) + 1)
+    data = itemsize * sum(math.prod(shape) for shape in shapes.values())
+    if length > longest or size != _LENGTH_BYTES + length + data:
+        raise RunError(
+            f"it has {size:,} bytes and a header of {length:,}, which do not belong to the {len(shapes)} "
+            f"arrays of {data:,} bytes that it must hold"
+        )
+    reader = JSONReader(file.read(length))
+    header = {name: reader.value() for name in reader.members()}
+    reader.end()
+    return header
+
+
+def _check_header(
+    header: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], itemsize: int, code: str
+) -> dict[str, int]:
+    """Where in the data every array starts; they fill it without gaps, in any order."""
+    header.pop(_METADATA, None)
+    missing, extra = [n for n in shapes if n not in header], sorted(n for n in header if n not in shapes)
+    if missing:
+        raise RunError(f"it lacks {missing[0]}")
+    if extra:
+        raise RunError(f"it holds {extra[0][:60]!r}, which the model does not have")
+    starts: dict[str, int] = {}
+    for name, shape in shapes.items():
+        entry = check_type(dict, header[name], name)
+        check_names(entry, ["dtype", "shape", "data_offsets"], name)
+        if entry["shape"] != list(shape):
+            raise RunError(f"{name} has shape {str(entry['shape'])[:60]}, not {list(shape)}")
+        if entry["dtype"] != code:
+            raise RunError(f"{name} has type {str(entry['dtype'])[:60]}, not {code}")
+        offsets = check_type(list, entry["data_offsets"], f"the place of {name}")
+        starts[name] = check_type(int, offsets[0] if offsets else None, f"the place of {name}")
+        if offsets != [starts[name], starts[name] + itemsize * math.prod(shape)]:
+            raise RunError(f"the place of {name} is {str(offsets)[:60]}, which is not as long as the array")
+    expected = 0
+    for name in sorted(starts, key=starts.__getitem__):
+        if starts[name] != expected:
+            raise RunError(f"{name} starts at {starts[name]:,}, where {expected:,} was expected")
+        expected += itemsize * math.prod(shapes[name])
+    return starts
+
+
+def _check_finite(name: str, array: FloatArray) -> None:
+    # Both ends, not every entry: np.isfinite(array) would take another quarter of the memory.
+    with np.errstate(invalid="ignore"):
+        ends = array.min(), array.max()
+    if not np.isfinite(ends).all():
+        raise RunError(f"{name} holds a value that is not a finite number")

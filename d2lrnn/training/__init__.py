@@ -1,0 +1,1 @@
+"""Training: the epoch, the trainer around it, and what is measured."""
