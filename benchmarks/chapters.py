@@ -21,8 +21,8 @@ from d2lrnn.book import current_edition as book
 from d2lrnn.chapters.report import ChapterReport
 from d2lrnn.chapters.runner import CellResult, load_tab, run_chapter
 from d2lrnn.chapters.source import TAB_NAMES, Chapter
-from d2lrnn.contract.registry import find_backend
 from d2lrnn.errors import ChapterError
+from d2lrnn.registry import find_backend
 
 RESULTS = Path(__file__).parent / "results"
 LEFT_OUT = Path(__file__).parent / "left-out.md"

@@ -34,8 +34,8 @@ from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.text_tables import further_tables
 from d2lrnn.cli.bench import resumed, schedule_of, tell, words_of
 from d2lrnn.cli.main import add_bench
-from d2lrnn.contract.registry import BACKENDS, find_backend
 from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
+from d2lrnn.registry import BACKENDS, find_backend
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PEERS = HERE / "results", HERE / "peers"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from d2lrnn.contract.parameters import initial_parameters as initial_parameters
-    from d2lrnn.contract.registry import backend as backend
     from d2lrnn.contract.specs import ModelSpec as ModelSpec
     from d2lrnn.contract.specs import TrainingSpec as TrainingSpec
     from d2lrnn.contract.values import Batch as Batch
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from d2lrnn.data.vocabulary import Vocab as Vocab
     from d2lrnn.errors import D2LError as D2LError
     from d2lrnn.generation import generate as generate
+    from d2lrnn.registry import backend as backend
     from d2lrnn.saving.checkpoint import load_run as load_run
     from d2lrnn.saving.checkpoint import save_run as save_run
     from d2lrnn.saving.models import load as load
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: Where each public name is defined.
 _HOMES = {
     "__version__": "version",
-    "backend": "contract.registry",
+    "backend": "registry",
     "Batch": "contract.values",
     "bits_per_token": "training.metrics",
     "Corpus": "data.corpus",
@@ -68,8 +68,8 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if not name.startswith("_"):
-        registry = import_module("d2lrnn.contract.registry")
-        if any(name == entry.name for entry in registry.BACKENDS):
+        registry = import_module("d2lrnn.registry")
+        if any(name == entry.name for entry in registry.backends()):
             return registry.tab(name)
     raise AttributeError(f"module 'd2lrnn' has no attribute {name!r}")
 

@@ -6,15 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from d2lrnn.contract.cells import cells_with_formula, find_cell
 from d2lrnn.contract.clipping import clip_scale, global_norm
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.dropout import dropout_masks
-from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.optimizers import slot_name, slot_shapes
+from d2lrnn.contract.parameters import check_optimizer_state, check_parameters, parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.contract.values import Batch, Device, FloatArray, IntArray, Parameters, StateArrays, StepResult
+from d2lrnn.contract.values import (
+    Batch,
+    Device,
+    FloatArray,
+    Implementation,
+    IntArray,
+    Parameters,
+    StateArrays,
+    StepResult,
+    row_slices,
+)
 from d2lrnn_numpy.devices import CPU
+from d2lrnn_numpy.formulas import FORMULAS
 from d2lrnn_numpy.language_model import RNNLMScratch
 from d2lrnn_numpy.layer import Layer
+from d2lrnn_numpy.optimizers import STEPS
 from d2lrnn_numpy.stack import RecurrentStack
 
 
@@ -27,10 +41,11 @@ class LanguageModel(RNNLMScratch):
         for l in range(spec.num_layers):
             prefix = f"rnn.{l}."
             weights = {name[len(prefix) :]: v for name, v in values.items() if name.startswith(prefix)}
-            layers.append(Layer(spec.cell, weights))
+            layers.append(Layer(find_cell(spec.cell), weights))
         super().__init__(RecurrentStack(layers, spec.dropout), spec.vocab_size)
         self.spec = spec
-        self.w, self.b = values["head.w"], values["head.b"]
+        self.embedding, self.tied = values.get("embedding.w"), spec.tied
+        self.w, self.b = values["embedding.w"].T if spec.tied else values["head.w"], values["head.b"]
 
 
 class NumpyBackend:
@@ -45,6 +60,11 @@ class NumpyBackend:
     def devices(self) -> Sequence[Device]:
         """NumPy computes on the CPU."""
         return [CPU]
+
+    def cells(self, implementation: Implementation) -> Sequence[str]:
+        """All; the reference computes concise models by hand too."""
+        names = [*FORMULAS, *cells_with_formula(self.name)]
+        return [name for name in names if implementation == "scratch" or find_cell(name).has_layer]
 
     def build(self, spec: ModelSpec, parameters: Parameters) -> LanguageModel:
         """See `d2lrnn.contract.protocols.Backend`."""
@@ -74,6 +94,9 @@ class NumpyLearner:
         self.model = model
         self.training = training
         self.step = 0
+        self.learning_rate = training.learning_rate
+        shapes = slot_shapes(training.optimizer, parameter_shapes(model.spec))
+        self._slots = {name: np.zeros(shape, model.spec.dtype) for name, shape in shapes.items()}
 
     def initial_state(self, batch_size: int) -> StateArrays:
         """Zeros (L, B, h)."""
@@ -89,15 +112,29 @@ class NumpyLearner:
             num_steps=num_steps,
             batch_size=batch_size,
         )
-        loss, state = self.model.loss(batch.inputs, batch.targets, state, masks)
-        gradients = self.model.backward()
+        loss, finals = 0.0, []
+        gradients: dict[str, FloatArray] = {}
+        for rows in row_slices(batch_size, self.training.accumulate):
+            part, before = batch.rows(rows), tuple(array[:, rows] for array in state)
+            mean, final = self.model.loss(*part, before, masks and masks.rows(rows))
+            # The mean over a part, weighted by how many of the batch's tokens are in it.
+            weight = part.num_tokens / max(1, batch.num_tokens)
+            loss += weight * mean
+            _add(gradients, self.model.backward(), weight)
+            finals.append(final)
         norm = global_norm(gradients.values())
-        rate = self.training.learning_rate * clip_scale(norm, self.training.clip)
-        for name, parameter in self.model.parameters().items():
-            gradients[name] *= rate
-            parameter -= gradients[name]
+        self._update(gradients, clip_scale(norm, self.training.clip))
         self.step += 1
-        return StepResult(loss, norm), state
+        return StepResult(loss, norm), tuple(np.concatenate(parts, 1) for parts in zip(*finals, strict=True))
+
+    def _update(self, gradients: dict[str, FloatArray], scale: float) -> None:
+        """The optimiser's step, on gradients that are `scale` times as large."""
+        optimizer = self.training.optimizer
+        step = STEPS[optimizer.name]
+        for name, parameter in self.model.parameters().items():
+            gradients[name] *= scale
+            slots = {slot: self._slots[slot_name(slot, name)] for slot in optimizer.slots}
+            step(optimizer, parameter, gradients[name], slots, self.learning_rate, self.step + 1)
 
     def eval_step(self, batch: Batch, state: StateArrays) -> tuple[float, StateArrays]:
         """The loss alone."""
@@ -124,6 +161,15 @@ class NumpyLearner:
         for name, value in self.model.parameters().items():
             value[:] = checked[name]
 
+    def export_optimizer_state(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        return {name: value.copy() for name, value in self._slots.items()}
+
+    def import_optimizer_state(self, arrays: Parameters) -> None:
+        """Writes into the learner's arrays."""
+        for name, value in check_optimizer_state(self.model.spec, self.training.optimizer, arrays).items():
+            self._slots[name][:] = value
+
     def export_state(self, state: StateArrays) -> StateArrays:
         """A copy."""
         return tuple(part.copy() for part in state)
@@ -134,3 +180,13 @@ class NumpyLearner:
 
     def synchronize(self) -> None:
         """NumPy is done when it returns."""
+
+
+def _add(sums: dict[str, FloatArray], gradients: dict[str, FloatArray], weight: float) -> None:
+    """Adds the gradients of a part to the sums; they may be overwritten."""
+    for name, gradient in gradients.items():
+        gradient *= weight
+        if name in sums:
+            sums[name] += gradient
+        else:
+            sums[name] = gradient

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2lrnn.contract.specs import Cell
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
 from d2lrnn.contract.values import FloatArray
 from d2lrnn_numpy.layer import Layer
 from d2lrnn_numpy.stack import RecurrentStack
@@ -29,7 +30,7 @@ class RNN(RecurrentStack):
         ((5, 3, 32), (2, 3, 32))
     """
 
-    _cell: Cell = "rnn"
+    _cell = cells.RNN
 
     def __init__(
         self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0, seed: int = 0
@@ -39,25 +40,28 @@ class RNN(RecurrentStack):
         super().__init__(layers, dropout)
 
 
+class ReluRNN(RNN):
+    """A ReLU RNN; the arguments are those of `RNN`."""
+
+    _cell = cells.RELU_RNN
+
+
 class GRU(RNN):
     """A gated recurrent unit; the arguments are those of `RNN`."""
 
-    _cell: Cell = "gru"
+    _cell = cells.GRU
 
 
 class LSTM(RNN):
     """Long short-term memory; the arguments are those of `RNN`. Its state is ``(h, c)``."""
 
-    _cell: Cell = "lstm"
+    _cell = cells.LSTM
 
 
 def _uniform_layer(cell: Cell, num_inputs: int, h: int, seed: int, index: int) -> Layer:
     random = np.random.default_rng([seed, index])
-    width = {"rnn": h, "gru": 3 * h, "lstm": 4 * h}[cell]
     bound = h**-0.5
-    shapes = {"w_x": (num_inputs, width), "w_h": (h, width), "b": (width,)}
-    if cell == "gru":
-        shapes["b_hn"] = (h,)
+    shapes = cell.shapes(num_inputs, h, reset_after=True)
     weights: dict[str, FloatArray] = {
         name: random.uniform(-bound, bound, shape).astype(np.float32) for name, shape in shapes.items()
     }

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
+from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.contract.values import FloatArray, IntArray, StateArrays
 from d2lrnn_numpy.buffers import Buffers
+from d2lrnn_numpy.layer import sum_rows_by_token
 from d2lrnn_numpy.stack import RecurrentStack
 
 
 class RNNLMScratch:
-    """A language model: one-hot tokens, recurrent layers, one output layer over all steps at once.
+    """A language model: tokens, recurrent layers, one output layer over all steps at once.
 
     Args:
-        rnn: the recurrent layers; their inputs have `vocab_size` entries.
+        rnn: the recurrent layers; their inputs have `vocab_size` entries, or those of the embedding.
         vocab_size: V.
         sigma: standard deviation of the initial output weights.
         seed: decides the initial output weights.
+
+    Attributes:
+        embedding: (V, E), whose rows stand for the tokens; None takes one-hot vectors.
+        w: (h, V); where the head is tied, the embedding's transpose, a view.
+        b: (V,).
+        tied: whether the head is.
     """
 
     def __init__(self, rnn: RecurrentStack, vocab_size: int, sigma: float = 0.01, seed: int = 0) -> None:
         self.rnn = rnn
         self.vocab_size = vocab_size
         random = np.random.default_rng([seed, vocab_size])
+        self.embedding: FloatArray | None = None
+        self.tied = False
         self._init_head(random, sigma)
         self._buffers = Buffers()
 
@@ -33,20 +43,24 @@ class RNNLMScratch:
 
     def parameters(self) -> dict[str, FloatArray]:
         """All parameters by canonical name: the arrays themselves, not copies."""
-        return {**self.rnn.parameters(), "head.w": self.w, "head.b": self.b}
+        parameters = {} if self.embedding is None else {"embedding.w": self.embedding}
+        parameters |= self.rnn.parameters()
+        if not self.tied:
+            parameters["head.w"] = self.w
+        return {**parameters, "head.b": self.b}
 
     def __call__(self, tokens: IntArray, state: StateArrays | None = None) -> FloatArray:
         """Logits (B, T, V) for tokens (B, T)."""
         return self.unroll(tokens, state)[0]
 
     def unroll(
-        self, tokens: IntArray, state: StateArrays | None = None, masks: FloatArray | None = None
+        self, tokens: IntArray, state: StateArrays | None = None, masks: DropoutMasks | None = None
     ) -> tuple[FloatArray, StateArrays]:
         """Logits (B, T, V) for tokens (B, T), and the final state.
 
-        See `RecurrentStack` for the state and the masks.
+        See `RecurrentStack` for the state.
         """
-        outputs, state = self.rnn(tokens.T, state, masks)
+        outputs, state = self._outputs(tokens, state, masks)
         return (outputs @ self.w + self.b).swapaxes(0, 1), state
 
     def loss(
@@ -54,7 +68,7 @@ class RNNLMScratch:
         inputs: IntArray,
         targets: IntArray,
         state: StateArrays | None = None,
-        masks: FloatArray | None = None,
+        masks: DropoutMasks | None = None,
     ) -> tuple[float, StateArrays]:
         """Mean cross-entropy over the targets that are not padding (those >= 0), and the final state.
 
@@ -64,9 +78,10 @@ class RNNLMScratch:
             inputs: tokens (B, T).
             targets: the tokens that follow them (B, T).
             state: see `RecurrentStack`.
-            masks: see `RecurrentStack`.
+            masks: of dropout.
         """
-        outputs, state = self.rnn(inputs.T, state, masks)
+        outputs, state = self._outputs(inputs, state, masks)
+        self._masks, self._tokens = masks, inputs.T
         self._shape = outputs.shape
         self._hiddens = hiddens = outputs.reshape(-1, self.rnn.num_hiddens)
         self._targets = np.ascontiguousarray(targets.T).reshape(-1)
@@ -93,10 +108,35 @@ class RNNLMScratch:
         d_logits[valid, self._targets[valid]] -= 1 / self._num_tokens
         d_hiddens = self._buffers.get("d_hiddens", self._hiddens.shape, d_logits.dtype)
         np.matmul(d_logits, self.w.T, out=d_hiddens)
-        gradients = self.rnn.backward(d_hiddens.reshape(self._shape))
+        d_outputs = d_hiddens.reshape(self._shape)
+        if self._masks is not None and self._masks.outputs is not None:
+            d_outputs *= self._masks.outputs
+        d_inputs, gradients = self.rnn.backward(d_outputs, want_inputs=self.embedding is not None)
         gradients["head.w"] = self._hiddens.T @ d_logits
         gradients["head.b"] = d_logits.sum(axis=0)
+        if d_inputs is not None:
+            gradients["embedding.w"] = self._embedding_gradient(d_inputs)
+        if self.tied:
+            gradients["embedding.w"] += gradients.pop("head.w").T
         return gradients
+
+    def _outputs(
+        self, tokens: IntArray, state: StateArrays | None, masks: DropoutMasks | None
+    ) -> tuple[FloatArray, StateArrays]:
+        """The outputs of the last layer (T, B, h) as the head gets them, and the final state."""
+        masks = masks or DropoutMasks()
+        inputs = tokens.T if self.embedding is None else self.embedding[tokens.T]
+        if masks.inputs is not None:
+            inputs = inputs * masks.inputs
+        outputs, state = self.rnn(inputs, state, masks.between)
+        return outputs if masks.outputs is None else outputs * masks.outputs, state
+
+    def _embedding_gradient(self, d_inputs: FloatArray) -> FloatArray:
+        """From the gradient at the looked-up vectors (T, B, E) to that at the embedding (V, E)."""
+        if self._masks is not None and self._masks.inputs is not None:
+            d_inputs = d_inputs * self._masks.inputs
+        rows = d_inputs.reshape(-1, d_inputs.shape[-1])
+        return sum_rows_by_token(self._tokens.reshape(-1), rows, self.vocab_size)
 
 
 class RNNLM(RNNLMScratch):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.contract.specs import Cell
+from d2lrnn.contract.cells import Cell
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn_numpy.buffers import Buffers
-from d2lrnn_numpy.recurrence import GRURecurrence, LayerState, LSTMRecurrence, Recurrence, TanhRecurrence
+from d2lrnn_numpy.formulas import LayerState
+from d2lrnn_numpy.recurrence import find_recurrence
 
 #: Vocabularies up to this size sum embedding gradients by a one-hot product, larger ones by sorting: at 28
 #: symbols the product is four times as fast, at 5,000 words it would cost as much as the recurrence.
@@ -22,14 +23,14 @@ class Layer:
 
     Attributes:
         cell: the kind of recurrence.
-        weights: ``w_x`` (in, G·h), ``w_h`` (h, G·h), ``b`` (G·h,), for a GRU that resets after the product
-            also ``b_hn`` (h,). Changing an array in place trains the layer.
+        weights: ``w_x`` (in, G·h), ``w_h`` (h, G·h), ``b`` (G·h,), and what else the cell has. Changing an
+            array in place trains the layer.
     """
 
     def __init__(self, cell: Cell, weights: dict[str, FloatArray]) -> None:
         self.cell = cell
         self.weights = weights
-        self._recurrence = _recurrence(cell, reset_after="b_hn" in weights)
+        self._recurrence = find_recurrence(cell.name, reset_after=cell.reset_bias in weights)
         self._buffers = Buffers()
 
     @property
@@ -38,9 +39,9 @@ class Layer:
         return len(self.weights["w_h"])
 
     def initial_state(self, batch_size: int) -> LayerState:
-        """Zeros: ``(H,)``, for an LSTM ``(H, C)``, each (B, h)."""
+        """Zeros (B, h), one for each state of the cell."""
         shape, dtype = (batch_size, self.num_hiddens), self.weights["w_h"].dtype
-        return tuple(np.zeros(shape, dtype) for _ in range(2 if self.cell == "lstm" else 1))
+        return tuple(np.zeros(shape, dtype) for _ in self.cell.states)
 
     def forward(
         self, inputs: npt.NDArray[Any], state: LayerState | None = None
@@ -113,9 +114,3 @@ def sum_rows_by_token(tokens: IntArray, rows: FloatArray, vocab_size: int) -> Fl
     sums = np.zeros((vocab_size, rows.shape[1]), rows.dtype)
     sums[present] = np.add.reduceat(rows[order], starts, axis=0)
     return sums
-
-
-def _recurrence(cell: Cell, *, reset_after: bool) -> Recurrence:
-    if cell == "rnn":
-        return TanhRecurrence()
-    return GRURecurrence(reset_after) if cell == "gru" else LSTMRecurrence()

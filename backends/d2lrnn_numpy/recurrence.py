@@ -13,30 +13,69 @@ element-wise product. Every class remembers its last forward pass; `backward` be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
+from d2lrnn.contract import cells
 from d2lrnn.contract.values import FloatArray
+from d2lrnn_numpy.activations import sigmoid
 from d2lrnn_numpy.buffers import Buffers
-
-#: The state of one layer: ``(h,)`` or ``(h, c)``, each (B, h).
-LayerState = tuple[FloatArray, ...]
+from d2lrnn_numpy.formulas import Formula, LayerState, Weights, find_formula
 
 
 class Recurrence(Protocol):
     """One layer's recurrence over inputs that are projected already."""
 
     def forward(
-        self, projected: FloatArray, weights: dict[str, FloatArray], state: LayerState
+        self, projected: FloatArray, weights: Weights, state: LayerState
     ) -> tuple[FloatArray, LayerState]:
         """Outputs (T, B, h), in a buffer, and the final state, a copy. `projected` may be overwritten."""
 
-    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
+    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
         """From the gradient at the outputs to that at `projected`, and those of w_h (and b_hn).
 
         It can be called once for every forward pass.
         """
+
+
+class StepRecurrence:
+    """The recurrence of any cell: its formula step by step, forth and back.
+
+    Args:
+        formula: the cell's.
+    """
+
+    def __init__(self, formula: Formula) -> None:
+        self._formula = formula
+
+    def forward(
+        self, projected: FloatArray, weights: Weights, state: LayerState
+    ) -> tuple[FloatArray, LayerState]:
+        """See `Recurrence.forward`."""
+        self._weights, self._num_states = weights, len(state)
+        self._kept: list[Any] = []
+        outputs = []
+        for X in projected:
+            state, kept = self._formula.step(X, state, weights)
+            self._kept.append(kept)
+            outputs.append(state[0])
+        return np.stack(outputs), tuple(part.copy() for part in state)
+
+    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
+        """The gradient at a step's state comes from the next step; that at h also from the outputs."""
+        d_projected: list[FloatArray] = []
+        gradients: Weights = {}
+        d_state: LayerState = (np.zeros_like(d_outputs[0]),) * self._num_states
+        for kept, d_output in zip(reversed(self._kept), reversed(d_outputs), strict=True):
+            d_X, d_state, d_weights = self._formula.backward(
+                kept, (d_state[0] + d_output, *d_state[1:]), self._weights
+            )
+            d_projected.append(d_X)
+            for name, value in d_weights.items():
+                gradients[name] = gradients[name] + value if name in gradients else value
+        return np.stack(d_projected[::-1]), gradients
 
 
 class TanhRecurrence:
@@ -46,7 +85,7 @@ class TanhRecurrence:
         self._buffers = Buffers()
 
     def forward(
-        self, projected: FloatArray, weights: dict[str, FloatArray], state: LayerState
+        self, projected: FloatArray, weights: Weights, state: LayerState
     ) -> tuple[FloatArray, LayerState]:
         """See `Recurrence.forward`."""
         w_h, (H,) = rows_apart(weights["w_h"], len(projected)), state
@@ -58,7 +97,7 @@ class TanhRecurrence:
         self._tape = states, w_h
         return states[1:], (H.copy(),)
 
-    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
+    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
         """Tanh' = 1 - tanh²."""
         states, w_h = self._tape
         d_projected = self._buffers.get("d_projected", d_outputs.shape, states.dtype)
@@ -90,7 +129,7 @@ class GRURecurrence:
         self._buffers = Buffers()
 
     def forward(
-        self, projected: FloatArray, weights: dict[str, FloatArray], state: LayerState
+        self, projected: FloatArray, weights: Weights, state: LayerState
     ) -> tuple[FloatArray, LayerState]:
         """See `Recurrence.forward`."""
         num_steps, batch, width = projected.shape
@@ -107,7 +146,7 @@ class GRURecurrence:
             R, Z = R_all[t], Z_all[t]
             np.matmul(H, w_hrz, out=RZ[t])
             RZ[t] += projected[t, :, : 2 * h]
-            _sigmoid(RZ[t])
+            sigmoid(RZ[t], out=RZ[t])
             if self._reset_after:
                 np.matmul(H, w_hn, out=inner[t])
                 inner[t] += weights["b_hn"]
@@ -125,7 +164,7 @@ class GRURecurrence:
         self._tape: tuple[Any, ...] = states, RZ, N, inner, w_hrz, w_hn
         return states[1:], (H.copy(),)
 
-    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
+    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
         """σ' = σ (1 - σ); the loop keeps dH, the gradient at the state that leaves step t."""
         states, RZ, N, inner, w_hrz, w_hn = self._tape
         num_steps, batch, h = N.shape
@@ -186,7 +225,7 @@ class LSTMRecurrence:
         self._buffers = Buffers()
 
     def forward(
-        self, projected: FloatArray, weights: dict[str, FloatArray], state: LayerState
+        self, projected: FloatArray, weights: Weights, state: LayerState
     ) -> tuple[FloatArray, LayerState]:
         """See `Recurrence.forward`."""
         num_steps, batch, width = projected.shape
@@ -214,7 +253,7 @@ class LSTMRecurrence:
         self._tape: tuple[Any, ...] = states, gates, cells, tanh_cells, w_h
         return states[1:], (H.copy(), C.copy())
 
-    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
+    def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
         """The loop keeps dH and dC, the gradients at the state that leaves step t.
 
         - d_o = dH ∘ tanh(C') ∘ O (1 - O);  dC += dH ∘ O (1 - tanh²(C'))
@@ -257,6 +296,25 @@ class LSTMRecurrence:
         return gates, {"w_h": _product_over_time(states[:-1], gates)}
 
 
+#: What is faster than a `StepRecurrence`, by the name of the cell; the argument says whether a GRU resets
+#: after the product.
+FAST: dict[str, Callable[[bool], Recurrence]] = {
+    cells.RNN.name: lambda reset_after: TanhRecurrence(),
+    cells.GRU.name: GRURecurrence,
+    cells.LSTM.name: lambda reset_after: LSTMRecurrence(),
+}
+
+
+def find_recurrence(cell: str, *, reset_after: bool) -> Recurrence:
+    """The fastest recurrence that there is of a cell.
+
+    Raises:
+        SpecError: there is no formula of this cell for this backend.
+    """
+    fast = FAST.get(cell)
+    return fast(reset_after) if fast else StepRecurrence(find_formula(cell))
+
+
 def _states(buffers: Buffers, name: str, initial: FloatArray, num_steps: int) -> FloatArray:
     """Room for the states of all steps (T + 1, B, h), `initial` first: the states before them are [:-1]."""
     states = buffers.get(name, (num_steps + 1, *initial.shape), initial.dtype)
@@ -282,15 +340,6 @@ def _gates(x: FloatArray, number: int) -> list[FloatArray]:
     """What belongs to each gate: (…, G·h) -> G views (…, h). `np.split` takes several times as long."""
     h = x.shape[-1] // number
     return [x[..., start : start + h] for start in range(0, number * h, h)]
-
-
-def _sigmoid(x: FloatArray) -> FloatArray:
-    """σ(x) = (1 + tanh(x/2)) / 2, in place: exact at both ends, where exp would overflow."""
-    x *= 0.5
-    np.tanh(x, out=x)
-    x *= 0.5
-    x += 0.5
-    return x
 
 
 def _product_over_time(left: FloatArray, right: FloatArray, out: FloatArray | None = None) -> FloatArray:

@@ -1,13 +1,14 @@
 """The scratch models: one layer each, starting from the book's N(0, σ²) weights and zero biases.
 
-The formulas are in `d2lrnn_numpy.recurrence`: in this backend they are spelt out for every model.
+The formulas are in `d2lrnn_numpy.formulas`: in this backend they are spelt out for every model.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from d2lrnn.contract.specs import Cell
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
 from d2lrnn.contract.values import FloatArray
 from d2lrnn_numpy.layer import Layer
 from d2lrnn_numpy.stack import RecurrentStack
@@ -29,7 +30,7 @@ class RNNScratch(RecurrentStack):
     """
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, seed: int = 0) -> None:
-        super().__init__([_normal_layer("rnn", num_inputs, num_hiddens, sigma, seed)])
+        super().__init__([_normal_layer(cells.RNN, num_inputs, num_hiddens, sigma, seed)])
 
 
 class StackedRNNScratch(RecurrentStack):
@@ -40,7 +41,7 @@ class StackedRNNScratch(RecurrentStack):
     ) -> None:
         sizes = [num_inputs] + [num_hiddens] * (num_layers - 1)
         super().__init__(
-            [_normal_layer("rnn", size, num_hiddens, sigma, seed, l) for l, size in enumerate(sizes)]
+            [_normal_layer(cells.RNN, size, num_hiddens, sigma, seed, l) for l, size in enumerate(sizes)]
         )
 
 
@@ -64,27 +65,37 @@ class GRUScratch(RecurrentStack):
         reset_after: bool = False,
         seed: int = 0,
     ) -> None:
-        layer = _normal_layer("gru", num_inputs, num_hiddens, sigma, seed, reset_after=reset_after)
+        layer = _normal_layer(cells.GRU, num_inputs, num_hiddens, sigma, seed, reset_after=reset_after)
         super().__init__([layer])
+
+
+class MGUScratch(RecurrentStack):
+    """A minimal gated unit of one layer (Zhou et al. 2016); the arguments are those of `RNNScratch`."""
+
+    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, seed: int = 0) -> None:
+        super().__init__([_normal_layer(cells.MGU, num_inputs, num_hiddens, sigma, seed)])
+
+
+class ReluRNNScratch(RecurrentStack):
+    """A ReLU RNN of one layer; the arguments are those of `RNNScratch`."""
+
+    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, seed: int = 0) -> None:
+        super().__init__([_normal_layer(cells.RELU_RNN, num_inputs, num_hiddens, sigma, seed)])
 
 
 class LSTMScratch(RecurrentStack):
     """An LSTM of one layer; the arguments are those of `RNNScratch`. Its state is ``(h, c)``."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, seed: int = 0) -> None:
-        super().__init__([_normal_layer("lstm", num_inputs, num_hiddens, sigma, seed)])
+        super().__init__([_normal_layer(cells.LSTM, num_inputs, num_hiddens, sigma, seed)])
 
 
 def _normal_layer(
     cell: Cell, num_inputs: int, h: int, sigma: float, seed: int, index: int = 0, *, reset_after: bool = False
 ) -> Layer:
     random = np.random.default_rng([seed, index])
-    width = {"rnn": h, "gru": 3 * h, "lstm": 4 * h}[cell]
-    weights: dict[str, FloatArray] = {
-        "w_x": random.normal(0, sigma, (num_inputs, width)).astype(np.float32),
-        "w_h": random.normal(0, sigma, (h, width)).astype(np.float32),
-        "b": np.zeros(width, np.float32),
-    }
-    if reset_after:
-        weights["b_hn"] = np.zeros(h, np.float32)
+    weights: dict[str, FloatArray] = {}
+    for name, shape in cell.shapes(num_inputs, h, reset_after=reset_after).items():
+        drawn = random.normal(0, sigma, shape) if len(shape) == 2 else np.zeros(shape)
+        weights[name] = drawn.astype(np.float32)
     return Layer(cell, weights)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.contract.specs import Cell
+from d2lrnn.contract.cells import Cell
 from d2lrnn.contract.values import FloatArray, StateArrays
 from d2lrnn_numpy.layer import Layer
 
@@ -36,7 +36,7 @@ class RecurrentStack:
         return self.layers[0].num_hiddens
 
     def initial_state(self, batch_size: int) -> StateArrays:
-        """Zeros: ``(h,)``, for an LSTM ``(h, c)``, each (L, B, h)."""
+        """Zeros (L, B, h), one for each state of the cell."""
         return _by_part([layer.initial_state(batch_size) for layer in self.layers])
 
     def __call__(
@@ -68,17 +68,24 @@ class RecurrentStack:
                 outputs = outputs * masks[l]
         return outputs, _by_part(final)
 
-    def backward(self, d_outputs: FloatArray) -> dict[str, FloatArray]:
-        """The gradients of the last call, by canonical name, from the gradient at its outputs (T, B, h)."""
+    def backward(
+        self, d_outputs: FloatArray, *, want_inputs: bool = False
+    ) -> tuple[FloatArray | None, dict[str, FloatArray]]:
+        """The gradients of the last call, from the gradient at its outputs (T, B, h).
+
+        Returns:
+            The gradient at its inputs (T, B, in) where it is wanted, else None, and those of the weights, by
+            canonical name.
+        """
         gradients: dict[str, FloatArray] = {}
         d_above: FloatArray | None = d_outputs
         for l, layer in reversed(list(enumerate(self.layers))):
             assert d_above is not None
             if self._masks is not None and l < len(self.layers) - 1:
                 d_above *= self._masks[l]
-            d_above, own = layer.backward(d_above, want_inputs=l > 0)
+            d_above, own = layer.backward(d_above, want_inputs=l > 0 or want_inputs)
             gradients.update({f"rnn.{l}.{name}": value for name, value in own.items()})
-        return gradients
+        return d_above, gradients
 
     def parameters(self) -> dict[str, FloatArray]:
         """The weights of all layers by canonical name: the arrays themselves, not copies."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2lrnn.contract.specs import Cell, ModelSpec, TrainingSpec
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch, Implementation
 from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.errors import SpecError
@@ -78,7 +78,7 @@ class BenchmarkModel:
     """
 
     name: str
-    cell: Cell
+    cell: str
     implementation: Implementation
     num_layers: int = 1
 

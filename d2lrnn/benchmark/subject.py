@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Protocol, SupportsFloat, runtime_checkable
 
 from d2lrnn.contract.protocols import Backend
-from d2lrnn.contract.registry import backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, State, StepResult
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import D2LError, SpecError
+from d2lrnn.registry import backend
 
 
 class UnsupportedError(D2LError):

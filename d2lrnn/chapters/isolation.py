@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.chapters.source import Cell, Tab
-from d2lrnn.contract.registry import find_backend
+from d2lrnn.registry import find_backend
 
 #: What the book's package is called.
 BOOK = "d2l"

@@ -25,9 +25,9 @@ from typing import Any, Protocol
 from d2lrnn.chapters.epoch_limit import cap_epochs
 from d2lrnn.chapters.isolation import BOOK, surroundings
 from d2lrnn.chapters.source import Cell, Chapter
-from d2lrnn.contract.registry import BackendEntry, find_backend
-from d2lrnn.contract.registry import tab as load_package
 from d2lrnn.errors import SpecError
+from d2lrnn.registry import find_backend
+from d2lrnn.registry import tab as load_package
 
 _LONGEST_MESSAGE = 500
 
@@ -213,7 +213,6 @@ def load_tab(name: str) -> tuple[ModuleType, tuple[Restored, ...]]:
         BackendNotInstalledError: the framework of the tab is missing.
     """
     entry = find_backend(name)
-    assert isinstance(entry, BackendEntry)  # the tabs of the book are in the table
     library = load_package(entry.name)
     if find_spec(f"{entry.package}.dropped") is None:
         return library, ()

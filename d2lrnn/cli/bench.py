@@ -15,8 +15,8 @@ from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
 from d2lrnn.cli.output import check_writable, write_output
-from d2lrnn.contract.registry import BACKENDS, BackendEntry, find_backend
 from d2lrnn.errors import WRONG_INPUT, SpecError
+from d2lrnn.registry import backends, find_backend
 
 #: What is measured where nobody says: the book's current edition and its first.
 _SETTINGS, _QUICK_SETTINGS = "M,C", "Q"
@@ -139,12 +139,11 @@ def tell(what: str, done: int, total: int) -> None:
 def _backends(names: str | None) -> list[str]:
     """The backends' own names; those that were asked for have to be there."""
     if names is None:
-        return [entry.name for entry in BACKENDS if entry.installed]
+        return [entry.name for entry in backends() if entry.installed]
     found = []
     for word in words_of("--backends", names):
         entry = find_backend(word)
-        if isinstance(entry, BackendEntry):
-            entry.require()
+        entry.require()
         found.append(entry.name)
     return found
 

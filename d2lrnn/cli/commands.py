@@ -20,13 +20,14 @@ from d2lrnn.cli.output import (
 )
 from d2lrnn.cli.train import train as train
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.registry import BACKENDS, backend, third_party_backends
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.data.corpus import BUILT_IN, Unit
 from d2lrnn.data.vocabulary import UNKNOWN
 from d2lrnn.errors import RunError
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.generation import generate as continue_text
+from d2lrnn.registry import backend
+from d2lrnn.registry import backends as all_backends
 from d2lrnn.saving.checkpoint import load_run
 from d2lrnn.saving.run import Run
 from d2lrnn.training.metrics import bits_per_token, perplexity
@@ -92,13 +93,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def backends(arguments: argparse.Namespace) -> int:
     """``d2lrnn backends``."""
-    for entry in BACKENDS:
+    for entry in all_backends():
         if not entry.installed:
             print(f"{entry.name:<11} not installed: {entry.install}")
             continue
         _print_backend(entry.name)
-    for point in third_party_backends():
-        _print_backend(point.name)
     return 0
 
 

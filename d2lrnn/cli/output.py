@@ -9,11 +9,11 @@ from typing import Any
 
 from d2lrnn.atomic_files import write_atomically
 from d2lrnn.contract.protocols import Backend
-from d2lrnn.contract.registry import ENVIRONMENT_VARIABLE
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import Device
 from d2lrnn.data.corpus import Unit
 from d2lrnn.errors import RunError, reason_of
+from d2lrnn.registry import ENVIRONMENT_VARIABLE
 
 
 def describe_backend(chosen: Backend, device: Device) -> str:

@@ -18,13 +18,13 @@ from d2lrnn.cli.progress import ProgressDisplay, thousands
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.protocols import Learner
-from d2lrnn.contract.registry import backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import BUILT_IN, Corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import INTERRUPTED, DivergedError, RunError, SpecError
 from d2lrnn.generation import generate
+from d2lrnn.registry import backend
 from d2lrnn.saving.checkpoint import load_run, prepare_folder, save_run
 from d2lrnn.saving.run import Run, text_digest
 from d2lrnn.training.trainer import EpochRecord, Progress, Trainer

@@ -1,19 +1,21 @@
 """The canonical parameters: one layout for every backend, and the values that a model starts from.
 
-Row vectors multiply from the left (``x @ W``). With G gates side by side on the last axis, layer l of a model
-with h hidden units has
+Row vectors multiply from the left (``x @ W``). With G gates side by side on the last axis, a model with h
+hidden units and an embedding of size E (or none, and E = V) has
 
 =================  ===========  ==============================================================
-``rnn.{l}.w_x``    (in, G·h)    in = V for the first layer, h for the others
+``embedding.w``    (V, E)       only with an embedding: its rows stand for the tokens
+``rnn.{l}.w_x``    (in, G·h)    in = E for the first layer, h for the others
 ``rnn.{l}.w_h``    (h, G·h)
 ``rnn.{l}.b``      (G·h,)
 ``rnn.{l}.b_hn``   (h,)         only for a GRU with ``reset_after``: the bias inside the reset
-``head.w``         (h, V)
+``head.w``         (h, V)       not where it is tied to the embedding
 ``head.b``         (V,)
 =================  ===========  ==============================================================
 
-Gate order: GRU r, z, n; LSTM i, f, g, o. Frameworks that keep two biases a gate train one of them here: under
-SGD their sum would move at twice the rate, and a clipping norm would count it twice.
+and what else its cell says (`d2lrnn.contract.cells`, which has the gates and their order). Frameworks that
+keep two biases a gate train one of them here: under SGD their sum would move at twice the rate, and a
+clipping norm would count it twice.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from d2lrnn.contract.cells import find_cell
+from d2lrnn.contract.optimizers import Optimizer, slot_shapes
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
@@ -38,15 +42,15 @@ def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         >>> parameter_shapes(ModelSpec(vocab_size=28, cell="lstm"))["rnn.0.w_h"]
         (32, 128)
     """
-    h, width = spec.num_hiddens, spec.num_gates * spec.num_hiddens
+    h, cell = spec.num_hiddens, find_cell(spec.cell)
     shapes: dict[str, tuple[int, ...]] = {}
+    if spec.embedding_size is not None:
+        shapes["embedding.w"] = (spec.vocab_size, spec.embedding_size)
     for l in range(spec.num_layers):
-        shapes[f"rnn.{l}.w_x"] = (spec.vocab_size if l == 0 else h, width)
-        shapes[f"rnn.{l}.w_h"] = (h, width)
-        shapes[f"rnn.{l}.b"] = (width,)
-        if spec.reset_after:
-            shapes[f"rnn.{l}.b_hn"] = (h,)
-    shapes["head.w"] = (h, spec.vocab_size)
+        layer = cell.shapes(spec.num_inputs if l == 0 else h, h, reset_after=spec.reset_after)
+        shapes |= {f"rnn.{l}.{name}": shape for name, shape in layer.items()}
+    if not spec.tied:
+        shapes["head.w"] = (h, spec.vocab_size)
     shapes["head.b"] = (spec.vocab_size,)
     return shapes
 
@@ -56,9 +60,11 @@ def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
 
     A scratch model starts as in the book: weights from N(0, 0.01²), biases zero. A concise one starts as
     recurrent layers commonly do, everything uniform in ±1/sqrt(h), but for the weights that tokens pick rows
-    of. Those are uniform in ±sqrt(3 / fan-in), of variance 1 / fan-in, and the fan-in of a one-hot vector is
-    one (LeCun et al. 1998, "Efficient BackProp", section 4.6). Every parameter has a random stream of its
-    own, numbered by its name, so that a further layer leaves the others as they were.
+    of: those of the first layer, or an embedding of either implementation. They are uniform in
+    ±sqrt(3 / fan-in), of variance 1 / fan-in, and the fan-in of a one-hot vector is one (LeCun et al. 1998,
+    "Efficient BackProp", section 4.6). A tied embedding is a head as well: uniform in ±1/sqrt(h). Every
+    parameter has a random stream of its own, numbered by its name, so that a further layer leaves the others
+    as they were.
 
     Args:
         spec: the model.
@@ -69,11 +75,13 @@ def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
         from the same point.
     """
     bound = spec.num_hiddens**-0.5
+    one_hot = "rnn.0.w_x" if spec.embedding_size is None else "embedding.w"
     values: dict[str, FloatArray] = {}
     for name, shape in parameter_shapes(spec).items():
         random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if name == "rnn.0.w_x" and spec.implementation == "concise":
-            drawn = random.uniform(-(3**0.5), 3**0.5, shape)
+        if name == one_hot and (name == "embedding.w" or spec.implementation == "concise"):
+            limit = bound if spec.tied else 3**0.5
+            drawn = random.uniform(-limit, limit, shape)
         elif spec.implementation == "concise":
             drawn = random.uniform(-bound, bound, shape)
         elif len(shape) == 2:
@@ -93,19 +101,12 @@ def check_parameters(spec: ModelSpec, parameters: Parameters) -> dict[str, Float
     Raises:
         ParameterError: a name is missing or too many, a shape differs, or a value is not a finite number.
     """
-    shapes = parameter_shapes(spec)
-    _check_names(shapes, parameters)
-    checked: dict[str, FloatArray] = {}
-    for name, shape in shapes.items():
-        value = np.asarray(parameters[name])
-        if value.shape != shape:
-            raise ParameterError(f"parameter {name} has shape {value.shape}; the model needs {shape}")
-        if value.dtype.kind != "f":
-            raise ParameterError(f"parameter {name} has type {value.dtype}; the model needs real numbers")
-        if not np.isfinite(value).all():
-            raise ParameterError(f"parameter {name} holds a value that is not a finite number")
-        checked[name] = np.ascontiguousarray(value, dtype=spec.dtype)
-    return checked
+    return _checked("parameter", parameter_shapes(spec), parameters, spec.dtype)
+
+
+def check_optimizer_state(spec: ModelSpec, optimizer: Optimizer, arrays: Parameters) -> dict[str, FloatArray]:
+    """The same for what an optimiser remembers of the parameters of `spec`."""
+    return _checked("optimizer state", slot_shapes(optimizer, parameter_shapes(spec)), arrays, spec.dtype)
 
 
 def check_reset(spec: ModelSpec, framework: str) -> None:
@@ -117,10 +118,23 @@ def check_reset(spec: ModelSpec, framework: str) -> None:
         )
 
 
-def _check_names(shapes: Mapping[str, tuple[int, ...]], parameters: Parameters) -> None:
-    missing = [name for name in shapes if name not in parameters]
-    extra = [name for name in parameters if name not in shapes]
+def _checked(
+    what: str, shapes: Mapping[str, tuple[int, ...]], arrays: Parameters, dtype: str
+) -> dict[str, FloatArray]:
+    missing = [name for name in shapes if name not in arrays]
+    extra = [name for name in arrays if name not in shapes]
     if missing:
-        raise ParameterError(f"parameters are missing: {', '.join(missing)}")
+        raise ParameterError(f"{what}s are missing: {', '.join(missing)}")
     if extra:
-        raise ParameterError(f"parameters that the model does not have: {', '.join(map(repr, extra))}")
+        raise ParameterError(f"{what}s that the model does not have: {', '.join(map(repr, extra))}")
+    checked: dict[str, FloatArray] = {}
+    for name, shape in shapes.items():
+        value = np.asarray(arrays[name])
+        if value.shape != shape:
+            raise ParameterError(f"{what} {name} has shape {value.shape}; the model needs {shape}")
+        if value.dtype.kind != "f":
+            raise ParameterError(f"{what} {name} has type {value.dtype}; the model needs real numbers")
+        if not np.isfinite(value).all():
+            raise ParameterError(f"{what} {name} holds a value that is not a finite number")
+        checked[name] = np.ascontiguousarray(value, dtype=dtype)
+    return checked

@@ -10,6 +10,7 @@ from d2lrnn.contract.values import (
     Batch,
     Device,
     FloatArray,
+    Implementation,
     IntArray,
     Model,
     Parameters,
@@ -22,13 +23,17 @@ from d2lrnn.contract.values import (
 class Learner(Protocol):
     """A model on a device, ready to be trained, evaluated and asked for predictions.
 
-    Nothing that is passed in is changed, a state least of all: the one that a call returns is new, is cut off
+    Nothing that is passed in is changed, a state least of all: the one that a call returns is new, detached
     from the graph that made it (truncated back-propagation through time), and can be passed to any call with
     the same batch size.
     """
 
-    #: Training steps taken so far. It numbers the dropout masks, so a run that is resumed sets it.
+    #: Training steps taken so far. It numbers the dropout masks and the optimiser's steps, so a run that is
+    #: resumed sets it.
     step: int
+
+    #: The rate of the next training step; it begins as that of the `TrainingSpec`. Setting it compiles nothing.
+    learning_rate: float
 
     @property
     def model(self) -> Model:
@@ -38,10 +43,12 @@ class Learner(Protocol):
         """The zero state for `batch_size` sequences."""
 
     def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
-        """One step of SGD: mean loss, gradient, clip, update. Dropout is on.
+        """One step: mean loss, gradient, clip, update. Dropout is on.
 
-        The loss is the sum over the batch divided by `Batch.num_tokens`; the gradient g of it becomes
-        ``g · theta / max(|g|, theta)`` (`d2lrnn.contract.clipping`) and a parameter p becomes ``p - lr · g``.
+        The loss is the sum over the batch divided by `Batch.num_tokens`. Its gradient g, summed over the
+        parts of ``TrainingSpec.accumulate`` (`d2lrnn.contract.values.row_slices`), becomes
+        ``g · theta / max(|g|, theta)`` (`d2lrnn.contract.clipping`), and the optimiser
+        (`d2lrnn.contract.optimizers`) makes its step with it at the rate `learning_rate`.
         """
 
     def eval_step(self, batch: Batch, state: State) -> tuple[SupportsFloat, State]:
@@ -58,6 +65,12 @@ class Learner(Protocol):
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Replaces the parameters. Raises ParameterError where a name, a shape or a value does not fit."""
+
+    def export_optimizer_state(self) -> dict[str, FloatArray]:
+        """A copy of what the optimiser remembers, names and layout of `d2lrnn.contract.optimizers`."""
+
+    def import_optimizer_state(self, arrays: Parameters) -> None:
+        """Replaces it. Raises ParameterError where a name, a shape or a value does not fit."""
 
     def export_state(self, state: State) -> StateArrays:
         """A state as NumPy: ``(h,)`` or ``(h, c)``, each (L, B, h)."""
@@ -80,10 +93,14 @@ class Backend(Protocol):
     def devices(self) -> Sequence[Device]:
         """What there is to compute on, best first; the last one is ``"cpu"``."""
 
+    def cells(self, implementation: Implementation) -> Sequence[str]:
+        """The names of the cells that `build` takes in an implementation."""
+
     def build(self, spec: ModelSpec, parameters: Parameters) -> Model:
         """The language model `spec` with these parameters, as the framework's own kind of object.
 
         Raises:
+            SpecError: this backend has no such model.
             ParameterError: the parameters do not fit `spec` (`d2lrnn.contract.parameters.check_parameters`).
         """
 
@@ -109,7 +126,7 @@ class Backend(Protocol):
 
         Args:
             model: what `build` returned.
-            training: rate, clipping, seed.
+            training: optimiser, rate, clipping, seed.
             device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"gpu"`` or ``"gpu:1"``.
 
         Raises:

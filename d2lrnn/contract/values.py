@@ -50,6 +50,10 @@ class Batch(NamedTuple):
         """How many targets are not padding: what a sum of losses is divided by."""
         return int(np.count_nonzero(self.targets >= 0))
 
+    def rows(self, rows: slice) -> Batch:
+        """A part of the batch."""
+        return Batch(self.inputs[rows], self.targets[rows])
+
 
 class StepResult(NamedTuple):
     """What a training step gives back, as native scalars: no host sync until ``float()`` is called.
@@ -68,3 +72,14 @@ class Device(NamedTuple):
 
     name: str
     description: str
+
+
+def row_slices(batch_size: int, parts: int) -> list[slice]:
+    """Cuts the rows of a batch into `parts` of equal size or nearly so; fewer where there are fewer rows.
+
+    Example:
+        >>> row_slices(5, 2)
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    size = -(-batch_size // parts)
+    return [slice(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]

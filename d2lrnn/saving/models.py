@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from d2lrnn.contract.registry import backend as find
-from d2lrnn.contract.registry import backend_of
 from d2lrnn.contract.values import Model
 from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.registry import backend as find
+from d2lrnn.registry import backend_of
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
 

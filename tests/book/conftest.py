@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from d2lrnn.chapters.source import TAB_NAMES
-from d2lrnn.contract.registry import BackendEntry, find_backend, tab
+from d2lrnn.registry import BackendEntry, find_backend, tab
 
 #: Files whose tests take the book's data set.
 ON_THE_NOVEL = ("_training", "_own_chapters", "_packages")

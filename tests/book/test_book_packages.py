@@ -16,7 +16,7 @@ import pytest
 
 from d2lrnn.chapters.runner import load_tab, run_chapter
 from d2lrnn.chapters.source import TAB_NAMES, Chapter
-from d2lrnn.contract.registry import BackendEntry, find_backend
+from d2lrnn.registry import BackendEntry, find_backend
 
 FOLDER = os.environ.get("D2LRNN_BOOK_PACKAGES")
 TAB = next(name for name in TAB_NAMES if find_backend(name) == find_backend(os.environ["D2LRNN_BACKEND"]))

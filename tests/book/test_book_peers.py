@@ -13,7 +13,7 @@ import pytest
 
 from d2lrnn.benchmark.driver import Entrant, Schedule, run
 from d2lrnn.benchmark.settings import find_model, find_setting
-from d2lrnn.contract.registry import find_backend
+from d2lrnn.registry import find_backend
 
 PACKAGES = os.environ.get("D2LRNN_BOOK_PACKAGES")
 FOLDER = Path(PACKAGES or "") / "current"

@@ -17,8 +17,8 @@ import numpy
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from d2lrnn.contract.registry import BackendEntry
 from d2lrnn.errors import DivergedError, PromptError, TextError
+from d2lrnn.registry import BackendEntry
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from d2lrnn.contract.registry import BackendEntry
+from d2lrnn.registry import BackendEntry
 
 #: By chapter, what its cells use of ``d2l``.
 CURRENT_EDITION = {

@@ -15,7 +15,7 @@ tf = pytest.importorskip("tensorflow", reason="this environment has no TensorFlo
 
 from d2lrnn_tensorflow.dropped import RESTORED  # noqa: E402
 
-from d2lrnn.contract.registry import BackendEntry  # noqa: E402
+from d2lrnn.registry import BackendEntry  # noqa: E402
 
 layers = keras.layers
 

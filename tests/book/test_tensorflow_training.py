@@ -14,8 +14,8 @@ import pytest
 keras = pytest.importorskip("keras", reason="this environment has no Keras")
 tf = pytest.importorskip("tensorflow", reason="this environment has no TensorFlow")
 
-from d2lrnn.contract.registry import BackendEntry  # noqa: E402
 from d2lrnn.errors import DivergedError, PromptError, TextError  # noqa: E402
+from d2lrnn.registry import BackendEntry  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from d2lrnn.contract.registry import BackendEntry
 from d2lrnn.errors import DivergedError, PromptError, TextError
+from d2lrnn.registry import BackendEntry
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ SMALL = find_setting("4x5x8")
 SUBJECT = """
 import os, time
 from d2lrnn.benchmark.subject import BackendSubject, UnsupportedError
-from d2lrnn.contract.registry import backend
+from d2lrnn.registry import backend
 
 class Subject(BackendSubject):
     def contestant(self, spec, parameters, training, *, device):

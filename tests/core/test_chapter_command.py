@@ -15,7 +15,7 @@ import pytest
 from d2lrnn.chapters import notebook
 from d2lrnn.cli import chapter as command_chapter
 from d2lrnn.cli.main import main
-from d2lrnn.contract.registry import backend
+from d2lrnn.registry import backend
 
 GOOD = "from d2l import torch as d2l\nprint('hello')\nnum_epochs = 9\nd2l.answer, num_epochs"
 
@@ -104,7 +104,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from types import ModuleType
 from d2lrnn.cli.main import main
 from d2lrnn.cli import chapter as command_chapter
-from d2lrnn.contract import registry
+from d2lrnn import registry
 command_chapter.load_tab = lambda name: (ModuleType("tab"), ())
 command_chapter.backend = lambda name: registry.backend("numpy")
 raise SystemExit(main(["chapter", {path!r}, "--tab", "pytorch"]))
@@ -177,7 +177,7 @@ def test_a_terminal_without_the_letters_is_no_error(tmp_path: Path) -> None:
 from types import ModuleType
 from d2lrnn.cli.main import main
 from d2lrnn.cli import chapter as command_chapter
-from d2lrnn.contract import registry
+from d2lrnn import registry
 command_chapter.load_tab = lambda name: (ModuleType("tab"), ())
 command_chapter.backend = lambda name: registry.backend("numpy")
 raise SystemExit(main(["chapter", {path!r}, "--tab", "pytorch"]))

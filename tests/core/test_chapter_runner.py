@@ -19,8 +19,8 @@ import pytest
 from d2lrnn.chapters import runner as chapter_runner
 from d2lrnn.chapters.runner import CellResult, ChapterRun, Restored, run_chapter
 from d2lrnn.chapters.source import Cell, Chapter
-from d2lrnn.contract.registry import BackendEntry
 from d2lrnn.errors import ChapterError, SpecError
+from d2lrnn.registry import BackendEntry
 
 
 class _Base:

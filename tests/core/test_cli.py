@@ -218,7 +218,7 @@ def test_a_backend_that_is_not_there(
 ) -> None:
     monkeypatch.setenv("D2LRNN_BACKEND", name)
     if name == "mxnet":
-        from d2lrnn.contract import registry
+        from d2lrnn import registry
 
         monkeypatch.setattr(registry, "find_spec", lambda module: None if module == "mxnet" else object())
     code, _, log = _run(capsys, "train", *QUICK)

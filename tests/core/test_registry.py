@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import d2lrnn
-from d2lrnn.contract import registry
+from d2lrnn import registry
 from d2lrnn.errors import BackendNotInstalledError, D2LError, UnknownBackendError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from d2lrnn.contract import registry
+from d2lrnn import registry
 from d2lrnn.contract.protocols import Backend
 
 MODELS = {"RNNScratch", "StackedRNNScratch", "GRUScratch", "LSTMScratch", "RNN", "GRU", "LSTM"}

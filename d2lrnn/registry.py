@@ -8,9 +8,10 @@ back: a backend that was named and is not there is an error.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -58,14 +59,15 @@ class BackendEntry:
     def require(self) -> None:
         """Raises a BackendNotInstalledError, with the command that installs it, if anything is missing."""
         if self.missing:
-            here = ", ".join(other.name for other in BACKENDS if other.installed)
+            here = ", ".join(other.name for other in backends() if other.installed)
             raise BackendNotInstalledError(
                 f"the backend {self.name} needs {', '.join(self.missing)}, which is not installed here. "
                 f"Install it with: {self.install}  (installed: {here})"
             )
 
 
-#: The only place in the core where frameworks are named. Order: what `backend()` takes when nobody chose.
+#: The only place in the core where frameworks are named. Of those installed, the first is taken where nobody
+#: chose.
 BACKENDS = (
     BackendEntry("torch", "d2lrnn_torch", "d2lrnn_torch.adapter:TorchBackend",
                  ("torch",), "pip install torch", ("pytorch",)),
@@ -96,29 +98,22 @@ def backend(name: str | None = None) -> Backend:
         'numpy'
     """
     entry = find_backend(name)
-    if isinstance(entry, EntryPoint):
-        theirs: type[Backend] = entry.load()
-        return theirs()
     entry.require()
     module, _, attribute = entry.adapter.partition(":")
-    ours: type[Backend] = getattr(import_module(module), attribute)
-    return ours()
+    kind: type[Backend] = getattr(import_module(module), attribute)
+    return kind()
 
 
-def find_backend(name: str | None = None) -> BackendEntry | EntryPoint:
+def find_backend(name: str | None = None) -> BackendEntry:
     """The entry that `backend` would load; see there for the choice and the errors."""
     name = name or os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is None:
         return next(entry for entry in BACKENDS if entry.installed)
     wanted = name.strip().lower()
-    for entry in BACKENDS:
-        if wanted == entry.name or wanted in entry.aliases:
+    for entry in _entries():
+        if wanted == entry.name.lower() or wanted in entry.aliases:
             return entry
-    third_party = third_party_backends()
-    for point in third_party:
-        if wanted == point.name.lower():
-            return point
-    known = ", ".join([entry.name for entry in BACKENDS] + [point.name for point in third_party])
+    known = ", ".join(entry.name for entry in backends())
     raise UnknownBackendError(f"unknown backend {name!r}: choose one of {known}")
 
 
@@ -129,27 +124,38 @@ def backend_of(model: Model) -> Backend:
         SpecError: it was made by none.
     """
     package = type(model).__module__.partition(".")[0]
-    for entry in BACKENDS:
-        if package == entry.package:
+    for entry in _entries():
+        if package == entry.package.partition(".")[0]:
             return backend(entry.name)
-    for point in third_party_backends():
-        if package == point.value.partition(":")[0].partition(".")[0]:
-            return backend(point.name)
     kind = f"{type(model).__module__}.{type(model).__name__}"
-    raise SpecError(f"{kind} is no model of a backend's: build one with d2lrnn.backend(…).build(…)")
+    raise SpecError(f"{kind} is not a model of any backend: build one with d2lrnn.backend(…).build(…)")
 
 
-def third_party_backends() -> list[EntryPoint]:
-    """The backends that other packages announce."""
-    return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
+def backends() -> list[BackendEntry]:
+    """The table, and behind it the backends that other packages announce."""
+    return list(_entries())
+
+
+def _entries() -> Iterator[BackendEntry]:
+    yield from BACKENDS
+    # To look for other packages takes time: whoever finds a name in the table does not get here.
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        yield _third_party(point.name, point.value)
+
+
+def _third_party(name: str, adapter: str) -> BackendEntry:
+    """Its tab is the package that the adapter lies in, and what it needs it brings with it."""
+    package = adapter.partition(":")[0].rpartition(".")[0] or adapter.partition(":")[0]
+    return BackendEntry(name, package, adapter, (package,), f"pip install {package.replace('_', '-')}")
 
 
 def tab(name: str) -> ModuleType:
     """The module behind ``from d2lrnn import <name> as d2l``.
 
     Raises:
+        UnknownBackendError: no backend has this name.
         BackendNotInstalledError: its framework is missing.
     """
-    entry = next(entry for entry in BACKENDS if entry.name == name)
+    entry = find_backend(name)
     entry.require()
     return import_module(entry.package)
