@@ -2,8 +2,9 @@
 
     python tests/hostile.py FOLDER NUMBER
 
-FOLDER holds a run with a carried state. Every mutation must be refused with one clear error or load to the
-same model; the first that does otherwise is printed and ends the process with 1.
+FOLDER holds a run with a carried state, an optimiser that remembers, and a change. Every mutation must be
+refused with one clear error or load to the same model; the first that does otherwise is printed and ends the
+process with 1.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from d2lrnn.errors import RunError
 from d2lrnn.saving.checkpoint import load_run
 from d2lrnn.saving.run import Run
 
-MODEL, STATE, RUN, SUMS = "model.safetensors", "state.safetensors", "run.json", "SHA256SUMS"
+MODEL, STATE, OPTIMIZER = "model.safetensors", "state.safetensors", "optimizer.safetensors"
+RUN, SUMS = "run.json", "SHA256SUMS"
+ARRAYS = [MODEL, STATE, OPTIMIZER]
 #: What Python and NumPy take for the asking, whatever the file holds.
 SLACK = 2 << 20
 SECONDS = 20
@@ -40,19 +43,19 @@ WRONG = [None, True, -1, 10**12, 10**30, 1.5, 1e300, "x", "", "../../../etc/pass
 def seal(folder: Path) -> None:
     """Makes the digests fit, as an attacker would."""
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}"
-             for name in (MODEL, STATE, RUN) if (folder / name).is_file()]  # fmt: skip
+             for name in (*ARRAYS, RUN) if (folder / name).is_file()]  # fmt: skip
     (folder / SUMS).write_text("\n".join(lines) + "\n")
 
 
 def flip_a_bit(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE, RUN, SUMS])
+    path = folder / chance.choice([*ARRAYS, RUN, SUMS])
     content = bytearray(path.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     path.write_bytes(content)
 
 
 def truncate(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE, RUN, SUMS])
+    path = folder / chance.choice([*ARRAYS, RUN, SUMS])
     content = path.read_bytes()
     path.write_bytes(content[: chance.randrange(len(content))])
     if path.name != SUMS and chance.random() < 0.5:
@@ -60,17 +63,17 @@ def truncate(folder: Path, chance: random.Random) -> None:
 
 
 def append(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE, RUN])
+    path = folder / chance.choice([*ARRAYS, RUN])
     path.write_bytes(path.read_bytes() + chance.randbytes(chance.randrange(1, 5000)))
     seal(folder)
 
 
 def take_away(folder: Path, chance: random.Random) -> None:
-    (folder / chance.choice([MODEL, STATE, RUN, SUMS])).unlink()
+    (folder / chance.choice([*ARRAYS, RUN, SUMS])).unlink()
 
 
 def put_something_else(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE, RUN, SUMS])
+    path = folder / chance.choice([*ARRAYS, RUN, SUMS])
     path.unlink()
     kind = chance.randrange(4)
     if kind == 0:
@@ -84,7 +87,7 @@ def put_something_else(folder: Path, chance: random.Random) -> None:
 
 
 def lie_about_the_header(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE])
+    path = folder / chance.choice(ARRAYS)
     content = path.read_bytes()
     length = chance.choice([0, 1, 2**16, 2**31, 2**63, 2**64 - 1, len(content), len(content) - 8])
     path.write_bytes(struct.pack("<Q", length) + content[8:])
@@ -92,7 +95,7 @@ def lie_about_the_header(folder: Path, chance: random.Random) -> None:
 
 
 def change_the_header(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE])
+    path = folder / chance.choice(ARRAYS)
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -121,7 +124,7 @@ def change_the_header(folder: Path, chance: random.Random) -> None:
 
 
 def put_no_number(folder: Path, chance: random.Random) -> None:
-    path = folder / chance.choice([MODEL, STATE])
+    path = folder / chance.choice(ARRAYS)
     content = bytearray(path.read_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     start = 8 + length + 4 * chance.randrange((len(content) - 8 - length) // 4)
@@ -138,7 +141,8 @@ def _write_run(folder: Path, document: Any) -> None:
 def change_the_description(folder: Path, chance: random.Random) -> None:
     document = json.loads((folder / RUN).read_text("utf-8"))
     parts = [document, document["model"], document["data"], document["training"], document["position"],
-             document["position"]["part"], document["position"]["epochs"][0]]  # fmt: skip
+             document["position"]["part"], document["position"]["epochs"][0], document["changes"][0],
+             document["training"]["optimizer"], document["training"]["schedule"]]  # fmt: skip
     part = chance.choice(parts)
     name = chance.choice(sorted(part))
     kind = chance.randrange(4)
@@ -198,8 +202,8 @@ def write_no_json(folder: Path, chance: random.Random) -> None:
     whole = (folder / RUN).read_text("utf-8")
     text = chance.choice([
         "[" * 10**6, '{"a":' * 10**6, whole.replace('"step": ', '"step": 1e999, "x": '),
-        whole.replace('"seconds": ', '"seconds": NaN, "x": '), "null", "", "9" * 10**5, '{"format": 2}',
-        whole.replace('"format": 2', f'"format": {chance.choice([0, 1, 3, "true", "[2]", 2.5])}'),
+        whole.replace('"seconds": ', '"seconds": NaN, "x": '), "null", "", "9" * 10**5, '{"format": 3}',
+        whole.replace('"format": 3', f'"format": {chance.choice([0, 1, 4, "true", "[2]", 2.5])}'),
         whole.replace('"step": ', '"step": ' + "9" * 5000), whole + whole, "\ufeff" + whole,
     ])  # fmt: skip
     (folder / RUN).write_text(text, "utf-8")

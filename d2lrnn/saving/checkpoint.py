@@ -11,14 +11,15 @@ A run is a folder::
         model.safetensors            the parameters, canonical names and layout (`d2lrnn.contract.parameters`)
         state.safetensors            the carried state ``h`` (and ``c``), each (L, B, h), inside an epoch that
                                      carries it
-        run.json                     everything else (`d2lrnn.saving.run`)
+        optimizer.safetensors        what the optimiser remembers, where it remembers anything
+        run.json                     everything else (`d2lrnn.saving.run_document`)
         SHA256SUMS                   a digest of every file, as ``sha256sum -c SHA256SUMS`` checks it
 
 A checkpoint is written beside, synced, and renamed; ``latest`` names it only when it is whole, and only then
 do older ones go. Whatever happens in between, a kill or a full disk, the folder holds a whole checkpoint.
 Where a file system has no symbolic links, ``latest`` and ``best`` are files with the name.
 
-This is format 2. In format 1 the digest stood in run.json; it is still read.
+This is format 3. Format 2 had no optimiser's state; in format 1 the digest stood in run.json. Both are read.
 """
 
 from __future__ import annotations
@@ -33,17 +34,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from d2lrnn.atomic_files import sync_folder, write_atomically
+from d2lrnn.contract.cells import find_cell
+from d2lrnn.contract.optimizers import slot_shapes
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import RunError, SpecError, reason_of
 from d2lrnn.saving.json_reader import LONGEST_VALUE
-from d2lrnn.saving.run import Run, describe, digest_in, has_state, parse, read_run
+from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_document import describe, digest_in, has_optimizer_state, has_state, parse, read_run
 from d2lrnn.saving.tensor_files import read_safetensors, to_safetensors
 
 LATEST, BEST = "latest", "best"
-_MODEL, _STATE, _RUN, _SUMS = "model.safetensors", "state.safetensors", "run.json", "SHA256SUMS"
+_MODEL, _STATE, _OPTIMIZER = "model.safetensors", "state.safetensors", "optimizer.safetensors"
+_RUN, _SUMS = "run.json", "SHA256SUMS"
 
 _CHECKPOINT = re.compile(r"step-(\d{8,19})(?:-(\d{1,9}))?")
 _TEMPORARY = ".writing-"
@@ -162,12 +168,14 @@ def _files(run: Run) -> Iterator[tuple[str, bytes]]:
     part = run.position.part
     if part is not None and part.state is not None:
         yield _STATE, to_safetensors(dict(zip(_state_shapes(run.model, 1), part.state, strict=True)))
+    if run.optimizer_state:
+        yield _OPTIMIZER, to_safetensors(run.optimizer_state)
     yield _RUN, described
 
 
 def _state_shapes(spec: ModelSpec, batch_size: int) -> dict[str, tuple[int, ...]]:
     shape = (spec.num_layers, batch_size, spec.num_hiddens)
-    return {"h": shape, "c": shape} if spec.cell == "lstm" else {"h": shape}
+    return dict.fromkeys(find_cell(spec.cell).states, shape)
 
 
 def _point(root: Path, name: str, target: str) -> None:
@@ -252,7 +260,7 @@ def _target(pointer: Path) -> str | None:
 
 def _describe_only(checkpoint: Path) -> Run:
     """The run of a checkpoint without its arrays."""
-    return _parsed(checkpoint / _RUN, _read_file(checkpoint / _RUN, _MAX_RUN_BYTES))[0]
+    return _parsed(checkpoint / _RUN, _read_file(checkpoint / _RUN, _MAX_RUN_BYTES)).run
 
 
 def _load(checkpoint: Path) -> Run:
@@ -262,28 +270,46 @@ def _load(checkpoint: Path) -> Run:
         if sums.get(_RUN) != hashlib.sha256(content).hexdigest():
             raise RunError(f"{checkpoint / _RUN} is damaged: its digest is not the one in {_SUMS}")
         _check_digest(checkpoint / _MODEL, sums.get(_MODEL))
-    run, has_state, digest = _parsed(checkpoint / _RUN, content)
-    if digest is not None:
-        _check_digest(checkpoint / _MODEL, digest)
-    elif set(sums) != (files := {_MODEL, _RUN} | ({_STATE} if has_state else set())):
-        raise RunError(f"{checkpoint / _SUMS} is damaged: it must list {', '.join(sorted(files))}")
-    shapes = parameter_shapes(run.model)
-    run = replace(run, parameters=read_safetensors(checkpoint / _MODEL, shapes, run.model.dtype))
+    parsed = _parsed(checkpoint / _RUN, content)
+    run = parsed.run
+    if parsed.digest is not None:
+        _check_digest(checkpoint / _MODEL, parsed.digest)
+    elif set(sums) != parsed.files:
+        raise RunError(f"{checkpoint / _SUMS} is damaged: it must list {', '.join(sorted(parsed.files))}")
+    shapes, dtype = parameter_shapes(run.model), run.model.dtype
+    run = replace(run, parameters=read_safetensors(checkpoint / _MODEL, shapes, dtype))
+    # Format 1 has no digest of other files, and no other files.
+    if _OPTIMIZER in parsed.files and run.training is not None:
+        _check_digest(checkpoint / _OPTIMIZER, sums.get(_OPTIMIZER))
+        slots = slot_shapes(run.training.optimizer, shapes)
+        run = replace(run, optimizer_state=read_safetensors(checkpoint / _OPTIMIZER, slots, dtype))
     part, data = run.position.part, run.data
-    if not has_state or part is None or data is None:
-        return run
-    # Format 1 has no digest of a state, and no state.
-    _check_digest(checkpoint / _STATE, sums.get(_STATE))
-    shapes = _state_shapes(run.model, data.batch_size)
-    state = tuple(read_safetensors(checkpoint / _STATE, shapes, run.model.dtype).values())
-    return replace(run, position=replace(run.position, part=replace(part, state=state)))
+    if _STATE in parsed.files and part is not None and data is not None:
+        _check_digest(checkpoint / _STATE, sums.get(_STATE))
+        state_shapes = _state_shapes(run.model, data.batch_size)
+        state = tuple(read_safetensors(checkpoint / _STATE, state_shapes, dtype).values())
+        run = replace(run, position=replace(run.position, part=replace(part, state=state)))
+    return run
 
 
-def _parsed(path: Path, content: bytes) -> tuple[Run, bool, str | None]:
-    """The run, whether it has a carried state, and in format 1 the digest of the model."""
+class _Parsed(NamedTuple):
+    """A run without its arrays, the files that must lie beside it, and in format 1 the model's digest."""
+
+    run: Run
+    files: set[str]
+    digest: str | None
+
+
+def _parsed(path: Path, content: bytes) -> _Parsed:
     try:
         document = parse(content, _size(path.with_name(_MODEL)))
-        return read_run(document), has_state(document), digest_in(document)
+        run = read_run(document)
+        files = {_MODEL, _RUN}
+        if has_state(document):
+            files.add(_STATE)
+        if has_optimizer_state(document):
+            files.add(_OPTIMIZER)
+        return _Parsed(run, files, digest_in(document))
     except (RunError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
 

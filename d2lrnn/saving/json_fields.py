@@ -8,6 +8,7 @@ the field.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from types import NoneType, UnionType
@@ -21,32 +22,36 @@ T = TypeVar("T")
 _INT_LIMIT = 1 << 63
 
 
-def decode(cls: type[T], data: object, where: str) -> T:
+def decode(cls: type[T], data: object, where: str, known: Mapping[str, object] | None = None) -> T:
     """The dataclass `cls` from an object of JSON that has exactly its fields.
 
     Args:
         cls: a dataclass whose fields are int, float, bool, str, None, Literals, or unions of them.
         data: what was read.
         where: what to call it in an error.
+        known: fields that were read already, by name: `data` has them too, and they are not looked at.
 
     Raises:
         RunError: a field is missing, unknown, of another type, or a value that `cls` itself refuses.
 
     Example:
-        >>> from d2lrnn.contract.specs import TrainingSpec
-        >>> decode(TrainingSpec, {"learning_rate": 2, "clip": None, "seed": 0}, "the training")
-        TrainingSpec(learning_rate=2.0, clip=None, seed=0)
+        >>> from d2lrnn.contract.optimizers import SGD
+        >>> decode(SGD, {"weight_decay": 0, "momentum": 0.9, "nesterov": True}, "the optimizer")
+        SGD(weight_decay=0.0, momentum=0.9, nesterov=True)
     """
     if not isinstance(data, dict):
         raise RunError(f"{where} must be an object, and is {_shown(data)}")
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # T is a dataclass
     check_names(data, names, where)
     hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
-    values = {name: check_type(hints[name], data[name], f"{name} of {where}") for name in names}
+    values = dict(known or {})
+    for name in names:
+        if name not in values:
+            values[name] = check_type(hints[name], data[name], f"{name} of {where}")
     try:
         return cls(**values)
     except SpecError as error:
-        raise RunError(f"{where} cannot be: {error}") from error
+        raise RunError(f"{where} is not valid: {error}") from error
 
 
 def check_names(data: dict[str, Any], names: list[str], where: str) -> None:
@@ -61,10 +66,11 @@ def check_names(data: dict[str, Any], names: list[str], where: str) -> None:
 
 def check_type(hint: Any, value: object, where: str) -> Any:
     """`value`, where it is what `hint` says; an int becomes a float where one is wanted."""
-    for one in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
-        if _is(one, value):
-            return float(value) if one is float else value  # type: ignore[arg-type]  # a number
-    raise RunError(f"{where} is {_shown(value)}, which cannot be")
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for kind in kinds:
+        if _is(kind, value):
+            return float(value) if kind is float else value  # type: ignore[arg-type]  # a number
+    raise RunError(f"{where} must be {' or '.join(map(_named, kinds))}, and is {_shown(value)}")
 
 
 @cache
@@ -80,6 +86,19 @@ def _is(hint: Any, value: object) -> bool:
     if hint is int:
         return type(value) is int and abs(value) < _INT_LIMIT
     return type(value) is (NoneType if hint in (None, NoneType) else hint)
+
+
+#: What to call a type of JSON.
+_KINDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "an object",
+    list: "a list", NoneType: "null",
+}  # fmt: skip
+
+
+def _named(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    return _KINDS[kind]
 
 
 def _shown(value: object) -> str:

@@ -17,15 +17,22 @@ import numpy as np
 import pytest
 
 import d2lrnn
+from d2lrnn.cli.main import main
+from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import Batch
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import RunError, SpecError
 from d2lrnn.saving import checkpoint
 from d2lrnn.saving.checkpoint import load_run, save_run
-from d2lrnn.saving.run import Run
+from d2lrnn.saving.run import Change, Run
+from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import EpochPart, EpochRecord, Position
+
+#: Bits per token of the epoch that the run in format-2 was in.
+FORMAT_2_GOES_ON_TO = 3.9904208177681597
 
 VOCAB = Vocab(list("abcdefg "))
 BATCH_SIZE = 4
@@ -116,7 +123,7 @@ def test_other_programs_find_the_files_and_can_check_them(tmp_path: Path) -> Non
     stored = safetensors.numpy.load_file(tmp_path / "run" / "model.safetensors")
     np.testing.assert_array_equal(stored["head.w"], _run(seed=2).parameters["head.w"])
     document = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
-    assert (document["format"], document["position"]["step"]) == (2, 14)
+    assert (document["format"], document["position"]["step"]) == (3, 14)
     assert saved.stat().st_mode & 0o777 == 0o777 & ~umask
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=saved, check=True, capture_output=True)
@@ -196,6 +203,45 @@ def test_a_run_of_format_1_opens_and_goes_on(tmp_path: Path) -> None:
     save_run(dataclasses.replace(run, position=dataclasses.replace(run.position, step=27)), folder)
     assert load_run(folder).step == 27
     assert _checkpoints(folder) == ["step-00000027"]
+
+
+def test_a_run_of_format_2_opens_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder beside this file was written by version 0.3.0, after a batch of the second epoch."""
+    folder = Path(shutil.copytree(Path(__file__).parent / "format-2", tmp_path / "run", symlinks=True))
+    run = load_run(folder)
+    assert run.training == TrainingSpec(2.0, 0.5, 1)
+    assert run.model == ModelSpec(28, "lstm", "concise", 4, 2, dropout=0.25)
+    assert (run.optimizer_state, run.changes, len(run.history)) == ({}, (), 1)
+    assert run.position.part is not None
+    assert run.position.part.state is not None
+    assert main(["train", "--resume", str(folder), "--epochs", "2"]) == 0
+    assert "validation" in capsys.readouterr().out
+    again = load_run(folder)
+    assert json.loads((folder / "run.json").read_text("utf-8"))["format"] == 3
+    # What version 0.3.0 itself came to; another BLAS rounds otherwise.
+    assert again.history[1]["train_bits_per_token"] == pytest.approx(FORMAT_2_GOES_ON_TO, rel=1e-5)
+
+
+def test_what_the_optimizer_remembers_comes_back(tmp_path: Path) -> None:
+    backend = d2lrnn.backend("numpy")
+    run = _run(9.5, training=TrainingSpec(0.1, 1.0, 3, Adam(weight_decay=0.1), Cosine(steps=50), 2),
+               changes=(Change(5, TrainingSpec(2.0, None, 3, Adam())),))  # fmt: skip
+    assert run.training is not None
+    learner = backend.learner(run.build(backend), run.training)
+    random = np.random.default_rng(0)
+    tokens = random.integers(0, len(VOCAB), (2, BATCH_SIZE, 6)).astype(np.int32)
+    learner.train_step(Batch(*tokens), learner.initial_state(BATCH_SIZE))
+    run = dataclasses.replace(run, optimizer_state=learner.export_optimizer_state())
+    checkpoint_folder = save_run(run, tmp_path)
+    back = load_run(tmp_path)
+    assert (back.training, back.changes) == (run.training, run.changes)
+    assert list(back.optimizer_state) == list(run.optimizer_state)
+    assert {"optimizer.m.rnn.0.w_x", "optimizer.v.head.b"} < set(back.optimizer_state)
+    for name, value in back.optimizer_state.items():
+        np.testing.assert_array_equal(value, run.optimizer_state[name])
+    (checkpoint_folder / "optimizer.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"optimizer.safetensors is damaged"):
+        load_run(tmp_path)
 
 
 @pytest.mark.parametrize("broken", ["_write_synced", "sync_folder", "_point"])
