@@ -75,5 +75,5 @@ def test_a_saved_model_writes(backend: Backend, tmp_path: Path, capsys: pytest.C
 
 
 def test_what_is_no_model_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"builtins.dict is no model of a backend's"):
+    with pytest.raises(SpecError, match=r"builtins.dict is not a model of any backend"):
         d2lrnn.save({}, tmp_path)

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from parity.models import KINDS, REPRESENTATIVE, drawn_batch, learners, name_of
+from parity.models import KINDS, REPRESENTATIVE, drawn_batch, learners, name_of, resized
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
@@ -26,7 +26,7 @@ def test_gradient_of_every_parameter(
 @pytest.mark.parametrize("spec", REPRESENTATIVE, ids=name_of)
 def test_wide_layers(backend: Backend, reference: Backend, spec: ModelSpec) -> None:
     """Backends may multiply large matrices in other ways than small ones."""
-    _compare(backend, reference, dataclasses.replace(spec, num_hiddens=192), batch_size=48, num_steps=5)
+    _compare(backend, reference, resized(spec, 192), batch_size=48, num_steps=5)
 
 
 def _compare(backend: Backend, reference: Backend, spec: ModelSpec, batch_size: int, num_steps: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parity.models import KINDS, drawn_parameters, name_of
+from parity.models import KINDS, drawn_parameters, name_of, resized
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec
@@ -22,7 +22,7 @@ def _compare(
     parameters = drawn_parameters(spec, seed)
     model = backend.build(spec, parameters)
     judge = reference.build(dataclasses.replace(spec, dtype="float64"), parameters)
-    inputs = np.random.default_rng(seed).uniform(-1, 1, (num_steps, batch_size, spec.vocab_size))
+    inputs = np.random.default_rng(seed).uniform(-1, 1, (num_steps, batch_size, spec.num_inputs))
     inputs = inputs.astype(np.float32).astype(spec.dtype)
     kept = inputs.copy()
 
@@ -30,7 +30,7 @@ def _compare(
     expected, expected_state = reference.run_layers(judge, inputs.astype(np.float64))
     assert outputs.dtype == np.dtype(spec.dtype)
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=TOLERANCE[spec.dtype])
-    assert len(state) == len(expected_state) == (2 if spec.cell == "lstm" else 1)
+    assert len(state) == len(expected_state) == spec.num_states
     for part, expected_part in zip(state, expected_state, strict=True):
         assert part.shape == (spec.num_layers, batch_size, spec.num_hiddens)
         np.testing.assert_allclose(part, expected_part, rtol=0, atol=TOLERANCE[spec.dtype])
@@ -55,10 +55,9 @@ def test_outputs_and_states(backend: Backend, reference: Backend, spec: ModelSpe
 
 specs = st.sampled_from(KINDS).flatmap(
     lambda kind: st.builds(
-        dataclasses.replace,
-        st.just(kind),
-        vocab_size=st.integers(1, 30),
+        lambda num_hiddens, **sizes: dataclasses.replace(resized(kind, num_hiddens), **sizes),
         num_hiddens=st.integers(1, 24),
+        vocab_size=st.integers(1, 30),
         num_layers=st.integers(1, 3),
     )
 )

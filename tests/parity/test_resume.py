@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
@@ -17,7 +18,9 @@ from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
-from d2lrnn.training.trainer import EpochRecord, History, Progress, Trainer
+from d2lrnn.training.history import EpochRecord, History, Progress
+from d2lrnn.training.schedules import Cosine
+from d2lrnn.training.trainer import Trainer
 
 NUM_EPOCHS = 4
 
@@ -32,6 +35,18 @@ MODELS = [
     ModelSpec(28, "rnn", "scratch", 8, num_layers=2),
     ModelSpec(28, "lstm", "scratch", 8),
     ModelSpec(28, "gru", "scratch", 8),
+    ModelSpec(
+        28,
+        "lstm",
+        "concise",
+        8,
+        num_layers=2,
+        dropout=0.3,
+        embedding_size=8,
+        tied=True,
+        input_dropout=0.2,
+        output_dropout=0.2,
+    ),
 ]
 CASES = [(model, name) for model, name in zip(MODELS, ["sliding", "sequential", "random"] * 2, strict=False)]
 
@@ -43,7 +58,10 @@ def corpus() -> Corpus:
 
 
 def _new(spec: ModelSpec, data: DataSpec, corpus: Corpus) -> Run:
+    """SGD for the book's models; for one with an embedding Adam, with a schedule and accumulation."""
     training = TrainingSpec(learning_rate=2.0, clip=0.5, seed=7)
+    if spec.embedding_size is not None:
+        training = TrainingSpec(0.01, 0.5, 7, Adam(weight_decay=1e-3), Cosine(steps=40, warmup=5), 2)
     return Run(spec, initial_parameters(spec, 1), corpus.vocab, data, training)
 
 
@@ -51,12 +69,17 @@ def _trainer(backend: Backend, run: Run, corpus: Corpus, **on: object) -> Traine
     assert run.data is not None
     assert run.training is not None
     learner = backend.learner(run.build(backend), run.training, device="cpu")
+    if run.optimizer_state:
+        learner.import_optimizer_state(run.optimizer_state)
     return Trainer(learner, run.data.batches(corpus), position=run.position, **on)  # type: ignore[arg-type]
 
 
 def _save(run: Run, trainer: Trainer, folder: Path) -> None:
     now = dataclasses.replace(
-        run, parameters=trainer.learner.export_parameters(), position=trainer.position()
+        run,
+        parameters=trainer.learner.export_parameters(),
+        optimizer_state=trainer.learner.export_optimizer_state(),
+        position=trainer.position(),
     )
     save_run(now, folder)
 
