@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
@@ -15,6 +17,15 @@ nox.options.error_on_missing_interpreters = True
 PYTHON = "3.11"
 BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
+
+#: Where the tests of the core run: an id, the Python and the requirements.
+CORES = [
+    ("numpy-1.23", PYTHON, "core-oldest"),
+    ("numpy-newest", PYTHON, "core-newest"),
+    ("python-3.10", "3.10", "core-python3.10"),
+    ("python-3.12", "3.12", "core-newest"),
+    ("python-3.13", "3.13", "core-newest"),
+]
 
 #: The matrices here are small: threads that wait for each other cost more than they gain, and on a busy
 #: machine ten times as much.
@@ -36,13 +47,22 @@ def _install(session: nox.Session, requirements: str) -> None:
     session.install("--no-deps", ".")
 
 
-def _pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
+def _pytest(session: nox.Session, *arguments: str, listed: str = "", **environment: str) -> None:
+    """The tests; what they skip goes into the list of the session, or into another one of this name."""
     SKIPPED.mkdir(parents=True, exist_ok=True)
-    listed = SKIPPED / f"{session.name}.txt"
-    listed.unlink(missing_ok=True)
-    environment["D2LRNN_SKIPPED_LIST"] = str(listed.resolve())
+    skipped = SKIPPED / f"{listed or session.name}.txt"
+    skipped.unlink(missing_ok=True)
+    environment["D2LRNN_SKIPPED_LIST"] = str(skipped.resolve())
     environment |= ONE_THREAD
     session.run("pytest", *arguments, *session.posargs, env=environment)
+
+
+def _doctest(session: nox.Session, package: str, **environment: str) -> None:
+    """The examples in a package's docstrings; not where arguments ask for single tests."""
+    # Read from the working tree, and what they import too: one module must not be there twice.
+    if not session.posargs:
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), str(Path("backends").resolve())])
+        _pytest(session, "--doctest-modules", package, listed=f"{session.name}-examples", **environment)
 
 
 @nox.session(python=PYTHON, tags=["lint"])
@@ -60,14 +80,38 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
-@nox.session(python=PYTHON, tags=["core"])
-@nox.parametrize("numpy", ["core-oldest", "core-newest"], ids=["numpy-1.23", "numpy-newest"])
-def core(session: nox.Session, numpy: str) -> None:
-    """The core with no framework installed, on the oldest numpy and on the newest."""
-    _install(session, numpy)
+def _interpreter(version: str) -> str | None:
+    """The command of a Python that runs here, found on the PATH or among those of pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    installed = [str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python"))]
+    # That a command is there is not enough: pyenv has one of each name, which may say that there is no such.
+    for command in (f"python{version}", *reversed(installed)):
+        if shutil.which(command) and subprocess.run([command, "-c", ""], capture_output=True).returncode == 0:
+            return command
+    return None
+
+
+def _cores() -> Iterator[object]:
+    """Those whose Python is here; the one that the project is developed on has to be."""
+    for name, version, requirements in CORES:
+        python = version if version == PYTHON else _interpreter(version)
+        if python is not None:
+            yield nox.param(python, requirements, id=name)
+
+
+@nox.session(tags=["core"])
+@nox.parametrize(["python", "requirements"], list(_cores()))
+def core(session: nox.Session, requirements: str) -> None:
+    """The core and the NumPy backend, with no framework installed."""
+    _install(session, requirements)
     check = f"import importlib.util as u; found = [n for n in {FRAMEWORKS} if u.find_spec(n)]"
     session.run("python", "-c", f"{check}; assert not found, found")
-    _pytest(session, "tests/core", "tests/backends/test_numpy_gradients.py", D2LRNN_BACKEND="numpy")
+    paths = ["tests/core", "tests/backends/test_numpy_gradients.py"]
+    if requirements != "core-oldest":
+        _doctest(session, "d2lrnn", D2LRNN_BACKEND="numpy")
+    if session.python != PYTHON:  # there the session of the backend has all of them
+        paths += ["tests/parity", "-m", "not slow"]
+    _pytest(session, *paths, D2LRNN_BACKEND="numpy")
 
 
 @nox.session(python=PYTHON)
@@ -85,6 +129,7 @@ def parity(session: nox.Session, backend: str) -> None:
         for edition in EDITIONS:
             _install_book(session, "python", edition)
         environment["D2LRNN_BOOK_PACKAGES"] = str(BOOK.resolve())
+    _doctest(session, f"backends/d2lrnn_{backend}", **environment)
     _pytest(session, "tests/parity", *map(str, [*own, *book]), **environment)
 
 
@@ -152,8 +197,12 @@ def bench(session: nox.Session) -> None:
 def skipped(session: nox.Session) -> None:
     """Lists what the sessions before it skipped, and why."""
     listed = sorted(SKIPPED.glob("*.txt"))
-    if not listed:
+    missing = [f"core({name}): no python{version} runs here" for name, version, _ in CORES
+               if version != PYTHON and _interpreter(version) is None]  # fmt: skip
+    if not listed and not missing:
         session.log("nothing was skipped")
+    for line in missing:
+        session.log(f"skipped {line}")
     for path in listed:
         for line in path.read_text(encoding="utf-8").splitlines():
             session.log(f"skipped in {path.stem}: {line}")

@@ -100,11 +100,11 @@ class Chapter:
         ChapterError: the file cannot be read, is not UTF-8, has a block that does not end, or has no cells.
 
     Example:
-        >>> chapter = Chapter("rnn-concise.md")
+        >>> chapter = Chapter("own-cells.md")
         >>> chapter.tabs
-        ('mxnet', 'pytorch', 'tensorflow', 'jax')
-        >>> [cell.title for cell in chapter.cells("jax")][:1]
-        ['from d2l import jax as d2l']
+        ('pytorch',)
+        >>> [cell.title for cell in chapter.cells("pytorch")][:1]
+        ['from d2l import torch as d2l']
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -1,0 +1,71 @@
+"""Lists what was skipped where the noxfile asks for it, and says what examples in docstrings may use.
+
+An example stands beside the class that it shows, in a module of the core or of a backend. It may use the
+public names of `d2lrnn` and ``np``; in a backend also those of its tab, as a chapter does. What its own module
+calls by one of these names comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Generator, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Where the examples find the chapters that they open.
+CHAPTERS = Path(__file__).parent / "tests" / "book" / "chapters"
+
+_skipped: list[str] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _skipped.append(f"{item.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    path = os.environ.get("D2LRNN_SKIPPED_LIST")
+    if path and _skipped:
+        Path(path).write_text("\n".join(_skipped) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _example(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    example = request.node.dtest
+    source = "".join(each.source for each in example.examples)
+    if "TimeMachine(" in source and not os.environ.get("D2LRNN_DATA"):
+        pytest.skip("the novel is not here: D2LRNN_DATA names no folder with timemachine.txt")
+    for name, value in _names(example.globs["__name__"].partition(".")[0]).items():
+        example.globs.setdefault(name, value)
+    folder = tmp_path_factory.mktemp("example")
+    if "Chapter(" in source:
+        shutil.copytree(CHAPTERS, folder, dirs_exist_ok=True)
+    monkeypatch.chdir(folder)
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def _names(package: str) -> dict[str, Any]:
+    core = import_module("d2lrnn")
+    names = {"np": import_module("numpy"), "d2lrnn": core}
+    names |= {name: getattr(core, name) for name in core.__all__}
+    if package != "d2lrnn":
+        tab = import_module(package)
+        names |= {name: getattr(tab, name) for name in tab.__all__}
+    return names
