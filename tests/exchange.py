@@ -27,13 +27,19 @@ from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.saving.checkpoint import load_run
 from d2lrnn.training.trainer import Trainer
 
-#: A carried state and dropout; the book's GRU; a shuffled order. The words of the command line.
+#: A carried state and dropout; the book's GRU; a shuffled order; optimisers that remember. As argv.
 RUNS = {
     "lstm": ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--dropout", "0.3", "--hidden", "24",
              "--iterator", "sequential", "--lr", "4"],
     "gru": ["--cell", "gru", "--layers", "2", "--iterator", "random", "--hidden", "24", "--lr", "4"],
     "rnn": ["--cell", "rnn", "--impl", "concise", "--num-train", "3000", "--num-val", "500",
             "--batch-size", "128"],
+    "adam": ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--dropout", "0.2", "--hidden", "24",
+             "--embedding", "24", "--tied", "--input-dropout", "0.1", "--output-dropout", "0.3",
+             "--iterator", "sequential", "--batch-size", "16", "--accumulate", "2", "--optimizer", "adam",
+             "--lr", "0.01", "--schedule", "cosine", "--warmup", "10"],
+    "mgu": ["--cell", "mgu", "--layers", "2", "--hidden", "24", "--embedding", "8", "--iterator", "random",
+            "--optimizer", "rmsprop", "--momentum", "0.5", "--lr", "0.002", "--weight-decay", "0.0001"],
 }  # fmt: skip
 NUM_EPOCHS = 4
 PREFIX, NUM_TOKENS = "it has", 80
@@ -59,16 +65,23 @@ def _train_half_an_epoch(out: Path) -> None:
     assert run.data is not None
     _, data = run.data.load(run.vocab)
     learner = backend.learner(run.build(backend), run.training or TrainingSpec(), device="cpu")
+    if run.optimizer_state:
+        learner.import_optimizer_state(run.optimizer_state)
 
     def stop(*_: object) -> None:
         if learner.step == run.step + data.num_train_batches // 2:
+            # Here, not after the trainer has ended: then the epoch would be lost to it.
+            parameters, optimizer_state = learner.export_parameters(), learner.export_optimizer_state()
+            now = replace(
+                run, parameters=parameters, optimizer_state=optimizer_state, position=trainer.position()
+            )
+            d2lrnn.save_run(now, out)
             raise _StopError
 
     trainer = Trainer(learner, data, position=run.position, on_step=stop)
     with suppress(_StopError):
         trainer.fit(2)
-    parameters, position = learner.export_parameters(), trainer.position()
-    d2lrnn.save_run(replace(run, parameters=parameters, position=position), out)
+    assert load_run(out).position.part is not None, "the run was not stopped inside an epoch"
 
 
 def read(folder: Path) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from d2lrnn.benchmark.settings import batches, find_model, find_setting, spec_of
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.registry import backend
+from d2lrnn.training.initialization import initial_parameters
 
 #: The work: training steps of the reference, of some milliseconds each, on as many threads as a worker has.
 _SETTING, _MODEL, _NUM_STEPS = "32x16x512", "rnn-scratch", 25

@@ -18,10 +18,11 @@ import numpy as np
 
 from d2lrnn.benchmark.settings import batches, find_model, find_setting, spec_of
 from d2lrnn.benchmark.subject import Contestant
-from d2lrnn.contract.parameters import initial_parameters, parameter_shapes
+from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray
 from d2lrnn.registry import backend
+from d2lrnn.training.initialization import initial_parameters
 
 #: The loss may differ by so much of itself, and every entry of a parameter's gradient by so much of the
 #: largest entry of that parameter's. float32 has 6e-8; sums over tens of thousands of tokens in another order

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from d2lrnn.contract import cells
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch, Implementation
 from d2lrnn.data.corpus import Corpus, load_corpus
@@ -72,7 +73,7 @@ class BenchmarkModel:
 
     Attributes:
         name: what the command line calls it.
-        cell: rnn, gru or lstm.
+        cell: the name of the cell.
         implementation: scratch or concise.
         num_layers: recurrent layers, where the setting does not ask for more.
     """
@@ -98,13 +99,13 @@ SETTINGS = {
 MODELS = {
     model.name: model
     for model in (
-        BenchmarkModel("rnn-scratch", "rnn", "scratch"),
-        BenchmarkModel("stacked-scratch", "rnn", "scratch", 2),
-        BenchmarkModel("gru-scratch", "gru", "scratch"),
-        BenchmarkModel("lstm-scratch", "lstm", "scratch"),
-        BenchmarkModel("rnn", "rnn", "concise"),
-        BenchmarkModel("gru-2", "gru", "concise", 2),
-        BenchmarkModel("lstm-2", "lstm", "concise", 2),
+        BenchmarkModel("rnn-scratch", cells.RNN.name, "scratch"),
+        BenchmarkModel("stacked-scratch", cells.RNN.name, "scratch", 2),
+        BenchmarkModel("gru-scratch", cells.GRU.name, "scratch"),
+        BenchmarkModel("lstm-scratch", cells.LSTM.name, "scratch"),
+        BenchmarkModel(cells.RNN.name, cells.RNN.name, "concise"),
+        BenchmarkModel("gru-2", cells.GRU.name, "concise", 2),
+        BenchmarkModel("lstm-2", cells.LSTM.name, "concise", 2),
     )
 }
 
@@ -112,12 +113,12 @@ MODELS = {
 OWN_LAYERS = {
     model.name: model
     for model in (
-        BenchmarkModel("rnn", "rnn", "concise"),
-        BenchmarkModel("rnn-2", "rnn", "concise", 2),
-        BenchmarkModel("gru", "gru", "concise"),
-        BenchmarkModel("gru-2", "gru", "concise", 2),
-        BenchmarkModel("lstm", "lstm", "concise"),
-        BenchmarkModel("lstm-2", "lstm", "concise", 2),
+        BenchmarkModel(cells.RNN.name, cells.RNN.name, "concise"),
+        BenchmarkModel("rnn-2", cells.RNN.name, "concise", 2),
+        BenchmarkModel(cells.GRU.name, cells.GRU.name, "concise"),
+        BenchmarkModel("gru-2", cells.GRU.name, "concise", 2),
+        BenchmarkModel(cells.LSTM.name, cells.LSTM.name, "concise"),
+        BenchmarkModel("lstm-2", cells.LSTM.name, "concise", 2),
     )
 }
 
@@ -171,11 +172,11 @@ def combinations(
     settings: Sequence[Setting], models: Sequence[BenchmarkModel]
 ) -> list[tuple[Setting, BenchmarkModel]]:
     """Every model in every setting; of models that a setting makes equal, the first one only."""
-    cells: dict[tuple[Setting, ModelSpec], BenchmarkModel] = {}
+    kinds: dict[tuple[Setting, ModelSpec], BenchmarkModel] = {}
     for setting in settings:
         for model in models:
-            cells.setdefault((setting, spec_of(setting, model)), model)
-    return [(setting, model) for (setting, _), model in cells.items()]
+            kinds.setdefault((setting, spec_of(setting, model)), model)
+    return [(setting, model) for (setting, _), model in kinds.items()]
 
 
 def own_layer(setting: Setting, model: BenchmarkModel) -> BenchmarkModel:

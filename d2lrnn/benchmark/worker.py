@@ -35,12 +35,12 @@ from d2lrnn.benchmark.subject import (
     Writer,
     load_subject,
 )
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.errors import D2LError
 from d2lrnn.generation import generate
+from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.metrics import perplexity
 
 #: Different batches that training goes round: enough to learn from, and made before any clock runs.

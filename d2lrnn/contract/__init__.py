@@ -1,9 +1,7 @@
 """The contract between the core and a backend: all that the author of a backend reads.
 
-`protocols` says what a backend offers, `values` and `specs` what crosses the border; `parameters`, `dropout`,
-`clipping` and `devices` are what every backend uses, and `registry` finds a backend by its name.
-
-What this design serves:
+`protocols` says what a backend offers, `values` and `specs` what crosses the border; `cells`, `optimizers`,
+`parameters`, `dropout`, `clipping` and `devices` are what every backend uses. What this design serves:
 
 - The unit that crosses is the *training step*, not the tensor operation. A backend compiles its own step in
   its own way, and the core's loop never dispatches an operation.
@@ -11,8 +9,7 @@ What this design serves:
   until it asks for NumPy.
 - A model is the framework's own kind of object, of use without the rest of the library. A learner wraps one
   for training.
-- Nothing here decides a number that a framework's random generator could change: initial values and dropout
-  masks are drawn by NumPy in the core (`d2lrnn.contract.parameters`, `d2lrnn.contract.dropout`).
+- A framework's random generator decides no number: NumPy draws initial values and dropout masks in the core.
 
 Shapes are written with B = batch size, T = time steps, V = vocabulary size, h = hidden units, L = layers.
 """

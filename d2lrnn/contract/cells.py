@@ -11,7 +11,8 @@ In the formulas X = x w_x + b, split by gates, Ïƒ is the logistic function and â
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from d2lrnn.errors import SpecError
@@ -117,18 +118,15 @@ def find_cell(name: str) -> Cell:
     """
     if name in CELLS:
         return CELLS[name]
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name == name:
-            cell: Cell = point.load()
-            return cell
+    if name in _announced(ENTRY_POINT_GROUP):
+        cell: Cell = _announced(ENTRY_POINT_GROUP)[name].load()
+        return cell
     raise SpecError(f"unknown cell {name!r}: choose one of {', '.join(cell_names())}")
 
 
 def cell_names() -> list[str]:
     """The names of all cells, those of other packages last."""
-    return list(
-        dict.fromkeys([*CELLS, *sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))])
-    )
+    return list(dict.fromkeys([*CELLS, *_announced(ENTRY_POINT_GROUP)]))
 
 
 def find_formula(backend: str, cell: str) -> Any:
@@ -137,14 +135,16 @@ def find_formula(backend: str, cell: str) -> Any:
     Raises:
         SpecError: no package has one.
     """
-    for point in entry_points(group=f"{ENTRY_POINT_GROUP}.{backend}"):
-        if point.name == cell:
-            return point.load()
-    raise SpecError(
-        f"the backend {backend} has no formula of the cell {cell}: choose another cell or backend"
-    )
+    if cell not in cells_with_formula(backend):
+        raise SpecError(f"the backend {backend} has no formula of the cell {cell}: choose another cell")
+    return _announced(f"{ENTRY_POINT_GROUP}.{backend}")[cell].load()
 
 
 def cells_with_formula(backend: str) -> list[str]:
     """The names of other packages' cells that have a formula for a backend."""
-    return sorted(point.name for point in entry_points(group=f"{ENTRY_POINT_GROUP}.{backend}"))
+    return list(_announced(f"{ENTRY_POINT_GROUP}.{backend}"))
+
+
+@cache
+def _announced(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}

@@ -1,4 +1,4 @@
-"""The canonical parameters: one layout for every backend, and the values that a model starts from.
+"""The canonical parameters: one layout for every backend.
 
 Row vectors multiply from the left (``x @ W``). With G gates side by side on the last axis, a model with h
 hidden units and an embedding of size E (or none, and E = V) has
@@ -20,7 +20,6 @@ clipping norm would count it twice.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,9 +29,6 @@ from d2lrnn.contract.optimizers import Optimizer, slot_shapes
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
-
-#: The book's standard deviation for models from scratch.
-SCRATCH_SIGMA = 0.01
 
 
 def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -53,43 +49,6 @@ def parameter_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         shapes["head.w"] = (h, spec.vocab_size)
     shapes["head.b"] = (spec.vocab_size,)
     return shapes
-
-
-def initial_parameters(spec: ModelSpec, seed: int = 0) -> dict[str, FloatArray]:
-    """Draws the values that training starts from; the same on every backend.
-
-    A scratch model starts as in the book: weights from N(0, 0.01²), biases zero. A concise one starts as
-    recurrent layers commonly do, everything uniform in ±1/sqrt(h), but for the weights that tokens pick rows
-    of: those of the first layer, or an embedding of either implementation. They are uniform in
-    ±sqrt(3 / fan-in), of variance 1 / fan-in, and the fan-in of a one-hot vector is one (LeCun et al. 1998,
-    "Efficient BackProp", section 4.6). A tied embedding is a head as well: uniform in ±1/sqrt(h). Every
-    parameter has a random stream of its own, numbered by its name, so that a further layer leaves the others
-    as they were.
-
-    Args:
-        spec: the model.
-        seed: 0 or above.
-
-    Returns:
-        Arrays of `spec.dtype`; float64 values are the float32 ones, widened, so that the two precisions start
-        from the same point.
-    """
-    bound = spec.num_hiddens**-0.5
-    one_hot = "rnn.0.w_x" if spec.embedding_size is None else "embedding.w"
-    values: dict[str, FloatArray] = {}
-    for name, shape in parameter_shapes(spec).items():
-        random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if name == one_hot and (name == "embedding.w" or spec.implementation == "concise"):
-            limit = bound if spec.tied else 3**0.5
-            drawn = random.uniform(-limit, limit, shape)
-        elif spec.implementation == "concise":
-            drawn = random.uniform(-bound, bound, shape)
-        elif len(shape) == 2:
-            drawn = random.normal(0.0, SCRATCH_SIGMA, shape)
-        else:
-            drawn = np.zeros(shape)
-        values[name] = drawn.astype(np.float32).astype(spec.dtype)
-    return values
 
 
 def check_parameters(spec: ModelSpec, parameters: Parameters) -> dict[str, FloatArray]:
@@ -121,11 +80,9 @@ def check_reset(spec: ModelSpec, framework: str) -> None:
 def _checked(
     what: str, shapes: Mapping[str, tuple[int, ...]], arrays: Parameters, dtype: str
 ) -> dict[str, FloatArray]:
-    missing = [name for name in shapes if name not in arrays]
-    extra = [name for name in arrays if name not in shapes]
-    if missing:
+    if missing := [name for name in shapes if name not in arrays]:
         raise ParameterError(f"{what}s are missing: {', '.join(missing)}")
-    if extra:
+    if extra := [name for name in arrays if name not in shapes]:
         raise ParameterError(f"{what}s that the model does not have: {', '.join(map(repr, extra))}")
     checked: dict[str, FloatArray] = {}
     for name, shape in shapes.items():

@@ -32,7 +32,10 @@ class Learner(Protocol):
     #: resumed sets it.
     step: int
 
-    #: The rate of the next training step; it begins as that of the `TrainingSpec`. Setting it compiles nothing.
+    #: How it is trained, as `Backend.learner` was given it.
+    training: TrainingSpec
+
+    #: The rate of the next training step; it begins as that of `training`. Setting it compiles nothing.
     learning_rate: float
 
     @property
@@ -114,7 +117,7 @@ class Backend(Protocol):
 
         Args:
             model: what `build` returned.
-            inputs: (T, B, V), any real numbers.
+            inputs: (T, B, `ModelSpec.num_inputs`), any real numbers.
             state: what it returned before, or None for zeros.
 
         Returns:
@@ -122,12 +125,7 @@ class Backend(Protocol):
         """
 
     def learner(self, model: Model, training: TrainingSpec, *, device: str = "auto") -> Learner:
-        """A learner for `model`.
-
-        Args:
-            model: what `build` returned.
-            training: optimiser, rate, clipping, seed.
-            device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"gpu"`` or ``"gpu:1"``.
+        """A learner for `model`, on ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"gpu"`` or ``"gpu:1"``.
 
         Raises:
             DeviceError: there is no such device; the message lists those that there are.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, get_args
 
-from d2lrnn.contract.cells import Cell, find_cell
+from d2lrnn.contract.cells import RNN, Cell, find_cell
 from d2lrnn.contract.optimizers import SGD, Optimizer
 from d2lrnn.contract.values import DType, Implementation
 from d2lrnn.errors import SpecError
@@ -42,7 +42,7 @@ class ModelSpec:
     """
 
     vocab_size: int
-    cell: str = "rnn"
+    cell: str = RNN.name
     implementation: Implementation = "scratch"
     num_hiddens: int = 32
     num_layers: int = 1

@@ -144,8 +144,7 @@ def changed(batch, state):
     return loss, values
 made.gradients = changed"""
     wrong_training = """
-from dataclasses import replace
-made.training = replace(training, learning_rate=0.5)"""
+made.learning_rate = 0.5"""
     missing = """
 gradients = made.gradients
 made.gradients = lambda batch, state: (gradients(batch, state)[0], {{}})"""

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import d2lrnn
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import PromptError, SpecError
 from d2lrnn.generation import UnknownTokenWarning, chooser, generate
+from d2lrnn.training.initialization import initial_parameters
 
 VOCAB = Vocab(list("abcd "))
 

@@ -12,11 +12,12 @@ import pytest
 from d2lrnn.contract.clipping import clip_scale, global_norm
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.dropout import dropout_masks
-from d2lrnn.contract.parameters import check_parameters, initial_parameters, parameter_shapes
+from d2lrnn.contract.parameters import check_parameters, parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import PADDING, Batch, Device, row_slices
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import DeviceError, SpecError
+from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.metrics import bits_per_token, perplexity
 
 

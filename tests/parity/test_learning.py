@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from d2lrnn.cli.main import main
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.batches import RandomSampling, SequentialPartitioning, SlidingWindows
@@ -19,6 +18,7 @@ from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
 from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.trainer import Trainer
 
 # Rows: the symbol before; columns: the next one. Symbols 1 to 3: index 0 is the unknown token.

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from d2lrnn.contract.optimizers import Adam
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.corpus import Corpus, load_corpus
@@ -19,6 +18,7 @@ from d2lrnn.data.spec import DataSpec
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
 from d2lrnn.training.history import EpochRecord, History, Progress
+from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
 
