@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d2lrnn.contract.parameters import initial_parameters as initial_parameters
     from d2lrnn.contract.specs import ModelSpec as ModelSpec
     from d2lrnn.contract.specs import TrainingSpec as TrainingSpec
     from d2lrnn.contract.values import Batch as Batch
@@ -27,9 +26,10 @@ if TYPE_CHECKING:
     from d2lrnn.saving.checkpoint import save_run as save_run
     from d2lrnn.saving.models import load as load
     from d2lrnn.saving.models import save as save
+    from d2lrnn.training.history import History as History
+    from d2lrnn.training.initialization import initial_parameters as initial_parameters
     from d2lrnn.training.metrics import bits_per_token as bits_per_token
     from d2lrnn.training.metrics import perplexity as perplexity
-    from d2lrnn.training.trainer import History as History
     from d2lrnn.training.trainer import Trainer as Trainer
     from d2lrnn.version import __version__ as __version__
 
@@ -42,8 +42,8 @@ _HOMES = {
     "Corpus": "data.corpus",
     "D2LError": "errors",
     "generate": "generation",
-    "History": "training.trainer",
-    "initial_parameters": "contract.parameters",
+    "History": "training.history",
+    "initial_parameters": "training.initialization",
     "load": "saving.models",
     "load_corpus": "data.corpus",
     "load_run": "saving.checkpoint",

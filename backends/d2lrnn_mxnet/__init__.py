@@ -33,7 +33,7 @@ from d2lrnn.book.first_edition import (
 )
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_mxnet.book import DataModule, TimeMachine, Trainer, seed_everything
-from d2lrnn_mxnet.classic import (
+from d2lrnn_mxnet.first_edition import (
     RNNModel,
     RNNModelScratch,
     SeqDataLoader,

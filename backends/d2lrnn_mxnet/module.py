@@ -99,7 +99,7 @@ class Module(book.Module, nn.Block):
         chosen = {name: p for name, p in every if force_reinit or not _is_initialized(p)}
         _dictionary(chosen).initialize(init or mx.initializer.Uniform(), ctx, verbose, force_reinit)
 
-    def cut_off(self, value: Any) -> Any:
+    def detach(self, value: Any) -> Any:
         """The value without its graph."""
         return value.detach() if isinstance(value, np.ndarray) else value
 

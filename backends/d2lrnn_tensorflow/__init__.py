@@ -23,7 +23,7 @@ from d2lrnn.book.first_edition import (
 )
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_tensorflow.book import DataModule, TimeMachine, Trainer, seed_everything
-from d2lrnn_tensorflow.classic import (
+from d2lrnn_tensorflow.first_edition import (
     RNNModel,
     RNNModelScratch,
     SeqDataLoader,

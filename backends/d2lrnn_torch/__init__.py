@@ -19,7 +19,7 @@ from d2lrnn.book.first_edition import (
 )
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_torch.book import DataModule, TimeMachine, Trainer, seed_everything
-from d2lrnn_torch.classic import (
+from d2lrnn_torch.first_edition import (
     Accumulator,
     RNNModel,
     RNNModelScratch,

@@ -39,7 +39,7 @@ class Module(book.Module, nn.Module):
         if init is not None:
             self.net.apply(init)
 
-    def cut_off(self, value: Any) -> Any:
+    def detach(self, value: Any) -> Any:
         """The value without its graph."""
         return value.detach() if isinstance(value, Tensor) else value
 

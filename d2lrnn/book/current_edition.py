@@ -4,7 +4,7 @@ How a tab is made of this. What is here is the logic that the tabs share; a back
 ``book.py`` put its framework under it, and its ``__init__`` offers the book's names:
 
 - ``Module(current_edition.Module, <the framework's module>)``: adds ``forward``, ``configure_optimizers`` and
-  `Module.cut_off`. The library's own models derive from it, so that they are the book's modules too.
+  `Module.detach`. The library's own models derive from it, so that they are the book's modules too.
 - ``Classifier(Module)``: ``loss``, ``accuracy``, ``layer_summary``. ``RNNLMScratch(Classifier)`` has steps
   that plot ``"ppl"``, and ``predict``, which hands `d2lrnn.generation.generate` a `Predictor`.
 - ``DataModule(current_edition.DataModule)``: ``get_tensorloader``, whose loader has a length, gives tuples of
@@ -31,14 +31,15 @@ from typing import Any, SupportsFloat, TypeVar
 import numpy as np
 
 from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
-from d2lrnn.contract.values import State, StepResult
+from d2lrnn.contract.values import State
 from d2lrnn.data.batches import SlidingWindows
 from d2lrnn.data.corpus import normalize
 from d2lrnn.data.time_machine import TIME_MACHINE_SHA1, TIME_MACHINE_URL, time_machine_file, time_machine_text
 from d2lrnn.data.vocabulary import TokenArray, Vocab
 from d2lrnn.errors import SpecError
-from d2lrnn.training.epoch import LoadedBatch, run_epoch
-from d2lrnn.training.trainer import EpochRecord
+from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
+from d2lrnn.training.history import EpochRecord
+from d2lrnn.training.interrupts import interrupt_flag
 
 _Object = TypeVar("_Object", bound=Callable[..., Any])
 
@@ -163,7 +164,7 @@ class Module(HyperParameters):
             raise SpecError(
                 f"{type(self).__name__}.plot needs a trainer: call it from a step that Trainer.fit runs"
             )
-        value = self.cut_off(value)
+        value = self.detach(value)
         self.board.xlabel = "epoch"
         if train:
             x = trainer.train_batch_idx / trainer.num_train_batches
@@ -171,7 +172,7 @@ class Module(HyperParameters):
         else:
             x = trainer.epoch + 1
             every_n = trainer.num_val_batches // self.plot_valid_per_epoch  # type: ignore[attr-defined]
-            trainer.told[key] = value
+            trainer.logged[key] = value
         self.board.draw(
             x,
             value,
@@ -181,8 +182,8 @@ class Module(HyperParameters):
             mean=geometric_mean if key == _PERPLEXITY else arithmetic_mean,
         )
 
-    def cut_off(self, value: Any) -> SupportsFloat:
-        """The value without the graph that it came from, still on its device; a tab knows how."""
+    def detach(self, value: Any) -> SupportsFloat:
+        """The value without the graph that it came from, still on its device."""
         number: SupportsFloat = value
         return number
 
@@ -289,6 +290,8 @@ class Trainer(HyperParameters):
 
     Attributes:
         history: a record of every epoch that the library's own `fit_epoch` ran.
+        batch_tokens: the number of targets in the batch under way.
+        logged: by key, what the validation step of that batch plotted.
         train_batch_idx: training steps taken so far; `epoch` and `val_batch_idx` count likewise.
 
     Raises:
@@ -304,7 +307,7 @@ class Trainer(HyperParameters):
         if max_epochs < 1:
             raise SpecError(f"max_epochs is {max_epochs}: it must be at least 1")
         self.history: list[EpochRecord] = []
-        self.told: dict[str, SupportsFloat] = {}
+        self.logged: dict[str, SupportsFloat] = {}
         self.batch_tokens = 1
 
     def prepare_data(self, data: Any) -> None:
@@ -341,9 +344,40 @@ class Trainer(HyperParameters):
 
     def fit_epoch(self) -> None:
         """One epoch: training, then validation, by the core's loop."""
+        parameters = self.copy_parameters()
         validation: Iterable[Any] = () if self.val_dataloader is None else self.val_dataloader
-        record = run_epoch(_Hooks(self), self.train_dataloader, validation, before=self.history)
+        with interrupt_flag(reraise=True) as interrupted:
+            record = run_epoch(
+                RunningEpoch(len(self.history) + 1, self.train_batch_idx),
+                self.train_dataloader,
+                self._train_step,
+                validate=lambda: total_loss(validation, self._eval_step),
+                rollback=lambda: self.put_back_parameters(parameters),
+                interrupted=interrupted,
+            )
+        assert record is not None  # an interrupt is raised by now
         self.history.append(record)
+
+    def _train_step(self, batch: Sequence[Any], state: State) -> Scored:
+        self.batch_tokens = num_targets(batch)
+        loss = self.update(batch)
+        self.train_batch_idx += 1
+        return Scored(loss, self.batch_tokens)
+
+    def _eval_step(self, batch: Sequence[Any], state: State) -> Scored:
+        self.batch_tokens = num_targets(batch)
+        self.logged.clear()
+        loss = self.evaluate(batch)
+        self.val_batch_idx += 1
+        # The book's own steps return none.
+        loss = self._logged_loss() if loss is None else loss
+        return Scored(0.0, 0) if loss is None else Scored(loss, self.batch_tokens)
+
+    def _logged_loss(self) -> SupportsFloat | None:
+        """The loss that the validation step plotted, if it did."""
+        if _PERPLEXITY in self.logged:
+            return math.log(float(self.logged[_PERPLEXITY]))
+        return self.logged.get("loss")
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> Any:
         """Scales the gradient down to a norm of at most `grad_clip_val`: `clip_scale`."""
@@ -366,53 +400,6 @@ class Trainer(HyperParameters):
         raise NotImplementedError
 
 
-class _Hooks:
-    """Trainer and model as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self.step = trainer.train_batch_idx
-
-    def initial_state(self, batch_size: int) -> State:
-        return ()  # windows in random order: a step that needs a state begins with zeros
-
-    def train_step(self, batch: LoadedBatch, state: State) -> tuple[StepResult, State]:
-        trainer = self._trainer
-        trainer.batch_tokens = batch.num_tokens
-        loss = trainer.update(batch.tensors)
-        trainer.train_batch_idx += 1
-        self.step += 1
-        return StepResult(loss, math.nan), state
-
-    def eval_step(self, batch: LoadedBatch, state: State) -> tuple[SupportsFloat, State]:
-        trainer = self._trainer
-        trainer.batch_tokens = batch.num_tokens
-        trainer.told.clear()
-        loss = trainer.evaluate(batch.tensors)
-        trainer.val_batch_idx += 1
-        if loss is None:
-            loss = self._told_loss()
-        if loss is None:
-            batch.num_tokens, loss = 0, 0.0
-        return loss, state
-
-    def export_parameters(self) -> Any:
-        return self._trainer.copy_parameters()
-
-    def import_parameters(self, parameters: Any) -> None:
-        self._trainer.put_back_parameters(parameters)
-
-    def synchronize(self) -> None:
-        """The loop has read every loss by now."""
-
-    def _told_loss(self) -> SupportsFloat | None:
-        """The loss that the validation step plotted: the book's own return none."""
-        told = self._trainer.told
-        if _PERPLEXITY in told:
-            return math.log(float(told[_PERPLEXITY]))
-        return told.get("loss")
-
-
 def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
     """The path of the novel, the one file of the book's data that its recurrent chapters need.
 
@@ -429,6 +416,11 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
     if address != TIME_MACHINE_URL or sha1_hash not in (None, TIME_MACHINE_SHA1):
         raise SpecError(f"d2lrnn has no {url}: of the book's data it has {TIME_MACHINE_URL} alone")
     return str(time_machine_file())
+
+
+def num_targets(batch: Sequence[Any]) -> int:
+    """How many targets a batch ``(inputs …, targets)`` has."""
+    return math.prod(batch[-1].shape)
 
 
 def check_len(a: Any, n: int) -> None:

@@ -1,11 +1,9 @@
 """The book's first edition, as far as no framework is in it.
 
 Its text is the novel line by line, each normalised and stripped, joined without a space between: 170,580
-characters. A backend's ``classic.py`` adds what has tensors in it: ``seq_data_iter_random`` and
-``seq_data_iter_sequential`` (`random_epoch`, `sequential_epoch` as the framework's own arrays),
-``SeqDataLoader(SequenceLoader)``, ``load_data_time_machine``, ``RNNModelScratch``, ``RNNModel``,
-``predict_ch8``, ``grad_clipping``, ``train_epoch_ch8``, which runs the core's loop
-(`d2lrnn.training.epoch.run_epoch`), ``train_ch8`` around `train_epochs`, and ``sgd``.
+characters. A tab's ``first_edition.py`` adds what has tensors in it: a `SeqDataLoader` with its framework's
+arrays, ``RNNModelScratch`` and ``RNNModel``, ``predict_ch8``, ``grad_clipping``, ``sgd``, and a `Training`,
+which ``train_epoch_ch8`` and ``train_ch8`` run.
 """
 
 from __future__ import annotations
@@ -13,19 +11,22 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
 
+from d2lrnn.book.current_edition import num_targets
 from d2lrnn.book.figures import Animator
-from d2lrnn.contract.values import Batch
+from d2lrnn.contract.values import Batch, IntArray, State
 from d2lrnn.data.batches import random_batches, sequential_batches
 from d2lrnn.data.corpus import normalize
 from d2lrnn.data.time_machine import time_machine_text
 from d2lrnn.data.vocabulary import TokenArray, Vocab
 from d2lrnn.errors import SpecError
-from d2lrnn.training.trainer import EpochRecord
+from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch
+from d2lrnn.training.history import EpochRecord
+from d2lrnn.training.interrupts import interrupt_flag
 
 #: How many epochs pass between two points of the figure.
 _EPOCHS_PER_POINT = 10
@@ -118,8 +119,8 @@ def _epoch(
     return batches(np.asarray(corpus, np.int64), batch_size, num_steps, generator)
 
 
-class SequenceLoader:
-    """The novel in batches, a new epoch each time it is walked. A tab makes ``SeqDataLoader`` of it.
+class SeqDataLoader:
+    """The novel in batches (X, Y), each (B, T): a new epoch each time it is walked. A tab adds `tensor`.
 
     Args:
         batch_size: B.
@@ -132,17 +133,54 @@ class SequenceLoader:
         vocab: what they mean.
     """
 
-    #: The tab's ``seq_data_iter_random`` and ``seq_data_iter_sequential``.
-    random: Callable[..., Iterator[Any]]
-    sequential: Callable[..., Iterator[Any]]
-
     def __init__(self, batch_size: int, num_steps: int, use_random_iter: bool, max_tokens: int) -> None:
-        self.data_iter_fn = type(self).random if use_random_iter else type(self).sequential
+        self.data_iter_fn = self.random if use_random_iter else self.sequential
         self.corpus, self.vocab = load_corpus_time_machine(max_tokens)
         self.batch_size, self.num_steps = batch_size, num_steps
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self.data_iter_fn(self.corpus, self.batch_size, self.num_steps)
+
+    @staticmethod
+    def tensor(indices: IntArray) -> Any:
+        """Token indices as the framework's array."""
+        raise NotImplementedError
+
+    @classmethod
+    def random(
+        cls, corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """One epoch of random sampling: pairs (X, Y), each (B, T), in random order.
+
+        Raises:
+            SpecError: a size is below 1.
+        """
+        return ((cls.tensor(X), cls.tensor(Y)) for X, Y in random_epoch(corpus, batch_size, num_steps))
+
+    @classmethod
+    def sequential(
+        cls, corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """One epoch of sequential partitioning: pairs (X, Y), each (B, T), whose rows continue each other.
+
+        Raises:
+            SpecError: a size is below 1.
+        """
+        return ((cls.tensor(X), cls.tensor(Y)) for X, Y in sequential_epoch(corpus, batch_size, num_steps))
+
+    @classmethod
+    def load(
+        cls, batch_size: int, num_steps: int, use_random_iter: bool = False, max_tokens: int = 10000
+    ) -> tuple[SeqDataLoader, Vocab]:
+        """Batches of the novel's first `max_tokens` characters, and the vocabulary of all of it.
+
+        Example:
+            >>> train_iter, vocab = load_data_time_machine(32, 35)  # doctest: +SKIP
+            >>> next(iter(train_iter))[0].shape                     # doctest: +SKIP
+            (32, 35)
+        """
+        loader = cls(batch_size, num_steps, use_random_iter, max_tokens)
+        return loader, loader.vocab
 
 
 class Accumulator:
@@ -206,32 +244,94 @@ class Timer:
         return list(np.cumsum(self.times).tolist())
 
 
-def train_epochs(
-    num_epochs: int,
-    train_epoch: Callable[[list[EpochRecord]], EpochRecord],
-    predict: Callable[[str], str],
-    device: str,
-) -> None:
-    """The frame of ``train_ch8``: epochs, the figure, and at the end what came of it, printed.
+class Training:
+    """A network, its loss and its updater: what ``train_epoch_ch8`` and ``train_ch8`` run.
 
-    Args:
-        num_epochs: how many.
-        train_epoch: runs an epoch after those that it is given (`d2lrnn.training.epoch.run_epoch`).
-        predict: continues a prefix.
-        device: what to call the device.
+    A tab's subclass says how its framework takes a step: the methods that raise here.
 
-    Raises:
-        SpecError: `num_epochs` is below 1.
+    Attributes:
+        step: training steps taken.
     """
-    if num_epochs < 1:
-        raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
-    animator = Animator(xlabel="epoch", ylabel="perplexity", legend=["train"], xlim=[1, num_epochs])
-    history: list[EpochRecord] = []
-    for epoch in range(1, num_epochs + 1):
-        history.append(train_epoch(history))
-        if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
-            animator.add(epoch, [history[-1].train_perplexity])
-    last = history[-1]
-    print(f"perplexity {last.train_perplexity:.1f}, {last.tokens_per_second:.1f} tokens/sec on {device}")
-    print(predict("time traveller"))
-    print(predict("traveller"))
+
+    step = 0
+
+    def initial_state(self, batch_size: int) -> State:
+        """The network's state before the first token."""
+        raise NotImplementedError
+
+    def train_step(self, X: Any, Y: Any, state: State) -> tuple[SupportsFloat, State]:
+        """The mean loss of a batch, each (B, T), and the detached state after it; clips and updates."""
+        raise NotImplementedError
+
+    def copy_parameters(self) -> Any:
+        """The parameters, to come back to where the training diverges."""
+        raise NotImplementedError
+
+    def put_back_parameters(self, parameters: Any) -> None:
+        """Replaces the parameters by what `copy_parameters` returned."""
+        raise NotImplementedError
+
+    def train_epoch(
+        self, train_iter: Iterable[tuple[Any, Any]], use_random_iter: bool, number: int = 1
+    ) -> EpochRecord:
+        """Trains for an epoch.
+
+        Args:
+            train_iter: pairs (X, Y), each (B, T).
+            use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
+            number: of the epoch, from 1.
+
+        Raises:
+            DivergedError: a loss was NaN or infinite; the parameters are those from before the epoch.
+        """
+        parameters = self.copy_parameters()
+        with interrupt_flag(reraise=True) as interrupted:
+            record = run_epoch(
+                RunningEpoch(number, self.step),
+                train_iter,
+                self._step,
+                carries_state=not use_random_iter,
+                rollback=lambda: self.put_back_parameters(parameters),
+                interrupted=interrupted,
+            )
+        assert record is not None  # an interrupt is raised by now
+        return record
+
+    def train(
+        self,
+        num_epochs: int,
+        train_iter: Iterable[tuple[Any, Any]],
+        use_random_iter: bool,
+        predict: Callable[[str], str],
+        device: object,
+    ) -> None:
+        """Trains, draws the perplexity, and prints what came of it.
+
+        Args:
+            num_epochs: how many epochs.
+            train_iter: see `train_epoch`.
+            use_random_iter: likewise.
+            predict: continues a prefix.
+            device: where it is trained, to be printed.
+
+        Raises:
+            SpecError: `num_epochs` is below 1.
+            DivergedError: see `train_epoch`.
+        """
+        if num_epochs < 1:
+            raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
+        animator = Animator(xlabel="epoch", ylabel="perplexity", legend=["train"], xlim=[1, num_epochs])
+        for epoch in range(1, num_epochs + 1):
+            record = self.train_epoch(train_iter, use_random_iter, epoch)
+            if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
+                animator.add(epoch, [record.train_perplexity])
+        speed = f"{record.tokens_per_second:.1f} tokens/sec on {device}"
+        print(f"perplexity {record.train_perplexity:.1f}, {speed}")
+        print(predict("time traveller"))
+        print(predict("traveller"))
+
+    def _step(self, batch: tuple[Any, Any], state: State) -> Scored:
+        X, Y = batch
+        loss, state = self.train_step(X, Y, self.initial_state(len(X)) if state is None else state)
+        self.step += 1
+        return Scored(loss, num_targets(batch), state)

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from d2lrnn.training.trainer import EpochRecord, Progress
+from d2lrnn.training.history import EpochRecord, Progress
 
 _BAR_WIDTH = 24
 _REDRAW_SECONDS = 0.1

@@ -15,7 +15,7 @@ from d2lrnn.contract.values import FloatArray, Model
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.training.trainer import Position, record_to_json
+from d2lrnn.training.history import Position, record_to_json
 
 
 def new_identity() -> str:

@@ -52,7 +52,7 @@ from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
 from d2lrnn.saving.run import Change, Run, new_identity
 from d2lrnn.training.schedules import SCHEDULES
-from d2lrnn.training.trainer import EpochPart, EpochRecord, Position
+from d2lrnn.training.history import EpochPart, EpochRecord, Position
 
 #: The version of ``run.json`` and of the folder around it (`d2lrnn.saving.checkpoint`) that is written.
 FORMAT_VERSION = 3

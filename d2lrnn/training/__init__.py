@@ -1,1 +1,1 @@
-"""Training: the epoch, the trainer around it, and what is measured."""
+"""Training: the epoch, the trainer around it, schedules of the rate, and what is measured and recorded."""

@@ -1,125 +1,184 @@
-"""One epoch of the core's loop over batches that a framework's own loader gives.
+"""One epoch: training, then validation, then a record of both.
 
-`d2lrnn.training.trainer.Trainer` is the loop. The book's editions reach it from here: a loader in place of a
-`d2lrnn.data.batches.DataModule`, and in place of a learner whatever a chapter's cells made of their
-training step.
+There is one loop for everything that trains: the trainer of this library, the book's `Trainer` and its first
+edition. What they differ in, what a batch is and what a step does with it, they pass in. Nothing waits for
+the device inside an epoch: a loss stays a native scalar and is read some steps later, when it is long there.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Protocol, SupportsFloat, cast
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, SupportsFloat, TypeAlias, TypeVar
 
-from d2lrnn.contract.protocols import Learner
-from d2lrnn.contract.values import State, StepResult
-from d2lrnn.errors import SpecError
-from d2lrnn.training.trainer import EpochRecord, Position, Trainer
+from d2lrnn.contract.values import State
+from d2lrnn.errors import DivergedError, SpecError
+from d2lrnn.training.history import EpochPart, EpochRecord
+from d2lrnn.training.losses import LossSum, NotFiniteError
+from d2lrnn.training.metrics import bits_per_token, perplexity
+
+_Batch = TypeVar("_Batch")
 
 
-@dataclass
-class LoadedBatch:
-    """A batch as a loader gives it.
+class Scored(NamedTuple):
+    """What a step gives back for a batch.
 
     Attributes:
-        tensors: the framework's own arrays: the inputs first, the targets last.
-        num_tokens: how many targets there are; 0 for a batch whose loss nobody told.
+        loss: the mean cross-entropy in nats per token, a native scalar.
+        num_tokens: how many tokens it is the mean of; 0 where there is no loss to count.
+        state: the state after the batch; None where there is none.
     """
 
-    tensors: Sequence[Any]
+    loss: SupportsFloat
     num_tokens: int
+    state: State = None
+
+
+#: What is done with a batch and the state before it; None stands for the initial state.
+Step: TypeAlias = Callable[[_Batch, State], Scored]
+
+
+class RunningEpoch:
+    """An epoch under way: its losses, its clock, and the state that is carried from batch to batch.
+
+    The clock runs from the beginning.
+
+    Args:
+        number: counted from 1.
+        step: the training steps taken before.
+        done: the part of the epoch that is done already; its state is the backend's own.
+
+    Attributes:
+        num_batches: how many batches were trained on.
+        whole: whether there is no batch left.
+    """
+
+    def __init__(self, number: int, step: int, done: EpochPart | None = None) -> None:
+        self.number, self.resumed = number, done is not None
+        done = done or EpochPart(num_batches=0, nats=0.0, num_tokens=0, seconds=0.0)
+        self.num_batches, self.state = done.num_batches, done.state
+        self.losses = LossSum(done.nats, done.num_tokens, step)
+        self.whole = False
+        self._first = step - done.num_batches
+        self._started = time.perf_counter() - done.seconds
+        self._stopped: float | None = None
 
     @property
-    def inputs(self) -> Any:
-        """The first tensor; its length is the batch size."""
-        return self.tensors[0]
+    def step(self) -> int:
+        """Training steps taken in the whole run."""
+        return self._first + self.num_batches
 
+    @property
+    def seconds(self) -> float:
+        """How long the epoch has been trained, up to now or to `stop_clock`."""
+        now = time.perf_counter() if self._stopped is None else self._stopped
+        return now - self._started
 
-class Steps(Protocol):
-    """The part of `d2lrnn.contract.protocols.Learner` that the loop calls, on batches of a loader.
+    def stop_clock(self) -> None:
+        """Ends the time of the training."""
+        self._stopped = time.perf_counter()
 
-    `train_step` gives a `StepResult` whose norm nobody reads here: it may be NaN.
-    """
-
-    step: int
-
-    def initial_state(self, batch_size: int) -> State:
-        """What the first batch of an epoch begins with; not None."""
-
-    def train_step(self, batch: LoadedBatch, state: State) -> tuple[StepResult, State]:
-        """Learns from a batch."""
-
-    def eval_step(self, batch: LoadedBatch, state: State) -> tuple[SupportsFloat, State]:
-        """The loss of a batch; learns nothing."""
-
-    def export_parameters(self) -> Any:
-        """A copy of the parameters."""
-
-    def import_parameters(self, parameters: Any) -> None:
-        """Puts back what `export_parameters` returned."""
-
-    def synchronize(self) -> None:
-        """Waits until all that was dispatched is done."""
+    def part(self) -> EpochPart:
+        """What is done, with all losses read; the state is the backend's own."""
+        nats, num_tokens = self.losses.read()
+        return EpochPart(self.num_batches, nats, num_tokens, self.seconds, self.state)
 
 
 def run_epoch(
-    steps: Steps,
-    train: Iterable[Sequence[Any]],
-    validation: Iterable[Sequence[Any]] = (),
+    epoch: RunningEpoch,
+    batches: Iterable[_Batch],
+    train_step: Step[_Batch],
     *,
-    before: Sequence[EpochRecord] = (),
     carries_state: bool = False,
-) -> EpochRecord:
-    """One epoch of training, then validation.
+    validate: Callable[[], tuple[float, int]] = lambda: (0.0, 0),
+    synchronize: Callable[[], None] = lambda: None,
+    rollback: Callable[[], None],
+    interrupted: threading.Event,
+    after_step: Callable[[], None] = lambda: None,
+) -> EpochRecord | None:
+    """Trains on `batches`, validates, and makes a record of both.
 
     Args:
-        steps: what is done with a batch.
-        train: the training loader.
-        validation: the validation loader; the perplexity of an empty one is NaN.
-        before: the epochs before this one.
-        carries_state: whether a batch continues the one before.
+        epoch: where the epoch stands; it is kept up to date.
+        batches: the batches that are left of it.
+        train_step: learns from a batch.
+        carries_state: whether a batch continues the one before, with the state after that.
+        validate: the total cross-entropy of the validation data in nats, and its tokens; see `total_loss`.
+        synchronize: waits until all that was dispatched is done.
+        rollback: puts back the parameters that the epoch began with.
+        interrupted: ends the epoch before its next batch; validation and the record still follow.
+        after_step: called after every step.
+
+    Returns:
+        The record; None where the epoch was interrupted before its first batch.
 
     Raises:
-        DivergedError: a loss was NaN or infinite; the parameters are those from before the epoch.
-        SpecError: the training loader gave no batch.
-        KeyboardInterrupt: Ctrl-C, once the step under way was done.
+        DivergedError: a loss was NaN or infinite; `rollback` was called.
+        SpecError: there was no batch.
+
+    Example:
+        >>> record = run_epoch(
+        ...     RunningEpoch(1, step=0), ["a", "b"], lambda batch, state: Scored(2.0, num_tokens=5),
+        ...     rollback=lambda: None, interrupted=threading.Event(),
+        ... )
+        >>> record.num_steps, round(record.train_perplexity, 3)
+        (2, 7.389)
     """
-    loaders = _Loaders(train, validation, carries_state)
-    trainer = Trainer(cast(Learner, steps), loaders, position=Position(steps.step, tuple(before)))
-    history = trainer.fit(len(before) + 1)
-    if history.ended == "interrupted":
-        raise KeyboardInterrupt
-    return history.epochs[-1]
+    try:
+        for batch in batches:
+            if interrupted.is_set():
+                break
+            loss, num_tokens, state = train_step(batch, epoch.state)
+            epoch.state = state if carries_state else None
+            epoch.num_batches += 1
+            epoch.losses.add(loss, num_tokens)
+            after_step()
+        else:
+            epoch.whole = True
+        nats, num_tokens = epoch.losses.read()
+        synchronize()  # the last update may still be on its way
+        epoch.stop_clock()
+        if not epoch.num_batches:
+            if epoch.whole:
+                raise SpecError("the training data gave no batch: take more data or a smaller batch size")
+            return None
+        val_nats, val_tokens = validate()
+    except NotFiniteError as error:
+        rollback()
+        step = epoch.step if error.step is None else error.step
+        since = "where training was resumed" if epoch.resumed else "the beginning of the epoch"
+        raise DivergedError(
+            f"the loss became {error.loss} at step {step} (epoch {epoch.number}): training stopped, and the "
+            f"parameters are those of {since}. Try a smaller learning rate or clipping norm",
+            step,
+        ) from None
+    return EpochRecord(
+        epoch=epoch.number,
+        train_perplexity=perplexity(nats, num_tokens),
+        val_perplexity=perplexity(val_nats, val_tokens),
+        train_bits_per_token=bits_per_token(nats, num_tokens),
+        val_bits_per_token=bits_per_token(val_nats, val_tokens),
+        tokens_per_second=num_tokens / epoch.seconds,
+        num_steps=epoch.num_batches,
+    )
 
 
-class _Loaders:
-    """Two loaders as a `d2lrnn.data.batches.DataModule`; a loader decides the order of an epoch itself."""
+def total_loss(
+    batches: Iterable[_Batch], eval_step: Step[_Batch], *, carries_state: bool = False
+) -> tuple[float, int]:
+    """The total cross-entropy of `batches` in nats, and the number of their tokens.
 
-    # Known once a batch is there; the loop asks for them in progress displays alone.
-    batch_size = num_steps = num_train_batches = num_validation_batches = 0
+    Raises:
+        NotFiniteError: a loss was NaN or infinite.
 
-    def __init__(
-        self, train: Iterable[Sequence[Any]], validation: Iterable[Sequence[Any]], carries_state: bool
-    ) -> None:
-        self._train, self._validation = train, validation
-        self.carries_state = carries_state
-
-    def train_batches(self, epoch: int) -> Iterator[Any]:
-        batches = _loaded(self._train)
-        first = next(batches, None)
-        if first is None:
-            raise SpecError("the training data gave no batch: take more data or a smaller batch size")
-        return chain([first], batches)
-
-    def validation_batches(self) -> Iterator[Any]:
-        return _loaded(self._validation)
-
-    def describe(self) -> str:
-        return "batches of a loader"
-
-
-def _loaded(loader: Iterable[Sequence[Any]]) -> Iterator[LoadedBatch]:
-    for tensors in loader:
-        yield LoadedBatch(tensors, math.prod(tensors[-1].shape))
+    Example:
+        >>> total_loss(["a", "b"], lambda batch, state: Scored(2.0, num_tokens=5))
+        (20.0, 10)
+    """
+    losses, state = LossSum(), None
+    for batch in batches:
+        loss, num_tokens, after = eval_step(batch, state)
+        losses.add(loss, num_tokens)
+        state = after if carries_state else None
+    return losses.read()

@@ -23,7 +23,7 @@ needs_novel = pytest.mark.skipif("D2LRNN_DATA" not in os.environ, reason="D2LRNN
 class Model(book.Module):
     """Its losses are the means of its batches plus a number that it learns."""
 
-    def __init__(self, told: str = "ppl") -> None:
+    def __init__(self, plotted: str = "ppl") -> None:
         super().__init__()
         self.save_hyperparameters()
         self.weight = 0.0
@@ -42,8 +42,8 @@ class Model(book.Module):
     def validation_step(self, batch: Sequence[Any]) -> None:
         """Returns nothing, as the book's."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
-        if self.told:
-            self.plot(self.told, math.exp(loss) if self.told == "ppl" else loss, train=False)
+        if self.plotted:
+            self.plot(self.plotted, math.exp(loss) if self.plotted == "ppl" else loss, train=False)
 
     def configure_optimizers(self) -> None: ...
 
@@ -121,10 +121,10 @@ def test_perplexities_are_those_of_all_tokens() -> None:
     assert model.board.xlim == [0, 1]
 
 
-@pytest.mark.parametrize(("told", "known"), [("loss", True), ("", False)])
-def test_the_validation_loss_is_what_the_step_plots(told: str, known: bool) -> None:
+@pytest.mark.parametrize(("plotted", "known"), [("loss", True), ("", False)])
+def test_the_validation_loss_is_what_the_step_plots(plotted: str, known: bool) -> None:
     trainer = Trainer(max_epochs=1)
-    trainer.fit(Model(told), Data())
+    trainer.fit(Model(plotted), Data())
     perplexity = trainer.history[0].val_perplexity
     assert perplexity == pytest.approx(math.exp((6 * 1.7 + 3 * 4.7) / 9)) if known else math.isnan(perplexity)
 

@@ -19,7 +19,6 @@ import pytest
 import d2lrnn
 from d2lrnn.cli.main import main
 from d2lrnn.contract.optimizers import Adam
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.data.spec import DataSpec
@@ -28,8 +27,9 @@ from d2lrnn.errors import RunError, SpecError
 from d2lrnn.saving import checkpoint
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Change, Run
+from d2lrnn.training.history import EpochPart, EpochRecord, Position
+from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
-from d2lrnn.training.trainer import EpochPart, EpochRecord, Position
 
 #: Bits per token of the epoch that the run in format-2 was in.
 FORMAT_2_GOES_ON_TO = 3.9904208177681597

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from d2lrnn.contract.optimizers import SGD, slot_name
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.saving.checkpoint import save_run
 from d2lrnn.saving.run import Change, Run
+from d2lrnn.training.history import EpochPart, EpochRecord, Position
+from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
-from d2lrnn.training.trainer import EpochPart, EpochRecord, Position
 
 NUMBER = 2000
 

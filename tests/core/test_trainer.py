@@ -5,38 +5,46 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, SupportsFloat
 
 import numpy as np
 import pytest
 
 import d2lrnn
-from d2lrnn.contract.parameters import initial_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import PADDING, Batch, StepResult
 from d2lrnn.data.batches import SequentialPartitioning, SlidingWindows
 from d2lrnn.data.corpus import load_corpus
 from d2lrnn.errors import DivergedError, SpecError
-from d2lrnn.training.trainer import EpochRecord, Progress, Trainer
+from d2lrnn.training.history import EpochRecord, Progress
+from d2lrnn.training.initialization import initial_parameters
+from d2lrnn.training.schedules import Constant, Plateau
+from d2lrnn.training.trainer import Trainer
 
 
 class ScriptedLearner:
-    """Gives the losses that it was told to, and notes which states it saw."""
+    """Gives losses from a list, and notes the states that it saw and the rates that it learned at."""
 
-    def __init__(self, losses: list[float]) -> None:
+    def __init__(self, losses: Sequence[SupportsFloat], training: TrainingSpec | None = None) -> None:
         self.losses = losses
+        self.training = training or TrainingSpec()
+        self.learning_rate = self.training.learning_rate
         self.step = 0
         self.parameters = {"w": np.zeros(1)}
+        self.optimizer_state = {"optimizer.m.w": np.zeros(1)}
         self.states: list[Any] = []
+        self.rates: list[float] = []
 
     def initial_state(self, batch_size: int) -> Any:
         return "zero"
 
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
         self.states.append(state)
+        self.rates.append(self.learning_rate)
         self.step += 1
         self.parameters = {"w": self.parameters["w"] + 1}
+        self.optimizer_state = {"optimizer.m.w": self.optimizer_state["optimizer.m.w"] + 2}
         return StepResult(self.losses[self.step - 1], 1.0), f"after {self.step}"
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[float, Any]:
@@ -48,6 +56,12 @@ class ScriptedLearner:
 
     def import_parameters(self, parameters: dict[str, Any]) -> None:
         self.parameters = dict(parameters)
+
+    def export_optimizer_state(self) -> dict[str, Any]:
+        return dict(self.optimizer_state)
+
+    def import_optimizer_state(self, arrays: dict[str, Any]) -> None:
+        self.optimizer_state = dict(arrays)
 
     def synchronize(self) -> None:
         pass
@@ -75,8 +89,11 @@ class ScriptedData:
         return "scripted"
 
 
-def _trainer(losses: list[float], num_batches: int, carries: bool = False, **on: Any) -> Trainer:
-    return Trainer(ScriptedLearner(losses), ScriptedData(num_batches, carries), **on)  # type: ignore[arg-type]
+def _trainer(
+    losses: Sequence[SupportsFloat], num_batches: int, carries: bool = False, learner: Any = None, **on: Any
+) -> Trainer:
+    data: Any = ScriptedData(num_batches, carries)
+    return Trainer(learner or ScriptedLearner(losses), data, **on)
 
 
 def test_perplexity_weighs_batches_by_their_tokens() -> None:
@@ -115,9 +132,10 @@ def test_divergence_names_the_step_and_keeps_the_last_whole_epoch(loss: float, s
     assert trainer.history.ended == "diverged"
     assert trainer.learner.step == per_epoch
     assert trainer.learner.export_parameters()["w"][0] == per_epoch
+    assert trainer.learner.export_optimizer_state()["optimizer.m.w"][0] == 2 * per_epoch
 
 
-def test_a_validation_that_diverges_is_told_and_the_epoch_before_kept() -> None:
+def test_a_validation_that_diverges_is_an_error_and_the_epoch_before_is_kept() -> None:
     trainer = _trainer([1.0] * 6, 3)
     trainer.fit(1)
     trainer.learner.eval_step = lambda batch, state: (math.nan, state)  # type: ignore[method-assign]
@@ -181,6 +199,116 @@ def test_a_second_ctrl_c_interrupts_at_once() -> None:
             _trainer([1.0] * 5, 5, on_step=interrupt).fit(1)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Clock:
+    """A clock that goes on by itself, a second every time that it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def read(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_the_speed_counts_the_last_update_and_not_the_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock.read)
+
+    class Slow(ScriptedLearner):
+        def eval_step(self, batch: Batch, state: Any) -> tuple[float, Any]:
+            clock.now += 1000.0
+            return super().eval_step(batch, state)
+
+        def synchronize(self) -> None:
+            clock.now += 8.0  # what the device still has to do
+
+    trainer = _trainer([], 2, learner=Slow([1.0] * 4))
+    for record in trainer.fit(2).epochs:
+        assert record.tokens_per_second == pytest.approx(9 / (8.0 + 1.0))
+
+
+def test_the_speed_of_an_epoch_that_was_interrupted_does_not_count_the_validation_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock.read)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = _trainer([1.0] * 4, 4, on_step=interrupt)
+    before = trainer.learner.eval_step
+
+    def eval_step(batch: Batch, state: Any) -> tuple[SupportsFloat, Any]:
+        clock.now += 1000.0
+        return before(batch, state)
+
+    trainer.learner.eval_step = eval_step  # type: ignore[method-assign]
+    assert trainer.fit(1).ended == "interrupted"
+    (record,) = trainer.fit(1).epochs
+    assert record.num_steps == 4
+    assert record.tokens_per_second > 1.0
+
+
+class Dispatched:
+    """A loss that is known some steps after it was asked for, as a device's is that works ahead."""
+
+    def __init__(self, learner: Any, step: int) -> None:
+        self.learner, self.step = learner, step
+
+    def __float__(self) -> float:
+        self.learner.ahead.append(self.learner.step - self.step)
+        return 1.0
+
+
+class Asynchronous(ScriptedLearner):
+    def __init__(self) -> None:
+        super().__init__([Dispatched(self, step) for step in range(1, 41)])
+        self.ahead: list[int] = []
+
+
+def test_losses_are_read_when_later_steps_are_under_way() -> None:
+    learner = Asynchronous()
+    trainer = _trainer([], 40, learner=learner)
+    trainer.fit(1)
+    assert len(learner.ahead) == 40
+    # The last ones are read at the end of the epoch, when no step follows.
+    assert min(learner.ahead[:-8]) >= 4
+
+
+def test_a_progress_bar_waits_for_the_first_loss_alone() -> None:
+    learner = Asynchronous()
+    trainer = _trainer([], 40, learner=learner, on_step=lambda progress: None)
+    trainer.fit(1)
+    assert learner.ahead[0] == 0
+    assert min(learner.ahead[1:-8]) >= 4
+
+
+def test_the_rate_of_every_step_is_the_schedules() -> None:
+    learner = ScriptedLearner([1.0] * 6, TrainingSpec(learning_rate=0.5, schedule=Constant(warmup=4)))
+    trainer = _trainer([], 3, learner=learner)
+    trainer.fit(2)
+    assert learner.rates == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+
+
+def test_a_schedule_knows_the_validation_losses_of_the_whole_epochs() -> None:
+    """In nats per token: of the third epoch on it knows two that are no better than the first."""
+    schedule = Plateau(patience=0, gamma=0.5)
+    learner = ScriptedLearner([1.0] * 8, TrainingSpec(learning_rate=4.0, schedule=schedule))
+    trainer = _trainer([], 2, learner=learner)
+    trainer.fit(4)
+    assert learner.rates == [4.0, 4.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0]
+    assert trainer._validation_losses() == pytest.approx([2.0] * 4)
+
+
+def test_a_rate_without_a_schedule_is_left_alone() -> None:
+    learner = ScriptedLearner([1.0] * 2)
+    learner.learning_rate = 0.25
+    _trainer([], 2, learner=learner).fit(1)
+    assert learner.rates == [0.25, 0.25]
 
 
 def test_no_epochs_is_an_error() -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, SupportsFloat, TypeAlias
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from d2lrnn.book import first_edition as classic
-from d2lrnn.contract.values import FloatArray, IntArray, StepResult
-from d2lrnn.data.vocabulary import TokenArray, Vocab
+from d2lrnn.book import first_edition as book
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.training.epoch import LoadedBatch, run_epoch
 from d2lrnn_torch.devices import full_precision
 from d2lrnn_torch.gradients import clip
 from d2lrnn_torch.language_model import predicting
@@ -26,44 +25,20 @@ Updater: TypeAlias = torch.optim.Optimizer | Callable[[int], None]
 _THETA = 1.0
 
 
-def seq_data_iter_random(
-    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of random sampling: pairs (X, Y), each (B, T), in random order."""
-    for X, Y in classic.random_epoch(corpus, batch_size, num_steps):
-        yield torch.from_numpy(X).long(), torch.from_numpy(Y).long()
+class SeqDataLoader(book.SeqDataLoader):
+    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SeqDataLoader`."""
+
+    @staticmethod
+    def tensor(indices: IntArray) -> Tensor:
+        """Of NumPy's indices."""
+        return torch.from_numpy(indices).long()
 
 
-def seq_data_iter_sequential(
-    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of sequential partitioning: pairs (X, Y), each (B, T), whose rows continue each other."""
-    for X, Y in classic.sequential_epoch(corpus, batch_size, num_steps):
-        yield torch.from_numpy(X).long(), torch.from_numpy(Y).long()
+seq_data_iter_random, seq_data_iter_sequential = SeqDataLoader.random, SeqDataLoader.sequential
+load_data_time_machine = SeqDataLoader.load
 
 
-class SeqDataLoader(classic.SequenceLoader):
-    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SequenceLoader`."""
-
-    random = staticmethod(seq_data_iter_random)
-    sequential = staticmethod(seq_data_iter_sequential)
-
-
-def load_data_time_machine(
-    batch_size: int, num_steps: int, use_random_iter: bool = False, max_tokens: int = 10000
-) -> tuple[SeqDataLoader, Vocab]:
-    """Batches of the novel's first `max_tokens` characters, and the vocabulary of all of it.
-
-    Example:
-        >>> train_iter, vocab = load_data_time_machine(32, 35)
-        >>> next(iter(train_iter))[0].shape
-        torch.Size([32, 35])
-    """
-    loader = SeqDataLoader(batch_size, num_steps, use_random_iter, max_tokens)
-    return loader, loader.vocab
-
-
-class Accumulator(classic.Accumulator):
+class Accumulator(book.Accumulator):
     """`d2lrnn.book.first_edition.Accumulator`, which leaves graphs behind."""
 
     def add(self, *args: Any) -> None:
@@ -186,7 +161,7 @@ def train_epoch_ch8(
         device: where `net` is.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
     """
-    record = run_epoch(_Steps(net, loss, updater, device), train_iter, carries_state=not use_random_iter)
+    record = _Training(net, loss, updater, device).train_epoch(train_iter, use_random_iter)
     return record.train_perplexity, record.tokens_per_second
 
 
@@ -213,58 +188,9 @@ def train_ch8(
         def updater(batch_size: int) -> None:
             sgd(net.params, lr, batch_size)
 
-    steps = _Steps(net, nn.CrossEntropyLoss(), updater, device)
-    classic.train_epochs(
-        num_epochs,
-        lambda before: run_epoch(steps, train_iter, before=before, carries_state=not use_random_iter),
-        lambda prefix: predict_ch8(prefix, 50, net, vocab, device),
-        str(device),
-    )
-
-
-class _Steps:
-    """A network and its updater as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
-
-    def __init__(
-        self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater, device: torch.device
-    ) -> None:
-        self._net, self._loss, self._updater, self._device = net, loss, updater, device
-        self.step = 0
-
-    def initial_state(self, batch_size: int) -> Any:
-        return self._net.begin_state(batch_size=batch_size, device=self._device)
-
-    def train_step(self, batch: LoadedBatch, state: Any) -> tuple[StepResult, Any]:
-        X, Y = (tensor.to(self._device) for tensor in batch.tensors)
-        if isinstance(self._net, nn.Module):
-            self._net.train()
-        with full_precision(self._device):
-            outputs, state = self._net(X, state)
-            loss = self._loss(outputs, Y.t().flatten().long()).mean()
-            for parameter in _parameters(self._net):
-                parameter.grad = None
-            loss.backward()
-        grad_clipping(self._net, _THETA)
-        if isinstance(self._updater, torch.optim.Optimizer):
-            self._updater.step()
-        else:
-            self._updater(1)  # the loss is a mean already
-        self.step += 1
-        return StepResult(loss.detach(), math.nan), _detached(state)
-
-    def eval_step(self, batch: LoadedBatch, state: Any) -> tuple[SupportsFloat, Any]:
-        raise NotImplementedError  # the first edition does not validate
-
-    def export_parameters(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in _parameters(self._net)]
-
-    @torch.no_grad()
-    def import_parameters(self, parameters: list[Tensor]) -> None:
-        for parameter, value in zip(_parameters(self._net), parameters, strict=True):
-            parameter.copy_(value)
-
-    def synchronize(self) -> None:
-        """The loop has read every loss by now."""
+    training = _Training(net, nn.CrossEntropyLoss(), updater, device)
+    predict = partial(predict_ch8, num_preds=50, net=net, vocab=vocab, device=device)
+    training.train(num_epochs, train_iter, use_random_iter, predict, device)
 
 
 class _Predictor:
@@ -281,6 +207,41 @@ class _Predictor:
         with full_precision(self._device):
             logits, state = self._net(X, state)
         return logits.numpy(force=True), state
+
+
+class _Training(_Predictor, book.Training):
+    """A network and its updater; see `d2lrnn.book.first_edition.Training` for the methods."""
+
+    def __init__(
+        self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater, device: torch.device
+    ) -> None:
+        super().__init__(net, device)
+        self._loss, self._updater = loss, updater
+
+    def train_step(self, X: Tensor, Y: Tensor, state: Any) -> tuple[Tensor, Any]:
+        X, Y = X.to(self._device), Y.to(self._device)
+        if isinstance(self._net, nn.Module):
+            self._net.train()
+        with full_precision(self._device):
+            outputs, state = self._net(X, state)
+            loss = self._loss(outputs, Y.t().flatten().long()).mean()
+            for parameter in _parameters(self._net):
+                parameter.grad = None
+            loss.backward()
+        grad_clipping(self._net, _THETA)
+        if isinstance(self._updater, torch.optim.Optimizer):
+            self._updater.step()
+        else:
+            self._updater(1)  # the loss is a mean already
+        return loss.detach(), _detached(state)
+
+    def copy_parameters(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in _parameters(self._net)]
+
+    @torch.no_grad()
+    def put_back_parameters(self, parameters: list[Tensor]) -> None:
+        for parameter, value in zip(_parameters(self._net), parameters, strict=True):
+            parameter.copy_(value)
 
 
 def _parameters(net: Any) -> list[Tensor]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, SupportsFloat, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lrnn.book import first_edition as classic
-from d2lrnn.contract.values import FloatArray, IntArray, StepResult
-from d2lrnn.data.vocabulary import TokenArray, Vocab
+from d2lrnn.book import first_edition as book
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.training.epoch import LoadedBatch, run_epoch
 from d2lrnn_tensorflow.compiled import Compiled
 from d2lrnn_tensorflow.devices import try_gpu
 from d2lrnn_tensorflow.gradients import clipped
@@ -27,41 +26,17 @@ Updater: TypeAlias = Any
 _THETA = 1.0
 
 
-def seq_data_iter_random(
-    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of random sampling: pairs (X, Y), each (B, T), in random order."""
-    for X, Y in classic.random_epoch(corpus, batch_size, num_steps):
-        yield tf.constant(X, tf.int32), tf.constant(Y, tf.int32)
+class SeqDataLoader(book.SeqDataLoader):
+    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SeqDataLoader`."""
+
+    @staticmethod
+    def tensor(indices: IntArray) -> Tensor:
+        """Of NumPy's indices."""
+        return tf.constant(indices, tf.int32)
 
 
-def seq_data_iter_sequential(
-    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of sequential partitioning: pairs (X, Y), each (B, T), whose rows continue each other."""
-    for X, Y in classic.sequential_epoch(corpus, batch_size, num_steps):
-        yield tf.constant(X, tf.int32), tf.constant(Y, tf.int32)
-
-
-class SeqDataLoader(classic.SequenceLoader):
-    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SequenceLoader`."""
-
-    random = staticmethod(seq_data_iter_random)
-    sequential = staticmethod(seq_data_iter_sequential)
-
-
-def load_data_time_machine(
-    batch_size: int, num_steps: int, use_random_iter: bool = False, max_tokens: int = 10000
-) -> tuple[SeqDataLoader, Vocab]:
-    """Batches of the novel's first `max_tokens` characters, and the vocabulary of all of it.
-
-    Example:
-        >>> train_iter, vocab = load_data_time_machine(32, 35)
-        >>> next(iter(train_iter))[0].shape
-        TensorShape([32, 35])
-    """
-    loader = SeqDataLoader(batch_size, num_steps, use_random_iter, max_tokens)
-    return loader, loader.vocab
+seq_data_iter_random, seq_data_iter_sequential = SeqDataLoader.random, SeqDataLoader.sequential
+load_data_time_machine = SeqDataLoader.load
 
 
 class RNNModelScratch:
@@ -176,7 +151,7 @@ def train_epoch_ch8(
         updater: takes a step.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
     """
-    record = run_epoch(_Steps(net, loss, updater), train_iter, carries_state=not use_random_iter)
+    record = _Training(net, loss, updater).train_epoch(train_iter, use_random_iter)
     return record.train_perplexity, record.tokens_per_second
 
 
@@ -198,58 +173,9 @@ def train_ch8(
     with strategy.scope():
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         updater = keras.optimizers.SGD(float(lr))
-    steps = _Steps(net, loss, updater)
-    classic.train_epochs(
-        num_epochs,
-        lambda before: run_epoch(steps, train_iter, before=before, carries_state=not use_random_iter),
-        lambda prefix: predict_ch8(prefix, 50, net, vocab),
-        try_gpu()._device_name,
-    )
-
-
-class _Steps:
-    """A network and its updater as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
-
-    def __init__(self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater) -> None:
-        self._net, self._loss, self._updater = net, loss, updater
-        if isinstance(net, keras.layers.Layer):
-            # A cell's own layer makes its weights at its first use.
-            net(tf.zeros((1, 1), tf.int32), self.initial_state(1))
-        self._differentiate = Compiled(self._loss_and_gradients)
-        self.step = 0
-
-    def initial_state(self, batch_size: int) -> Any:
-        return self._net.begin_state(batch_size=batch_size, dtype=tf.float32)
-
-    def train_step(self, batch: LoadedBatch, state: Any) -> tuple[StepResult, Any]:
-        loss, gradients, state = self._differentiate(*batch.tensors, state)
-        variables = self._net.trainable_variables
-        if hasattr(self._updater, "apply_gradients"):
-            self._updater.apply_gradients(zip(gradients, variables, strict=True))
-        else:
-            self._updater(1, gradients)  # the loss is a mean already
-        self.step += 1
-        return StepResult(loss, math.nan), state
-
-    def eval_step(self, batch: LoadedBatch, state: Any) -> tuple[SupportsFloat, Any]:
-        raise NotImplementedError  # the first edition does not validate
-
-    def export_parameters(self) -> list[np.ndarray[Any, Any]]:
-        return [variable.numpy() for variable in self._net.trainable_variables]
-
-    def import_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
-        for variable, value in zip(self._net.trainable_variables, parameters, strict=True):
-            variable.assign(value)
-
-    def synchronize(self) -> None:
-        """The loop has read every loss by now."""
-
-    def _loss_and_gradients(self, X: Tensor, Y: Tensor, state: Any) -> tuple[Tensor, list[Tensor], Any]:
-        with tf.GradientTape() as tape:
-            logits, state = self._net(X, state)
-            loss = tf.reduce_mean(self._loss(tf.reshape(tf.transpose(Y), (-1,)), logits))
-        gradients = tape.gradient(loss, self._net.trainable_variables)
-        return loss, clipped(gradients, _THETA), state
+    training = _Training(net, loss, updater)
+    predict = partial(predict_ch8, num_preds=50, net=net, vocab=vocab)
+    training.train(num_epochs, train_iter, use_random_iter, predict, try_gpu()._device_name)
 
 
 class _Predictor:
@@ -264,3 +190,37 @@ class _Predictor:
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         logits, state = self._net(tf.constant(tokens[:, None]), state)
         return logits.numpy(), state
+
+
+class _Training(_Predictor, book.Training):
+    """A network and its updater; see `d2lrnn.book.first_edition.Training` for the methods."""
+
+    def __init__(self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater) -> None:
+        super().__init__(net)
+        self._loss, self._updater = loss, updater
+        if isinstance(net, keras.layers.Layer):
+            # A cell's own layer makes its weights at its first use.
+            net(tf.zeros((1, 1), tf.int32), self.initial_state(1))
+        self._differentiate = Compiled(self._loss_and_gradients)
+
+    def train_step(self, X: Tensor, Y: Tensor, state: Any) -> tuple[Tensor, Any]:
+        loss, gradients, state = self._differentiate(X, Y, state)
+        if hasattr(self._updater, "apply_gradients"):
+            self._updater.apply_gradients(zip(gradients, self._net.trainable_variables, strict=True))
+        else:
+            self._updater(1, gradients)  # the loss is a mean already
+        return loss, state
+
+    def _loss_and_gradients(self, X: Tensor, Y: Tensor, state: Any) -> tuple[Tensor, list[Tensor], Any]:
+        with tf.GradientTape() as tape:
+            logits, state = self._net(X, state)
+            loss = tf.reduce_mean(self._loss(tf.reshape(tf.transpose(Y), (-1,)), logits))
+        gradients = tape.gradient(loss, self._net.trainable_variables)
+        return loss, clipped(gradients, _THETA), state
+
+    def copy_parameters(self) -> list[np.ndarray[Any, Any]]:
+        return [variable.numpy() for variable in self._net.trainable_variables]
+
+    def put_back_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
+        for variable, value in zip(self._net.trainable_variables, parameters, strict=True):
+            variable.assign(value)

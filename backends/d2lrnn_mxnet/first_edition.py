@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, SupportsFloat
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import mxnet as mx
 from mxnet import autograd, gluon, init, npx
 from mxnet.gluon import nn
 
-from d2lrnn.book import first_edition as classic
-from d2lrnn.contract.values import FloatArray, IntArray, StepResult
-from d2lrnn.data.vocabulary import TokenArray, Vocab
+from d2lrnn.book import first_edition as book
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.training.epoch import LoadedBatch, run_epoch
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import cpu
 from d2lrnn_mxnet.gradients import clip, sgd
@@ -30,41 +29,17 @@ Updater = Callable[[int], None]
 _THETA = 1.0
 
 
-def seq_data_iter_random(
-    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
-) -> Iterator[tuple[Array, Array]]:
-    """One epoch of random sampling: pairs (X, Y), each (B, T), in random order."""
-    for X, Y in classic.random_epoch(corpus, batch_size, num_steps):
-        yield on_device(X, "int32", cpu()), on_device(Y, "int32", cpu())
+class SeqDataLoader(book.SeqDataLoader):
+    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SeqDataLoader`."""
+
+    @staticmethod
+    def tensor(indices: IntArray) -> Array:
+        """Of NumPy's indices."""
+        return on_device(indices, "int32", cpu())
 
 
-def seq_data_iter_sequential(
-    corpus: Sequence[int] | TokenArray, batch_size: int, num_steps: int
-) -> Iterator[tuple[Array, Array]]:
-    """One epoch of sequential partitioning: pairs (X, Y), each (B, T), whose rows continue each other."""
-    for X, Y in classic.sequential_epoch(corpus, batch_size, num_steps):
-        yield on_device(X, "int32", cpu()), on_device(Y, "int32", cpu())
-
-
-class SeqDataLoader(classic.SequenceLoader):
-    """The novel in batches (X, Y); see `d2lrnn.book.first_edition.SequenceLoader`."""
-
-    random = staticmethod(seq_data_iter_random)
-    sequential = staticmethod(seq_data_iter_sequential)
-
-
-def load_data_time_machine(
-    batch_size: int, num_steps: int, use_random_iter: bool = False, max_tokens: int = 10000
-) -> tuple[SeqDataLoader, Vocab]:
-    """Batches of the novel's first `max_tokens` characters, and the vocabulary of all of it.
-
-    Example:
-        >>> train_iter, vocab = load_data_time_machine(32, 35)
-        >>> next(iter(train_iter))[0].shape
-        (32, 35)
-    """
-    loader = SeqDataLoader(batch_size, num_steps, use_random_iter, max_tokens)
-    return loader, loader.vocab
+seq_data_iter_random, seq_data_iter_sequential = SeqDataLoader.random, SeqDataLoader.sequential
+load_data_time_machine = SeqDataLoader.load
 
 
 @use_np
@@ -165,7 +140,7 @@ def train_epoch_ch8(
         device: where `net` is.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
     """
-    record = run_epoch(_Steps(net, loss, updater, device), train_iter, carries_state=not use_random_iter)
+    record = _Training(net, loss, updater, device).train_epoch(train_iter, use_random_iter)
     return record.train_perplexity, record.tokens_per_second
 
 
@@ -198,51 +173,9 @@ def train_ch8(
         def updater(batch_size: int) -> None:
             sgd(net.params, lr, batch_size)
 
-    steps = _Steps(net, gluon.loss.SoftmaxCrossEntropyLoss(), updater, device)
-    classic.train_epochs(
-        num_epochs,
-        lambda before: run_epoch(steps, train_iter, before=before, carries_state=not use_random_iter),
-        lambda prefix: predict_ch8(prefix, 50, net, vocab, device),
-        str(device),
-    )
-
-
-@use_np
-class _Steps:
-    """A network and its updater as what the core's loop calls (`d2lrnn.training.epoch.Steps`)."""
-
-    def __init__(
-        self, net: Any, loss: Callable[[Array, Array], Array], updater: Updater, device: Any
-    ) -> None:
-        self._net, self._loss, self._updater, self._device = net, loss, updater, device
-        self.step = 0
-
-    def initial_state(self, batch_size: int) -> Any:
-        return self._net.begin_state(batch_size=batch_size, ctx=self._device)
-
-    def train_step(self, batch: LoadedBatch, state: Any) -> tuple[StepResult, Any]:
-        X, Y = (array.as_in_ctx(self._device) for array in batch.tensors)
-        with autograd.record():
-            outputs, state = self._net(X, state)
-            loss = self._loss(outputs, Y.T.reshape(-1)).mean()
-        loss.backward()
-        grad_clipping(self._net, _THETA)
-        self._updater(1)  # the loss is a mean already
-        self.step += 1
-        return StepResult(loss.detach(), math.nan), detached(state)
-
-    def eval_step(self, batch: LoadedBatch, state: Any) -> tuple[SupportsFloat, Any]:
-        raise NotImplementedError  # the first edition does not validate
-
-    def export_parameters(self) -> list[Array]:
-        return [parameter.copy() for parameter in _parameters(self._net)]
-
-    def import_parameters(self, parameters: list[Array]) -> None:
-        for parameter, value in zip(_parameters(self._net), parameters, strict=True):
-            parameter[:] = value
-
-    def synchronize(self) -> None:
-        """The loop has read every loss by now."""
+    training = _Training(net, gluon.loss.SoftmaxCrossEntropyLoss(), updater, device)
+    predict = partial(predict_ch8, num_preds=50, net=net, vocab=vocab, device=device)
+    training.train(num_epochs, train_iter, use_random_iter, predict, device)
 
 
 @use_np
@@ -259,6 +192,34 @@ class _Predictor:
         with autograd.pause():
             logits, state = self._net(on_device(tokens[:, None], "int32", self._device), state)
         return logits.asnumpy(), state
+
+
+@use_np
+class _Training(_Predictor, book.Training):
+    """A network and its updater; see `d2lrnn.book.first_edition.Training` for the methods."""
+
+    def __init__(
+        self, net: Any, loss: Callable[[Array, Array], Array], updater: Updater, device: Any
+    ) -> None:
+        super().__init__(net, device)
+        self._loss, self._updater = loss, updater
+
+    def train_step(self, X: Array, Y: Array, state: Any) -> tuple[Array, Any]:
+        X, Y = X.as_in_ctx(self._device), Y.as_in_ctx(self._device)
+        with autograd.record():
+            outputs, state = self._net(X, state)
+            loss = self._loss(outputs, Y.T.reshape(-1)).mean()
+        loss.backward()
+        grad_clipping(self._net, _THETA)
+        self._updater(1)  # the loss is a mean already
+        return loss.detach(), detached(state)
+
+    def copy_parameters(self) -> list[Array]:
+        return [parameter.copy() for parameter in _parameters(self._net)]
+
+    def put_back_parameters(self, parameters: list[Array]) -> None:
+        for parameter, value in zip(_parameters(self._net), parameters, strict=True):
+            parameter[:] = value
 
 
 def _parameters(net: Any) -> list[Array]:
