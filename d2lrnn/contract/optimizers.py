@@ -107,7 +107,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): first p ← p - η λ p, then Adam's step."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p ← p - η λ p, then Adam's step."""
 
     name = "adamw"
 

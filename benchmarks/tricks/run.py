@@ -1,0 +1,163 @@
+"""Measures the tricks of one backend against their plain twins, or writes the table of all.
+
+python benchmarks/tricks/run.py            # on the backend that D2LRNN_BACKEND names
+python benchmarks/tricks/run.py table
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import d2lrnn
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results"
+
+#: Pairs of each trick, after two that warm up.
+PAIRS = 41
+#: How long one side of a pair is repeated at least: what takes microseconds is called many times.
+SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Trick:
+    """A trick and its plain twin, at the sizes of one setting.
+
+    Attributes:
+        name: what it is, in a few words.
+        where: the module and the name in it that the trick is.
+        setting: the sizes.
+        trick: runs it and returns what it computes, as arrays or numbers.
+        plain: the same in the plain way.
+        tolerance: how far apart the results may be, relative to the largest.
+    """
+
+    name: str
+    where: str
+    setting: str
+    trick: Callable[[], Any]
+    plain: Callable[[], Any]
+    tolerance: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What came of a pair: times in microseconds, and the ratio plain / trick."""
+
+    name: str
+    where: str
+    setting: str
+    trick: float
+    plain: float
+    ratio: float
+    quartiles: tuple[float, float]
+
+
+def measure(trick: Trick) -> Gain:
+    """Checks that both give the same, then times them in turn."""
+    _check(trick)
+    counts = [_repetitions(run) for run in (trick.trick, trick.plain)]
+    pairs = []
+    for number in range(PAIRS + 2):
+        order = (0, 1) if number % 2 else (1, 0)
+        times = [0.0, 0.0]
+        for side in order:
+            times[side] = _time((trick.trick, trick.plain)[side], counts[side])
+        if number >= 2:
+            pairs.append(times)
+    ratios = [plain / fast for fast, plain in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    fast, plain = (1e6 * statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+    return Gain(trick.name, trick.where, trick.setting, fast, plain, middle, (low, high))
+
+
+def _check(trick: Trick) -> None:
+    fast, plain = (_arrays(run()) for run in (trick.trick, trick.plain))
+    assert len(fast) == len(plain), trick.name
+    for one, other in zip(fast, plain, strict=True):
+        scale = max(1e-12, float(np.abs(other).max(initial=0.0)))
+        np.testing.assert_allclose(one, other, rtol=0, atol=trick.tolerance * scale, err_msg=trick.name)
+
+
+def _arrays(result: Any) -> list[Any]:
+    """What a run returned, flat: numbers and arrays of any framework as NumPy's."""
+    if isinstance(result, dict):
+        return [array for key in sorted(result) for array in _arrays(result[key])]
+    if isinstance(result, (tuple, list)):
+        return [array for part in result for array in _arrays(part)]
+    for convert in ("detach", "asnumpy"):
+        if hasattr(result, convert):
+            result = getattr(result, convert)()
+    return [np.array(result, dtype=np.float64)]
+
+
+def _repetitions(run: Callable[[], Any]) -> int:
+    started = time.perf_counter()
+    run()
+    return max(1, int(SECONDS / max(1e-9, time.perf_counter() - started)))
+
+
+def _time(run: Callable[[], Any], count: int) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - started) / count
+
+
+def main() -> None:
+    """Measures, and writes ``results/tricks-<backend>.json``."""
+    backend = d2lrnn.backend()
+    sys.path.insert(0, str(HERE))
+    tricks: list[Trick] = import_module(f"{backend.name}_tricks").tricks()
+    gains = []
+    for trick in tricks:
+        gain = measure(trick)
+        gains.append(gain)
+        print(
+            f"{gain.ratio:6.2f} ({gain.quartiles[0]:.2f} to {gain.quartiles[1]:.2f})  {gain.name}, {gain.setting}"
+        )
+    document = {
+        "backend": backend.name,
+        "versions": backend.versions(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "gains": [asdict(gain) for gain in gains],
+    }
+    (RESULTS / f"tricks-{backend.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def table() -> None:
+    """Writes ``results/tricks.md`` from what was measured."""
+    lines = ["# What each trick gains", "", "The command: `nox -s tricks`. Times in microseconds; the ratio is "
+             "the median of pairs, plain / trick, with its quartiles.", ""]  # fmt: skip
+    for path in sorted(RESULTS.glob("tricks-*.json")):
+        document = json.loads(path.read_text())
+        versions = ", ".join(f"{package} {version}" for package, version in document["versions"].items())
+        lines += [f"## {document['backend']}", "", f"{versions}; {document['machine']}", "",
+                  "| trick | where | at | trick, µs | plain, µs | plain / trick |",
+                  "|---|---|---|---:|---:|---:|"]  # fmt: skip
+        for gain in document["gains"]:
+            low, high = gain["quartiles"]
+            lines.append(
+                f"| {gain['name']} | `{gain['where']}` | {gain['setting']} | {gain['trick']:.1f} | "
+                f"{gain['plain']:.1f} | {gain['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
+            )
+        lines.append("")
+    (RESULTS / "tricks.md").write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    # A module that lists tricks imports `Trick` from here by this name.
+    sys.modules["run"] = sys.modules["__main__"]
+    table() if sys.argv[1:] == ["table"] else main()
