@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,17 +81,16 @@ def _sums_by_token() -> list[Trick]:
             finally:
                 layer._ONE_HOT_LIMIT = kept
 
-        own, other = layer._ONE_HOT_LIMIT, 0 if vocab_size <= layer._ONE_HOT_LIMIT else vocab_size
+        by_product = vocab_size <= layer._ONE_HOT_LIMIT
+        own, other = layer._ONE_HOT_LIMIT, 0 if by_product else vocab_size
         found.append(
             Trick(
-                "rows of tokens summed by a one-hot product"
-                if not other
-                else "rows of tokens summed by sorting",
+                f"rows of tokens summed by {'a one-hot product' if by_product else 'sorting'}",
                 "layer.sum_rows_by_token",
                 f"{len(tokens)} tokens of {vocab_size}",
-                lambda s=summed, limit=own: s(limit),
-                lambda s=summed, limit=other: s(limit),
-            )  # fmt: skip
+                partial(summed, own),
+                partial(summed, other),
+            )
         )
     return found
 

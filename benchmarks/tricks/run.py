@@ -125,9 +125,8 @@ def main() -> None:
     for trick in tricks:
         gain = measure(trick)
         gains.append(gain)
-        print(
-            f"{gain.ratio:6.2f} ({gain.quartiles[0]:.2f} to {gain.quartiles[1]:.2f})  {gain.name}, {gain.setting}"
-        )
+        low, high = gain.quartiles
+        print(f"{gain.ratio:6.2f} ({low:.2f} to {high:.2f})  {gain.name}, {gain.setting}")
     document = {
         "backend": backend.name,
         "versions": backend.versions(),
@@ -139,8 +138,8 @@ def main() -> None:
 
 def table() -> None:
     """Writes ``results/tricks.md`` from what was measured."""
-    lines = ["# What each trick gains", "", "The command: `nox -s tricks`. Times in microseconds; the ratio is "
-             "the median of pairs, plain / trick, with its quartiles.", ""]  # fmt: skip
+    about = "Times in microseconds; the ratio is the median of pairs, plain / trick, with its quartiles."
+    lines = ["# What each trick gains", "", f"The command: `nox -s tricks`. {about}", ""]
     for path in sorted(RESULTS.glob("tricks-*.json")):
         document = json.loads(path.read_text())
         versions = ", ".join(f"{package} {version}" for package, version in document["versions"].items())

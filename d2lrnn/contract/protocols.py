@@ -125,7 +125,7 @@ class Backend(Protocol):
         """
 
     def learner(self, model: Model, training: TrainingSpec, *, device: str = "auto") -> Learner:
-        """A learner for `model` on ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"gpu"`` or ``"gpu:1"``.
+        """A learner for `model` on ``"auto"`` (the best device), ``"cpu"``, ``"gpu"`` or ``"gpu:1"``.
 
         Raises:
             DeviceError: there is no such device; the message lists those that there are.
