@@ -19,7 +19,6 @@ rounds is hours.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -32,10 +31,11 @@ from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import SETTINGS
 from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.text_tables import further_tables
-from d2lrnn.cli.bench import resumed, schedule_of, tell, words_of
-from d2lrnn.cli.main import add_bench
+from d2lrnn.cli.bench import names_in, report_worker, resumed, schedule_of
+from d2lrnn.cli.parser import ArgumentParser, add_bench
+from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
-from d2lrnn.registry import BACKENDS, find_backend
+from d2lrnn.registry import backends, find_backend
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PEERS = HERE / "results", HERE / "peers"
@@ -49,17 +49,19 @@ AS_NEEDED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWT
 
 def main(argv: list[str] | None = None) -> int:
     """Measures, and writes the files."""
-    arguments = _parser().parse_args(argv)
+    given = vars(_parser().parse_args(argv))
+    pythons, book, peers = (given.pop(name) for name in ("env", "book", "peers"))
     try:
-        schedule = schedule_of(arguments, "M,C,L")
-        entrants = _entrants(arguments)
-        save = Path(arguments.json).absolute()
-        document = resumed(save, schedule) if arguments.resume else None
+        request = BenchRequest(**given)
+        schedule = schedule_of(request, "M,C,L")
+        entrants = _entrants(request.backends, pythons, book, peers=peers)
+        save = Path(given["json"]).absolute()
+        document = resumed(save, schedule) if request.resume else None
     except D2LError as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return WRONG_INPUT
     save.parent.mkdir(parents=True, exist_ok=True)
-    document = run(schedule, entrants, document, save=save, on_worker=tell)
+    document = run(schedule, entrants, document, save=save, on_worker=report_worker)
     table = gather(document)
     text = save.with_name("text.json")
     further = further_tables(json.loads(text.read_text())) if text.exists() else []
@@ -73,14 +75,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
+def _entrants(names: str | None, env: list[str], book: str | None, *, peers: bool) -> list[Entrant]:
     """A backend and its peers stand side by side, so that they run soon after one another."""
-    pythons = dict(_pair(text) for text in arguments.env)
+    pythons = dict(_pair(text) for text in env)
     if not pythons:
-        pythons = {entry.name: sys.executable for entry in BACKENDS if entry.installed}
-    chosen = [
-        find_backend(word).name for word in words_of("--backends", arguments.backends or ",".join(pythons))
-    ]
+        pythons = {entry.name: sys.executable for entry in backends() if entry.installed}
+    chosen = [find_backend(name).name for name in names_in("--backends", names or ",".join(pythons))]
     entrants = []
     for name in chosen:
         if name not in pythons:
@@ -88,12 +88,12 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
         python, surroundings = pythons[name], {"PYTHONPATH": CHECKOUT, **AS_NEEDED}
         entrants.append(Entrant(name, "backend", name, name, python, surroundings))
         layers = PEERS / f"layers_{name}.py"
-        if layers.exists() and not arguments.no_peers:
+        if layers.exists() and peers:
             entrants.append(Entrant(f"{name} layers", "layers", name, str(layers), python, surroundings))
-        if layers.exists() and arguments.book:
-            paths = os.pathsep.join([CHECKOUT, str(Path(arguments.book).resolve())])
-            book = {**surroundings, "PYTHONPATH": paths, "D2LRNN_BOOK": name}
-            entrants.append(Entrant(f"{name} book", "book", name, str(PEERS / "book.py"), python, book))
+        if layers.exists() and book:
+            paths = os.pathsep.join([CHECKOUT, str(Path(book).resolve())])
+            with_book = {**surroundings, "PYTHONPATH": paths, "D2LRNN_BOOK": name}
+            entrants.append(Entrant(f"{name} book", "book", name, str(PEERS / "book.py"), python, with_book))
     return entrants
 
 
@@ -104,12 +104,15 @@ def _pair(text: str) -> tuple[str, str]:
     return find_backend(name).name, python
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="The benchmark over several environments.")
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(description="The benchmark over several environments.")
     add_bench(parser)
     parser.add_argument("--env", action="append", default=[], metavar="NAME=PYTHON")
-    parser.add_argument("--book", metavar="FOLDER", help="where the book's package is")
-    parser.add_argument("--no-peers", action="store_true", help="leave out the frameworks' own layers")
+    parser.add_argument("--book", default=None, metavar="FOLDER", help="where the book's package is")
+    parser.add_argument(
+        "--no-peers", dest="peers", action="store_false", default=True,
+        help="leave out the frameworks' own layers",
+    )  # fmt: skip
     parser.set_defaults(json=str(RESULTS / "bench.json"), device="cpu")
     return parser
 

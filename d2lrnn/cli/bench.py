@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,102 +14,94 @@ from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
 from d2lrnn.cli.output import check_writable, write_output
+from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, SpecError
 from d2lrnn.registry import backends, find_backend
 
-#: What is measured where nobody says: the book's current edition and its first.
+#: What is measured by default: the book's current edition and its first.
 _SETTINGS, _QUICK_SETTINGS = "M,C", "Q"
 
 #: What stands for all settings of `d2lrnn.benchmark.settings.SCALING`.
 _SCALING = "scaling"
 
 
-def bench(arguments: argparse.Namespace) -> int:
-    """``d2lrnn bench``; the exit code is 2 where a cell failed."""
-    check_writable("--json", arguments.json)
-    check_writable("--html", arguments.html)
-    schedule = schedule_of(arguments, _SETTINGS)
-    entrants = [Entrant(name, "backend", name, name) for name in _backends(arguments.backends)]
-    save = Path(arguments.json).absolute() if arguments.json else None
-    document = resumed(save, schedule) if arguments.resume else None
-    document = run(schedule, entrants, document, save=save, on_worker=tell)
+def bench(request: BenchRequest) -> int:
+    """Measures, and prints the tables; the exit code is 2 where a cell failed."""
+    check_writable("--json", request.json)
+    check_writable("--html", request.html)
+    schedule = schedule_of(request, _SETTINGS)
+    entrants = [Entrant(name, "backend", name, name) for name in _backends(request.backends)]
+    save = Path(request.json).absolute() if request.json else None
+    document = resumed(save, schedule) if request.resume else None
+    document = run(schedule, entrants, document, save=save, on_worker=report_worker)
     table = gather(document)
     print(markdown(table))
-    if arguments.html:
-        write_output("--html", arguments.html, page(table).encode())
-    if arguments.json:
-        write_output("--json", arguments.json, (json.dumps(document) + "\n").encode())
+    if request.html:
+        write_output("--html", request.html, page(table).encode())
+    if request.json:
+        write_output("--json", request.json, (json.dumps(document) + "\n").encode())
     return WRONG_INPUT if table.failures else 0
 
 
-def schedule_of(arguments: argparse.Namespace, settings: str) -> Schedule:
-    """What the words of the command line ask for.
+def schedule_of(request: BenchRequest, settings: str) -> Schedule:
+    """How much is measured.
 
     Args:
-        arguments: the parsed words.
+        request: what was asked for.
         settings: those taken by default.
 
     Raises:
-        SpecError: an unknown name, or a number below its least.
+        SpecError: an unknown name, or none.
     """
-    quick = arguments.quick
-    chosen = arguments.settings or (_QUICK_SETTINGS if quick else settings)
+    quick = request.quick
+    chosen = request.settings or (_QUICK_SETTINGS if quick else settings)
     chosen = chosen.replace(_SCALING, ",".join(SCALING))
-    models = arguments.models or ",".join(MODELS)
-    schedule = Schedule(
-        settings=tuple(find_setting(name) for name in words_of("--settings", chosen)),
-        models=tuple(find_model(name) for name in words_of("--models", models)),
-        rounds=_or_default(arguments.rounds, 1 if quick else 3),
-        seconds=_or_default(arguments.seconds, 0.2 if quick else 3.0),
+    models = request.models or ",".join(MODELS)
+    return Schedule(
+        settings=tuple(find_setting(name) for name in names_in("--settings", chosen)),
+        models=tuple(find_model(name) for name in names_in("--models", models)),
+        rounds=request.rounds or (1 if quick else 3),
+        seconds=request.seconds or (0.2 if quick else 3.0),
         min_steps=3 if quick else 7,
-        timeout=_or_default(arguments.timeout, 300.0),
-        threads=_or_default(arguments.threads, _default_threads()),
-        device=arguments.device,
+        timeout=request.timeout or 300.0,
+        threads=request.threads or _default_threads(),
+        device=request.device,
         target_seconds=2.0 if quick else 30.0,
-        patience=arguments.patience,
+        patience=request.patience,
         quick=quick,
     )
-    for option, value in (("--rounds", schedule.rounds), ("--threads", schedule.threads)):
-        if value < 1:
-            raise SpecError(f"{option} is {value}: it must be at least 1")
-    for option, seconds in (("--seconds", schedule.seconds), ("--timeout", schedule.timeout)):
-        if not seconds > 0:
-            raise SpecError(f"{option} is {seconds}: it must be above 0")
-    if not schedule.patience >= 0:
-        raise SpecError(f"--patience is {schedule.patience}: it must be 0 or above")
-    return schedule
 
 
 def resumed(path: Path | None, schedule: Schedule) -> dict[str, Any] | None:
-    """The document to go on with; None where there is none yet.
+    """The document to go on with; None where the file is not there yet.
 
     Raises:
-        SpecError: there is no file to go on with, or what it holds was measured otherwise.
+        SpecError: no file was given, or what it holds was measured otherwise.
         RunError: it cannot be read.
     """
     if path is None:
-        raise SpecError("--resume goes on with the file of --json: name it")
+        raise SpecError("--resume goes on with the results in the file of --json: give --json as well")
     if not path.exists():
         return None
     document, fresh = read_document(path), new_document(schedule)
     for part in ("quick", "machine"):
         if document[part] != fresh[part]:
             raise SpecError(
-                f"{path} was measured otherwise ({part}: {document[part]}, now {fresh[part]}): "
-                "begin a new file"
+                f"{path} was measured with another {part} ({document[part]}; now {fresh[part]}): "
+                "give a new file with --json"
             )
     for part in ("seconds", "min_steps", "device"):
         if document["schedule"][part] != fresh["schedule"][part]:
             raise SpecError(
-                f"{path} was measured with {part} {document['schedule'][part]}, not "
-                f"{fresh['schedule'][part]}: begin a new file"
+                f"{path} was measured with another {part} ({document['schedule'][part]}; now "
+                f"{fresh['schedule'][part]}): give a new file with --json"
             )
     before, now = document["schedule"], fresh["schedule"]
     for name, sizes in now["settings"].items():
         if before["settings"].get(name, sizes) != sizes:
             raise SpecError(
                 f"{path} was measured with another setting {name} ({before['settings'][name]}; now {sizes}): "
-                "begin a new file"
+                "give a new file with --json"
             )
     # More settings, models or rounds than before are welcome.
     before["settings"] |= now["settings"]
@@ -119,37 +110,33 @@ def resumed(path: Path | None, schedule: Schedule) -> dict[str, Any] | None:
     return document
 
 
-def words_of(option: str, text: str) -> list[str]:
-    """The words between commas, each once.
+def names_in(option: str, text: str) -> list[str]:
+    """The names between commas, each once.
 
     Raises:
         SpecError: there are none.
     """
-    words = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    if not words:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
         raise SpecError(f"{option} names nothing: give names with commas between them")
-    return words
+    return names
 
 
-def tell(what: str, done: int, total: int) -> None:
-    """Says on stderr which worker is next."""
+def report_worker(what: str, done: int, total: int) -> None:
+    """Prints on stderr which worker is next."""
     print(f"{done + 1:>4}/{total}  {what}", file=sys.stderr, flush=True)
 
 
 def _backends(names: str | None) -> list[str]:
-    """The backends' own names; those that were asked for have to be there."""
+    """The backends' own names; those that were asked for have to be installed."""
     if names is None:
         return [entry.name for entry in backends() if entry.installed]
     found = []
-    for word in words_of("--backends", names):
-        entry = find_backend(word)
+    for name in names_in("--backends", names):
+        entry = find_backend(name)
         entry.require()
         found.append(entry.name)
     return found
-
-
-def _or_default(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 def _default_threads() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
@@ -11,32 +10,33 @@ from d2lrnn.chapters.report import ChapterReport
 from d2lrnn.chapters.runner import load_tab, run_chapter
 from d2lrnn.chapters.source import TAB_NAMES, Chapter
 from d2lrnn.cli.output import check_writable, describe_versions, write_json, write_output
+from d2lrnn.cli.requests import ChapterRequest
 from d2lrnn.errors import INTERRUPTED, WRONG_INPUT, SpecError
 from d2lrnn.registry import ENVIRONMENT_VARIABLE, backend, find_backend
 
 
-def chapter(arguments: argparse.Namespace) -> int:
-    """``d2lrnn chapter``; returns the exit code."""
-    tab = _tab(arguments.tab)
-    source = Chapter(arguments.file)
+def chapter(request: ChapterRequest) -> int:
+    """Runs the cells; returns the exit code."""
+    tab = _tab(request.tab)
+    source = Chapter(request.file)
     num_cells = len(source.cells(tab))
-    check_writable("--json", arguments.json)
-    check_writable("--save-notebook", arguments.save_notebook)
-    if arguments.save_notebook:
+    check_writable("--json", request.json)
+    check_writable("--save-notebook", request.save_notebook)
+    if request.save_notebook:
         check_notebooks_can_be_made()
     library, restored = load_tab(tab)
     print(f"chapter  {source.path}, tab {tab}")
     chosen = backend(tab)
     print(f"backend  {chosen.name} ({describe_versions(chosen)})")
     report = ChapterReport(num_cells)
-    run = run_chapter(source, tab, library, restored=restored, epochs=arguments.epochs, watcher=report)
+    run = run_chapter(source, tab, library, restored=restored, epochs=request.epochs, watcher=report)
     seconds = sum(result.seconds for result in run.results)
     num_ok = len(run.results) - len(run.failed)
     print(f"\n{num_ok} of {num_cells} cells ran, in {seconds:.1f} s")
-    write_json(arguments.json, [result.to_json() for result in run.results])
-    if arguments.save_notebook:
-        write_output("--save-notebook", arguments.save_notebook, notebook_of(run))
-        print(f"saved    {arguments.save_notebook}")
+    write_json(request.json, [result.to_json() for result in run.results])
+    if request.save_notebook:
+        write_output("--save-notebook", request.save_notebook, notebook_of(run))
+        print(f"saved    {request.save_notebook}")
     if run.interrupted:
         print(f"d2lrnn: interrupted in cell {len(run.results)}", file=sys.stderr)
         return INTERRUPTED
@@ -46,13 +46,9 @@ def chapter(arguments: argparse.Namespace) -> int:
 
 
 def _tab(name: str | None) -> str:
-    """The book's name of the tab that was asked for, also by another name of its backend."""
-    known = ", ".join(TAB_NAMES)
+    """The book's name of a backend's tab; where the book has none, the backend's own."""
     name = name or os.environ.get(ENVIRONMENT_VARIABLE)
     if not name:
-        raise SpecError(f"which tab of the chapter? Choose one with --tab: {known}")
+        raise SpecError(f"no tab was chosen: give --tab and one of {', '.join(TAB_NAMES)}")
     entry = find_backend(name)
-    for tab in TAB_NAMES:
-        if find_backend(tab) == entry:
-            return tab
-    raise SpecError(f"the book has no tab for the backend {entry.name}: choose one with --tab: {known}")
+    return next((tab for tab in TAB_NAMES if find_backend(tab) == entry), entry.name)

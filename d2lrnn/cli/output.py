@@ -1,18 +1,26 @@
-"""What the commands tell: lines for a person, JSON for a program."""
+"""What the commands report: lines for a person, JSON for a program."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from d2lrnn.atomic_files import write_atomically
+from d2lrnn.contract.cells import find_cell
+from d2lrnn.contract.optimizers import Optimizer
 from d2lrnn.contract.protocols import Backend
-from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.specs import ModelSpec, Schedule, TrainingSpec
 from d2lrnn.contract.values import Device
 from d2lrnn.data.corpus import Unit
 from d2lrnn.errors import RunError, reason_of
+from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.registry import ENVIRONMENT_VARIABLE
 
 
@@ -29,11 +37,56 @@ def describe_versions(chosen: Backend) -> str:
 
 
 def describe_model(spec: ModelSpec) -> str:
-    """A model in one line: ``scratch RNN, 1 layer of 32 hidden units, 28 symbols``."""
-    layers = f"{spec.num_layers} layer{'s' if spec.num_layers > 1 else ''} of {spec.num_hiddens} hidden units"
+    """A model in one line.
+
+    Example:
+        >>> describe_model(ModelSpec(vocab_size=28, num_layers=2, embedding_size=16, dropout=0.1))
+        'scratch tanh RNN, embedding of 16, 2 layers of 32 hidden units, dropout 0.1, 28 symbols'
+    """
     reset = "" if spec.reset_after is None else f" (reset {'after' if spec.reset_after else 'before'})"
-    dropout = f", dropout {spec.dropout}" if spec.dropout else ""
-    return f"{spec.implementation} {spec.cell.upper()}{reset}, {layers}{dropout}, {spec.vocab_size:,} symbols"
+    parts = [f"{spec.implementation} {find_cell(spec.cell).title}{reset}"]
+    if spec.embedding_size is not None:
+        tied = " tied with the output layer" if spec.tied else ""
+        parts.append(f"embedding of {spec.embedding_size:,}{tied}")
+    parts.append(f"{spec.num_layers} layer{'s' if spec.num_layers > 1 else ''} of {spec.num_hiddens:,} "
+                 "hidden units")  # fmt: skip
+    for name in ("input_dropout", "dropout", "output_dropout"):
+        if rate := getattr(spec, name):
+            parts.append(f"{name.replace('_', ' ')} {rate}")
+    return ", ".join([*parts, f"{spec.vocab_size:,} symbols"])
+
+
+def describe_training(spec: TrainingSpec) -> str:
+    """How a model is trained, in one line.
+
+    Example:
+        >>> describe_training(TrainingSpec(learning_rate=0.5, accumulate=4))
+        'sgd, learning rate 0.5, clipping norm 1.0, gradients of 4 batches accumulated'
+    """
+    parts = [describe_value(spec.optimizer), f"learning rate {spec.learning_rate}"]
+    if spec.schedule is not None:
+        parts.append(f"schedule {describe_value(spec.schedule)}")
+    parts.append(f"clipping norm {spec.clip}" if spec.clip is not None else "no clipping")
+    if spec.accumulate > 1:
+        parts.append(f"gradients of {spec.accumulate} batches accumulated")
+    return ", ".join(parts)
+
+
+def describe_value(value: Optimizer | Schedule) -> str:
+    """An optimizer or a schedule with the parameters that are not zero.
+
+    Example:
+        >>> from d2lrnn.contract.optimizers import SGD
+        >>> describe_value(SGD(momentum=0.9))
+        'sgd (momentum 0.9)'
+    """
+    set_ = {each.name: getattr(value, each.name) for each in fields(value)}  # type: ignore[arg-type]
+    listed = [
+        name if number is True else f"{name.replace('_', ' ')} {number}"
+        for name, number in set_.items()
+        if number
+    ]
+    return value.name + (f" ({', '.join(listed)})" if listed else "")
 
 
 def describe_score(what: str, unit: Unit, perplexity: float, bits: float) -> str:
@@ -43,7 +96,7 @@ def describe_score(what: str, unit: Unit, perplexity: float, bits: float) -> str
 
 
 def check_writable(option: str, path: str | None) -> None:
-    """Finds out before the work whether the file of an option can be written after it.
+    """Checks before the work whether the file of an option can be written after it.
 
     Raises:
         RunError: it cannot.
@@ -53,10 +106,10 @@ def check_writable(option: str, path: str | None) -> None:
     parent = Path(path).absolute().parent
     if Path(path).is_dir():
         raise RunError(f"{option} {path} is a folder: give the name of a file")
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(
-            f"{option} {path} cannot be written: there is no folder {parent} that can be written to"
-        )
+    if not parent.is_dir():
+        raise RunError(f"{option} {path} cannot be written: there is no folder {parent}. Make it first")
+    if not os.access(parent, os.W_OK):
+        raise RunError(f"{option} {path} cannot be written: you may not write to the folder {parent}")
 
 
 def write_json(path: str | None, result: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -79,3 +132,17 @@ def write_output(option: str, path: str, content: bytes) -> None:
         write_atomically(Path(path).absolute(), content)
     except OSError as error:
         raise RunError(f"{option} {path} cannot be written: {reason_of(error)}") from error
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Shows the library's own warnings as one line each, and hides those of the frameworks."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"d2lrnn: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UnknownTokenWarning)
+        warnings.showwarning = show
+        yield

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from d2lrnn.data.batches import DataModule, RandomSampling, SequentialPartitioning, SlidingWindows
-from d2lrnn.data.corpus import Corpus, Unit, load_corpus
+from d2lrnn.data.corpus import BUILT_IN, Corpus, Unit, load_corpus
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 
@@ -31,7 +31,7 @@ class DataSpec:
         seed: decides the order of the batches.
 
     Raises:
-        SpecError: an iterator that nobody knows, or window counts for another iterator than sliding.
+        SpecError: the iterator is unknown, or there are window counts for another iterator than sliding.
     """
 
     source: str = "sample"
@@ -54,15 +54,20 @@ class DataSpec:
                 f"window counts belong to the sliding iterator; the {self.iterator} one takes the whole text"
             )
 
+    @property
+    def is_normalized(self) -> bool:
+        """Whether the text is normalised, where `normalized` leaves it to the kind of text, too."""
+        return self.source in BUILT_IN if self.normalized is None else self.normalized
+
     def load(self, vocab: Vocab | None = None) -> tuple[Corpus, DataModule]:
-        """Reads the text, and cuts it.
+        """Reads the text, and cuts it into batches.
 
         Args:
-            vocab: encode with this vocabulary, that of a saved run, instead of the text's own.
+            vocab: the vocabulary to encode the text with, that of a saved run; None makes the text's own.
 
         Raises:
             TextError: the text cannot be read or is too short.
-            SpecError: a size that cannot be.
+            SpecError: the unit is unknown, or a size is below 1 or too large.
         """
         corpus = load_corpus(self.source, unit=self.unit, normalized=self.normalized, vocab=vocab)
         return corpus, self.batches(corpus)

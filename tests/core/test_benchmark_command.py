@@ -42,7 +42,7 @@ def test_a_quick_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
     code, _, log = _run(capsys, "bench", *QUICK[2:], "--json", str(data), "--resume")
     assert code == 2
-    assert "was measured otherwise (quick: True, now False): begin a new file" in log
+    assert "was measured with another quick (True; now False): give a new file with --json" in log
 
     document["schedule"]["settings"]["Q"] = "batch 1, steps 1, hidden 1"
     data.write_text(json.dumps(document))
@@ -71,7 +71,7 @@ def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture
         (["--seconds", "0"], "--seconds is 0.0: it must be above 0"),
         (["--timeout", "-1"], "--timeout is -1.0: it must be above 0"),
         (["--patience", "-1"], "--patience is -1.0: it must be 0 or above"),
-        (["--resume"], "--resume goes on with the file of --json"),
+        (["--resume"], "--resume goes on with the results in the file of --json: give --json as well"),
         (["--json", "/nowhere/bench.json"], "--json /nowhere/bench.json cannot be written"),
         (["--html", "/nowhere/bench.html"], "--html /nowhere/bench.html cannot be written"),
     ],

@@ -145,7 +145,7 @@ def test_the_tab_can_come_from_the_environment(
     assert "no code for the tab jax: it has pytorch" in _run(capsys, path)[2]
     assert "tab pytorch" in _run(capsys, path, "--tab", "torch")[1]
     monkeypatch.setenv("D2LRNN_BACKEND", "numpy")
-    assert "the book has no tab for the backend numpy" in _run(capsys, path)[2]
+    assert "no code for the tab numpy: it has pytorch" in _run(capsys, path)[2]
 
 
 def test_what_is_wrong_is_told_before_the_first_cell(
@@ -155,7 +155,7 @@ def test_what_is_wrong_is_told_before_the_first_cell(
     nowhere = str(tmp_path / "nowhere" / "file")
     monkeypatch.setattr(notebook, "find_spec", lambda name: None)
     wrong = {
-        (path,): "which tab of the chapter? Choose one with --tab: pytorch, tensorflow, jax, mxnet",
+        (path,): "no tab was chosen: give --tab and one of pytorch, tensorflow, jax, mxnet",
         (path, "--tab", "nonsense"): "unknown backend 'nonsense'",
         (path, "--tab", "pytorch", "--epochs", "0"): "the number of epochs is 0",
         (path, "--tab", "pytorch", "--json", nowhere): "--json",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from d2lrnn.cli.main import main
+from d2lrnn.contract import cells
 from d2lrnn.saving.checkpoint import load_run
 
 QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]
@@ -73,12 +74,12 @@ def test_the_same_words_give_the_same_numbers(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("iterator", ["random", "sequential"])
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", [name for name, cell in cells.CELLS.items() if cell.has_layer])
 def test_every_cell_and_iterator(capsys: pytest.CaptureFixture[str], cell: str, iterator: str) -> None:
     words = ["--impl", "concise", "--layers", "2", "--dropout", "0.1", "--hidden", "8", "--epochs", "1"]
     code, printed, _ = _run(capsys, "train", "--cell", cell, "--iterator", iterator, *words)
     assert code == 0
-    assert f"concise {cell.upper()}" in printed
+    assert f"model    concise {cells.CELLS[cell].title}" in printed
     assert "2 layers of 8 hidden units, dropout 0.1, 28 symbols" in printed
 
 
@@ -157,7 +158,8 @@ BAD_TEXTS = {
         (["train", "latin1.txt"], "not UTF-8: the byte 0xef at offset 11 (line 2)"),
         (["train", "missing.txt"], "there is no file"),
         (["train", "."], "is a folder"),
-        (["train", "--cell", "transformer"], "unknown cell 'transformer': choose one of rnn, gru, lstm"),
+        (["train", "--cell", "transformer"], "unknown cell 'transformer': choose one of rnn, rnn-relu, gru"),
+        (["train", "--cell", "mgu", "--impl", "concise"], "no framework has a layer of the cell mgu"),
         (["train", "--impl", "magic"], "unknown implementation 'magic'"),
         (["train", "--iterator", "zigzag"], "unknown iterator 'zigzag'"),
         (["train", "--tokens", "byte"], "unknown unit 'byte'"),
@@ -171,7 +173,32 @@ BAD_TEXTS = {
         (["train", "--lr", "nan"], "learning rate is nan"),
         (["train", "--clip", "-1"], "clipping norm is -1.0"),
         (["train", "--seed", "-1"], "seed is -1"),
-        (["train", "--dropout", "0.5"], "dropout belongs to the concise models"),
+        (["train", "--dropout", "1"], "dropout rate is 1.0: it must be at least 0 and below 1"),
+        (["train", "--input-dropout", "0.5"], "dropout of the inputs needs an embedding"),
+        (["train", "--tied"], "a tied head needs an embedding"),
+        (["train", "--tied", "--embedding", "16"], "the embedding size is 16, the number of hidden units 32"),
+        (["train", "--embedding", "0"], "embedding size is 0"),
+        (["train", "--accumulate", "0"], "number of parts to accumulate is 0"),
+        (["train", "--clip", "much"], "argument --clip: 'much' is neither a number nor none"),
+        (["train", "--optimizer", "lion"], "unknown optimizer 'lion': choose one of sgd, adam, adamw"),
+        (
+            ["train", "--optimizer", "sgd", "--beta1", "0.8"],
+            "--beta1 does not apply to the optimizer sgd: leave it out, or give --optimizer and one of adam",
+        ),
+        (["train", "--optimizer", "adam", "--momentum", "0.9"], "give --optimizer and one of sgd, rmsprop"),
+        (["train", "--optimizer", "adam", "--beta2", "1"], "beta2 of adam is 1.0: it must be at least 0"),
+        (["train", "--nesterov"], "Nesterov's momentum needs a momentum above 0"),
+        (
+            ["train", "--schedule", "linear"],
+            "unknown schedule 'linear': choose one of constant, cosine, step",
+        ),
+        (
+            ["train", "--schedule-gamma", "0.5"],
+            "leave it out, or give --schedule and one of step, exponential, plateau",
+        ),
+        (["train", "--schedule", "plateau", "--schedule-patience", "-1"], "patience of the plateau schedule"),
+        (["train", "--schedule", "cosine", "--warmup", "2000"], "steps of the cosine schedule is 1000"),
+        (["train", "--schedule", "cosine", "--warmup", "-2"], "warmup of the cosine schedule is -2"),
         (["train", "--num-val", "0"], "num_val is 0: it must be at least 1"),
         (["train", "--num-train", "10000000"], "validation windows of 32 steps do not fit"),
         (["train", "--device", "gpu:3"], "there is no device gpu:3"),
@@ -243,7 +270,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, log = _run(capsys, "train", "--cell", "x", "--debug")
     assert code == 2
     assert "Traceback" in log
-    assert log.endswith("choose one of rnn, gru, lstm\n")
+    assert f"choose one of {', '.join(cells.CELLS)}" in log.splitlines()[-1]
 
 
 def test_an_error_of_ours_is_told_in_one_line(
@@ -290,8 +317,8 @@ def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
 def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
     # A shell starts what it puts into the background with SIGINT ignored, and a child inherits that.
     code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from d2lrnn.cli import commands, main\n"
-    code += "commands.load_run = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "from d2lrnn.cli import generate, main\n"
+    code += "generate.load_run = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.exit(main.main(['generate', 'x']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")

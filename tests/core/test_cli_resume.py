@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from d2lrnn.cli.main import main
+from d2lrnn.contract.optimizers import OPTIMIZERS
+from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.training.schedules import Cosine
 
 QUICK = ["--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16", "--hidden", "8"]
 
@@ -67,28 +71,118 @@ def test_a_finished_run_has_nothing_to_do(half: Path, capsys: pytest.CaptureFixt
     assert _train("--resume", str(half)) == 0
     printed = capsys.readouterr().out
     assert "2 of 2 epochs" in printed
+    assert "nothing to do: to go on, give --epochs and more than 2" in printed
     assert "validation  perplexity" in printed
     assert load_run(half).step == 10
 
 
-def test_the_words_of_the_first_command_may_be_said_again(half: Path) -> None:
-    assert _train("sample", *QUICK, "--cell", "rnn", "--epochs", "3", "--resume", str(half)) == 0
-    assert load_run(half).step == 15
+def test_the_options_of_the_first_command_may_be_repeated(
+    half: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cell", "rnn", "--normalize", "--lr", "1", "--clip", "1", "--schedule", "constant"]
+    assert _train("sample", *QUICK, *options, "--epochs", "3", "--resume", str(half)) == 0
+    assert (load_run(half).step, load_run(half).changes) == (15, ())
+    assert "changed" not in capsys.readouterr().out
+
+
+def test_another_rate_schedule_and_clipping_norm_are_reported_and_recorded(
+    half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "result.json"
+    assert _train("--resume", str(half), "--lr", "0.1", "--epochs", "3") == 0
+    assert "\nchanged  learning rate 1.0 -> 0.1 from step 10\n" in capsys.readouterr().out
+    options = ["--clip", "none", "--schedule", "cosine", "--schedule-final", "0.5", "--warmup", "2"]
+    assert _train("--resume", str(half), *options, "--epochs", "4", "--json", str(result)) == 0
+    told = (
+        "clipping norm 1.0 -> none, schedule constant -> cosine (warmup 2, steps 20, final 0.5) from step 15"
+    )
+    assert f"\nchanged  {told}\n" in capsys.readouterr().out
+    # One parameter alone changes the schedule that there is.
+    assert _train("--resume", str(half), "--schedule-final", "0.25", "--epochs", "5") == 0
+    run = load_run(half)
+    assert run.training == TrainingSpec(0.1, clip=None, schedule=Cosine(warmup=2, steps=20, final=0.25))
+    assert [change.step for change in run.changes] == [10, 15, 20]
+    assert [change.before.learning_rate for change in run.changes] == [1.0, 0.1, 0.1]
+    assert run.changes[0].before == TrainingSpec()
+    assert [change["step"] for change in json.loads(result.read_text())["changes"]] == [10, 15]
+    assert _train("--resume", str(half), "--schedule", "constant", "--epochs", "6") == 0
+    assert load_run(half).training == TrainingSpec(0.1, clip=None)
+
+
+def test_the_rate_that_was_changed_is_the_one_that_trains(half: Path, tmp_path: Path) -> None:
+    begun = load_run(half).parameters
+    moved = {}
+    for rate in ("1", "1e-6"):
+        folder = str(tmp_path / rate)
+        assert _train("--resume", str(half), "--lr", rate, "--epochs", "3", "--out", folder) == 0
+        after = load_run(folder).parameters
+        moved[rate] = max(float(abs(after[name] - begun[name]).max()) for name in begun)
+    assert moved["1e-6"] < 1e-4 < 1e-2 < moved["1"]
+
+
+def test_a_cosine_that_ends_before_the_run_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, options = str(tmp_path / "run"), ["--schedule", "cosine", "--warmup", "2"]
+    assert _train(*QUICK, *options, "--epochs", "2", "--out", run) == 0
+    assert "learning rate 1.0, schedule cosine (warmup 2, steps 10)" in capsys.readouterr().out
+    assert _train("--resume", run, "--epochs", "3") == 0
+    assert "the cosine schedule ends at step 10 of 15" in capsys.readouterr().out
+    assert _train("--resume", run, "--epochs", "4", "--schedule-steps", "20") == 0
+    assert "the cosine schedule ends" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_optimizers_state_is_resumed_to_the_last_bit(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [
+        *QUICK,
+        "--optimizer",
+        name,
+        "--weight-decay",
+        "0.01",
+        "--schedule",
+        "plateau",
+        "--accumulate",
+        "2",
+    ]
+    if "momentum" in {field.name for field in fields(OPTIMIZERS[name])}:
+        options += ["--momentum", "0.9"]
+    run, results = str(tmp_path / "run"), [tmp_path / "a.json", tmp_path / "b.json"]
+    assert _train(*options, "--epochs", "4", "--json", str(results[0])) == 0
+    assert _train(*options, "--epochs", "2", "--out", run) == 0
+    assert set(load_run(run).optimizer_state)
+    assert _train("--resume", run, "--epochs", "4", "--json", str(results[1])) == 0
+    assert _epochs(results[0]) == _epochs(results[1])
+    assert f"training {name} (weight decay 0.01" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--hidden", "9"], "--hidden 9 cannot be: "),
-        (["--lr", "3"], "was begun with 1.0, and a run that is resumed goes on as it began"),
-        (["--batch-size", "64"], "--batch-size 64 cannot be: "),
+        (["--hidden", "9"], "half was begun with 8. Leave it out, or begin a new run"),
+        (["--cell", "gru"], "d2lrnn: --cell gru does not fit: "),
+        (["--cell", "gruh"], "--cell gruh does not fit"),
+        (["--embedding", "16"], "half was begun without it."),
+        (["--tied"], "half was begun without --tied."),
+        (["--no-normalize"], "--no-normalize does not fit: "),
+        (["--batch-size", "64"], "--batch-size 64 does not fit: "),
+        (["--accumulate", "2"], "--accumulate 2 does not fit: "),
+        (["--num-val", "7"], "half was begun with 200."),
+        (["--seed", "1"], "--seed 1 does not fit: "),
+        (["--optimizer", "adam"], "--optimizer adam does not fit: "),
+        (["--momentum", "0.9"], "half was begun with 0.0."),
+        (["--beta1", "0.9"], "--beta1 does not apply to the optimizer sgd"),
+        (["--schedule-gamma", "0.9"], "--schedule-gamma does not apply to the schedule constant"),
+        (["--lr", "-3"], "the learning rate is -3.0"),
         (["time-machine.txt"], "time-machine.txt"),
         (["--epochs", "0"], "the number of epochs is 0"),
         (["--keep", "0"], "the number of checkpoints to keep is 0"),
-        (["--save-every", "0"], "--save-every is 0 steps"),
+        (["--save-every", "0"], "--save-every is 0: it must be at least 1"),
     ],
 )
-def test_what_cannot_be(
+def test_what_does_not_fit_is_refused(
     half: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _train(*words, "--resume", str(half)) == 2

@@ -1,0 +1,148 @@
+"""From a request to train to a run that has not begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from d2lrnn.cli.requests import TrainRequest
+from d2lrnn.cli.train_options import option_of, owners
+from d2lrnn.contract.optimizers import OPTIMIZERS, SGD, Optimizer, find_optimizer
+from d2lrnn.contract.protocols import Backend
+from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.batches import DataModule
+from d2lrnn.data.corpus import BUILT_IN, Corpus
+from d2lrnn.data.spec import DataSpec
+from d2lrnn.errors import SpecError
+from d2lrnn.saving.run import Run, text_digest
+from d2lrnn.training.initialization import initial_parameters
+from d2lrnn.training.schedules import SCHEDULES, Constant, Cosine, find_schedule
+
+#: Where the number of epochs is not given.
+NUM_EPOCHS = 100
+
+#: Batch size and steps of the first edition's iterators, where they are not given.
+_FIRST_EDITION = {"batch_size": 32, "num_steps": 35}
+
+_Value = TypeVar("_Value")
+
+
+def new_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, DataModule]:
+    """The run, and the text that it is trained on.
+
+    Raises:
+        SpecError: values that are out of their range, contradict each other, or are not for this backend.
+        TextError: the text cannot be read or is too short.
+    """
+    seed = {} if request.seed is None else {"seed": request.seed}
+    # All that can be wrong is found before a long text is read; two numbers are known after it.
+    model = ModelSpec(**{"vocab_size": 1, **request.model})
+    check_cell(model, chosen)
+    optimizer = optimizer_of(request.optimizer)
+    training = TrainingSpec(
+        **{"learning_rate": optimizer.default_rate, **request.training, **seed}, optimizer=optimizer
+    )
+    schedule_of(request.schedule, num_steps=_UNKNOWN_STEPS)
+    data_spec = _data_of(request, training.accumulate, seed)
+    corpus, data = data_spec.load()
+    model = replace(model, vocab_size=len(corpus.vocab))
+    num_epochs = request.epochs or NUM_EPOCHS
+    schedule = schedule_of(request.schedule, num_steps=num_epochs * data.num_train_batches)
+    run = Run(
+        model,
+        initial_parameters(model, training.seed),
+        corpus.vocab,
+        data_spec,
+        replace(training, schedule=schedule),
+        num_epochs=num_epochs,
+        text_digest=text_digest(corpus),
+    )
+    return run, corpus, data
+
+
+#: More steps than a run has, and so than a warm-up may have.
+_UNKNOWN_STEPS = 1 << 62
+
+
+def check_cell(model: ModelSpec, chosen: Backend) -> None:
+    """Checks that a backend can build a model, as far as its cell decides that.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    cells = chosen.cells(model.implementation)
+    if model.cell not in cells:
+        raise SpecError(
+            f"the backend {chosen.name} has no {model.implementation} model with the cell {model.cell}: "
+            f"choose one of {', '.join(cells)}"
+        )
+
+
+def optimizer_of(given: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that was asked for.
+
+    Raises:
+        SpecError: its name is unknown, it has no such parameter, or a parameter is out of its range.
+    """
+    kind = find_optimizer(given.get("name", SGD.name))
+    return _made(kind, given, "optimizer", OPTIMIZERS)
+
+
+def schedule_of(given: Mapping[str, Any], *, num_steps: int) -> Constant | None:
+    """The schedule that was asked for; None for a constant rate.
+
+    Args:
+        given: its ``name`` and parameters.
+        num_steps: the training steps of the run, which a cosine without a length takes.
+
+    Raises:
+        SpecError: its name is unknown, it has no such parameter, or a parameter is out of its range.
+    """
+    kind = find_schedule(given.get("name", Constant.name))
+    if kind is Cosine:
+        given = {"steps": num_steps, **given}
+    schedule = _made(kind, given, "schedule", SCHEDULES)
+    return None if schedule == Constant() else schedule
+
+
+def source_of(text: str) -> str:
+    """A built-in text's name, or the absolute path of a file."""
+    return text if text in BUILT_IN else str(Path(text).absolute())
+
+
+def check_parameters(
+    kind: type[Any], given: Mapping[str, Any], group: str, table: Mapping[str, type[Any]]
+) -> None:
+    """Checks that an optimizer or a schedule has the parameters that were given.
+
+    Args:
+        kind: its class.
+        given: the parameters, and perhaps its name.
+        group: ``"optimizer"`` or ``"schedule"``.
+        table: all classes of the group, by name.
+
+    Raises:
+        SpecError: it has not; the message says which have.
+    """
+    for name in given.keys() - {"name"} - {field.name for field in fields(kind)}:
+        raise SpecError(
+            f"{option_of(group, name).flag} does not apply to the {group} {kind.name}: leave it out, or give "
+            f"--{group} and one of {', '.join(owners(table, name))}"
+        )
+
+
+def _made(kind: type[_Value], given: Mapping[str, Any], group: str, table: Mapping[str, type[Any]]) -> _Value:
+    check_parameters(kind, given, group, table)
+    return kind(**{name: value for name, value in given.items() if name != "name"})
+
+
+def _data_of(request: TrainRequest, accumulate: int, seed: Mapping[str, int]) -> DataSpec:
+    values = {"source": source_of(request.text or DataSpec.source), **request.data, **seed}
+    if values.get("iterator", DataSpec.iterator) != DataSpec.iterator:
+        values = _FIRST_EDITION | values
+    size = values.get("batch_size", DataSpec.batch_size)
+    if size < 1:
+        raise SpecError(f"{option_of('data', 'batch_size').flag} is {size}: it must be at least 1")
+    return DataSpec(**{**values, "batch_size": accumulate * size})

@@ -1,0 +1,261 @@
+"""From argv to a request. The parser alone: no NumPy, so that ``d2lrnn --help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from d2lrnn.chapters.source import TAB_NAMES
+from d2lrnn.cli.requests import REQUESTS, GenerateRequest, Request, TrainRequest
+from d2lrnn.cli.train_options import OPTIONS, Option
+from d2lrnn.errors import WRONG_INPUT
+from d2lrnn.version import __version__
+
+
+def parse(argv: Sequence[str] | None = None) -> Request:
+    """What argv asks for; None takes that of the process.
+
+    Raises:
+        SpecError: a number is out of its range.
+        SystemExit: with code 0 for ``--help`` and ``--version``, with code 2 where argv does not fit the
+            parser, after one line on stderr.
+
+    Example:
+        >>> parse(["generate", "runs/a", "--num", "20"]).num_tokens
+        20
+    """
+    given = vars(_parser().parse_args(argv))
+    return request_of(REQUESTS[given.pop("command")], given)
+
+
+def request_of(kind: type[Request], given: dict[str, Any]) -> Request:
+    """A request from what was parsed; ``model.cell`` becomes the entry ``cell`` of its field ``model``."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        group, _, field = name.rpartition(".")
+        (values.setdefault(group, {}) if group else values)[field] = value
+    return kind(**values)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Reports what does not fit in one line, like every other error, and leaves out what was not given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(argument_default=argparse.SUPPRESS, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with the code for wrong input."""
+        self.exit(WRONG_INPUT, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="d2lrnn",
+        description="Recurrent language models: one model, five backends, the same numbers. "
+        "The environment variable D2LRNN_BACKEND chooses the backend.",
+    )
+    parser.add_argument("--version", action="version", version=f"d2lrnn {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser
+    )
+    _add_train(commands.add_parser("train", help="train a language model on a text"))
+    _add_generate(commands.add_parser("generate", help="continue a text with a saved model"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure a saved model on its validation text"))
+    _add_backends(commands.add_parser("backends", help="list the backends, their versions and their devices"))
+    _add_chapter(commands.add_parser("chapter", help="run a chapter of the book, cell by cell"))
+    add_bench(commands.add_parser("bench", help="time training steps in every backend that is installed"))
+    return parser
+
+
+def _add_train(parser: ArgumentParser) -> None:
+    parser.description = "Train a language model and report perplexity, bits per character and a sample."
+    parser.add_argument(
+        "text",
+        nargs="?",
+        help="a text file, 'time-machine' (the novel) or 'sample' (the built-in story; default)",
+    )
+    groups = {name: parser.add_argument_group(name) for name in ("model", "data", "training")}
+    groups |= {name: parser.add_argument_group(name) for name in ("optimizer", "schedule")}
+    for option in OPTIONS:
+        _add_option(groups[option.group], option)
+    training = groups["training"]
+    training.add_argument("--epochs", type=int, metavar="N", help="epochs of the run, in all (default: 100)")
+    training.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="decides the initial parameters, the order of the batches and dropout (default: 0)",
+    )
+    _add_device(training)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
+    output.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with a saved run, on any backend, until it has --epochs (default: as many as it was "
+        "begun for); it is saved where it was, or in --out. --lr, --schedule and --clip may be given anew; "
+        "other options stay as they were",
+    )
+    output.add_argument(
+        "--keep",
+        type=int,
+        metavar="K",
+        help="how many of the newest checkpoints to keep; the best by validation is kept in any case "
+        f"(default: {TrainRequest.keep})",
+    )
+    output.add_argument(
+        "--save-every", type=int, metavar="N", help="save every N training steps inside an epoch as well"
+    )
+    _add_json(output)
+    _add_debug(parser)
+
+
+def _add_option(group: argparse._ArgumentGroup, option: Option) -> None:
+    name: dict[str, Any] = {"dest": f"{option.group}.{option.field}", "help": option.help}
+    if option.kind is None:
+        group.add_argument(option.flag, action="store_true", default=argparse.SUPPRESS, **name)
+    elif option.kind is bool:
+        group.add_argument(
+            option.flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, **name
+        )
+    else:
+        metavar = "N" if option.kind is int else "NAME" if option.kind is str else "X"
+        group.add_argument(option.flag, type=option.kind, metavar=metavar, **name)
+
+
+def _add_generate(parser: ArgumentParser) -> None:
+    default = GenerateRequest
+    parser.description = "Continue a prefix with a saved model, on any backend."
+    parser.add_argument("run", metavar="DIR", help="the folder that train --out wrote")
+    parser.add_argument("--prefix", help=f"the text to continue (default: '{default.prefix}')")
+    parser.add_argument(
+        "--num",
+        dest="num_tokens",
+        type=int,
+        metavar="N",
+        help=f"how many tokens to add (default: {default.num_tokens})",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="X",
+        help=f"0 takes the likeliest token, 1 samples (default: {default.temperature:g})",
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens only")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="sample among the fewest tokens whose probabilities add up to P",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help=f"decides what is sampled (default: {default.seed})"
+    )
+    _add_device(parser)
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_evaluate(parser: ArgumentParser) -> None:
+    parser.description = "Perplexity and bits per character of a saved model on its validation text."
+    parser.add_argument("run", metavar="DIR", help="the folder that train --out wrote")
+    _add_device(parser)
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_backends(parser: ArgumentParser) -> None:
+    parser.description = (
+        "The backends: version and devices of those that are installed, and for the others the command that "
+        "installs them."
+    )
+    _add_debug(parser)
+
+
+def _add_chapter(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Run the cells of one tab of a chapter, in order, with d2lrnn in place of d2l, and show the output "
+        "of each. A chapter is code: it runs on this machine with all your rights, so run only those that "
+        "you trust. The exit code is 0 when every cell ran, 2 when one failed (the others run all the same), "
+        "130 after Ctrl-C."
+    )
+    parser.add_argument("file", metavar="FILE", help="the chapter's Markdown source, of either edition")
+    parser.add_argument(
+        "--tab",
+        metavar="NAME",
+        help=f"{', '.join(TAB_NAMES)}, or another package's backend (default: that of D2LRNN_BACKEND)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="run at most N epochs where a cell asks for more"
+    )
+    parser.add_argument(
+        "--save-notebook", metavar="FILE", help="write text, cells, outputs and figures here, as a notebook"
+    )
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def add_bench(parser: ArgumentParser) -> None:
+    """The arguments of ``d2lrnn bench``; ``benchmarks/run.py`` has them, too."""
+    parser.description = (
+        "Time training steps of the backends that are installed here, each in a process of its own, after "
+        "its loss and gradients were compared with the reference's. The exit code is 2 where something could "
+        "not be measured; the table has it all the same, with the reason."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", default=argparse.SUPPRESS,
+        help="small and short: its numbers are not for comparison",
+    )  # fmt: skip
+    parser.add_argument(
+        "--settings",
+        metavar="S,...",
+        help="of M, C, L, scaling, or batch x steps x hidden: 32x35x256 (default: M,C)",
+    )
+    parser.add_argument("--models", metavar="M,...", help="such as rnn-scratch,lstm-2 (default: all)")
+    parser.add_argument(
+        "--backends", metavar="B,...", help="such as numpy,torch (default: all that are installed)"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each has its turn (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="X", help="how long steps are repeated in a turn (default: 3)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="X", help="seconds after which a process is ended (default: 300)"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="processors for each (default: OMP_NUM_THREADS, else all)"
+    )
+    parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        help="how long to wait, before each process, until the machine does a fixed piece of work as fast as "
+        "before (default: 0; a quick run never waits)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", default=argparse.SUPPRESS,
+        help="go on with the results in the file of --json",
+    )  # fmt: skip
+    _add_device(parser)
+    _add_json(parser)
+    parser.add_argument("--html", metavar="FILE", help="write a page with figures and raw samples here")
+    _add_debug(parser)
+
+
+def _add_device(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="auto (a GPU where there is one), cpu, gpu or gpu:1 (default: auto)",
+    )
+
+
+def _add_json(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the result here as JSON, too")
+
+
+def _add_debug(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )

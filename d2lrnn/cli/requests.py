@@ -1,0 +1,203 @@
+"""What a command is asked to do, as frozen values: `d2lrnn.cli.parser` makes them of argv.
+
+A field that nobody gave has the default that stands here. Those of `TrainRequest.model`, `data`, `training`,
+`optimizer` and `schedule` stand in the classes that they are fields of. Nothing here imports NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from d2lrnn.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What all commands have; take one of the subclasses.
+
+    Attributes:
+        debug: whether an error is shown with its traceback.
+    """
+
+    #: The name of the command, of its module in `d2lrnn.cli` and of the function therein.
+    command: ClassVar[str]
+
+    debug: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class TrainRequest(Request):
+    """``d2lrnn train``. What is not given is a new run's default, and stays as it is in a resumed one.
+
+    Attributes:
+        text: a built-in text's name or the path of a file.
+        model: given fields of `d2lrnn.contract.specs.ModelSpec`.
+        data: given fields of `d2lrnn.data.spec.DataSpec`; ``batch_size`` is that of one accumulated part.
+        training: given fields of `d2lrnn.contract.specs.TrainingSpec`.
+        optimizer: its ``name`` and the fields of one of `d2lrnn.contract.optimizers.OPTIMIZERS`, as given.
+        schedule: its ``name`` and the fields of one of `d2lrnn.training.schedules.SCHEDULES`, as given.
+        seed: decides the initial parameters, the order of the batches and the dropout masks.
+        epochs: how many epochs the run has in the end.
+        device: as for `d2lrnn.contract.devices.choose_device`.
+        out: the folder to save the run in.
+        resume: the folder of the run to go on with.
+        keep: how many of the newest checkpoints stay.
+        save_every: the number of training steps between checkpoints inside an epoch.
+        json: the file to write the result to.
+
+    Raises:
+        SpecError: a number is out of its range, or steps are to be saved and there is no folder for them.
+    """
+
+    command = "train"
+
+    text: str | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    epochs: int | None = None
+    device: str = "auto"
+    out: str | None = None
+    resume: str | None = None
+    keep: int = 1
+    save_every: int | None = None
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("the number of epochs", self.epochs)
+        _check_at_least_one("the number of checkpoints to keep", self.keep)
+        _check_at_least_one("--save-every", self.save_every)
+        if self.save_every and not self.folder:
+            raise SpecError("--save-every needs a folder to save to: give --out as well")
+
+    @property
+    def folder(self) -> str | None:
+        """Where the run is saved: a resumed one, where it was."""
+        return self.out or self.resume
+
+
+@dataclass(frozen=True)
+class GenerateRequest(Request):
+    """``d2lrnn generate``; see `d2lrnn.generation.generate` for what decides the text."""
+
+    command = "generate"
+
+    run: str
+    prefix: str = "it has"
+    num_tokens: int = 100
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    json: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluateRequest(Request):
+    """``d2lrnn evaluate``."""
+
+    command = "evaluate"
+
+    run: str
+    device: str = "auto"
+    json: str | None = None
+
+
+@dataclass(frozen=True)
+class BackendsRequest(Request):
+    """``d2lrnn backends``."""
+
+    command = "backends"
+
+
+@dataclass(frozen=True)
+class ChapterRequest(Request):
+    """``d2lrnn chapter``.
+
+    Attributes:
+        file: the chapter's source.
+        tab: the name of the tab or of its backend; None takes that of ``D2LRNN_BACKEND``.
+        epochs: the most epochs that a cell may ask for.
+        save_notebook: the file to write a notebook to.
+        json: the file to write the results to.
+    """
+
+    command = "chapter"
+
+    file: str
+    tab: str | None = None
+    epochs: int | None = None
+    save_notebook: str | None = None
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("the number of epochs", self.epochs)
+
+
+@dataclass(frozen=True)
+class BenchRequest(Request):
+    """``d2lrnn bench``. None takes what `d2lrnn.cli.bench` has for a quick run or for a whole one.
+
+    Attributes:
+        quick: whether to be done soon, with numbers that are not for comparison.
+        settings: names with commas between them, as `models` and `backends`.
+        models: likewise.
+        backends: likewise; None takes all that are installed.
+        rounds: how often each subject has its turn.
+        seconds: how long training steps are repeated in a turn.
+        timeout: after how many seconds a process is ended.
+        threads: how many processors each may use.
+        patience: how many seconds to wait for a quiet machine.
+        resume: whether to go on with the file of `json`.
+        device: as for `d2lrnn.contract.devices.choose_device`.
+        json: the file to write the document to.
+        html: the file to write the page to.
+
+    Raises:
+        SpecError: a number is out of its range.
+    """
+
+    command = "bench"
+
+    quick: bool = False
+    settings: str | None = None
+    models: str | None = None
+    backends: str | None = None
+    rounds: int | None = None
+    seconds: float | None = None
+    timeout: float | None = None
+    threads: int | None = None
+    patience: float = 0.0
+    resume: bool = False
+    device: str = "auto"
+    json: str | None = None
+    html: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("--rounds", self.rounds)
+        _check_at_least_one("--threads", self.threads)
+        for option, seconds in (("--seconds", self.seconds), ("--timeout", self.timeout)):
+            if seconds is not None and not seconds > 0:
+                raise SpecError(f"{option} is {seconds}: it must be above 0")
+        if not self.patience >= 0:
+            raise SpecError(f"--patience is {self.patience}: it must be 0 or above")
+
+
+#: The commands, in the order in which the help lists them.
+REQUESTS: dict[str, type[Request]] = {
+    kind.command: kind
+    for kind in (
+        TrainRequest, GenerateRequest, EvaluateRequest, BackendsRequest, ChapterRequest, BenchRequest,
+    )
+}  # fmt: skip
+
+
+def _check_at_least_one(what: str, number: int | None) -> None:
+    if number is not None and number < 1:
+        raise SpecError(f"{what} is {number}: it must be at least 1")
