@@ -1,20 +1,25 @@
-"""From argv to a request. The parser alone: no NumPy, so that ``d2lrnn --help`` answers at once."""
+"""From argv to a request.
+
+A command's options are added, and what their help names is imported, where argv has that command: ``--help``
+answers at once. Nothing here imports NumPy.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from d2lrnn.chapters.source import TAB_NAMES
-from d2lrnn.cli.requests import REQUESTS, GenerateRequest, Request, TrainRequest
-from d2lrnn.cli.train_options import OPTIONS, Option
 from d2lrnn.errors import WRONG_INPUT
 from d2lrnn.version import __version__
 
+if TYPE_CHECKING:
+    from d2lrnn.cli.requests import Request
+    from d2lrnn.cli.train_options import Option
 
-def parse(argv: Sequence[str] | None = None) -> Request:
-    """What argv asks for; None takes that of the process.
+
+def parse(argv: Sequence[str]) -> Request:
+    """What argv asks for.
 
     Raises:
         SpecError: a number is out of its range.
@@ -25,7 +30,9 @@ def parse(argv: Sequence[str] | None = None) -> Request:
         >>> parse(["generate", "runs/a", "--num", "20"]).num_tokens
         20
     """
-    given = vars(_parser().parse_args(argv))
+    given = vars(_parser(argv).parse_args(argv))
+    from d2lrnn.cli.requests import REQUESTS
+
     return request_of(REQUESTS[given.pop("command")], given)
 
 
@@ -49,7 +56,7 @@ class ArgumentParser(argparse.ArgumentParser):
         self.exit(WRONG_INPUT, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
 
 
-def _parser() -> ArgumentParser:
+def _parser(argv: Sequence[str]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="d2lrnn",
         description="Recurrent language models: one model, five backends, the same numbers. "
@@ -59,16 +66,16 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=ArgumentParser
     )
-    _add_train(commands.add_parser("train", help="train a language model on a text"))
-    _add_generate(commands.add_parser("generate", help="continue a text with a saved model"))
-    _add_evaluate(commands.add_parser("evaluate", help="measure a saved model on its validation text"))
-    _add_backends(commands.add_parser("backends", help="list the backends, their versions and their devices"))
-    _add_chapter(commands.add_parser("chapter", help="run a chapter of the book, cell by cell"))
-    add_bench(commands.add_parser("bench", help="time training steps in every backend that is installed"))
+    for name, (add_options, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name in argv:
+            add_options(command)
     return parser
 
 
 def _add_train(parser: ArgumentParser) -> None:
+    from d2lrnn.cli.train_options import OPTIONS
+
     parser.description = "Train a language model and report perplexity, bits per character and a sample."
     parser.add_argument(
         "text",
@@ -102,7 +109,7 @@ def _add_train(parser: ArgumentParser) -> None:
         type=int,
         metavar="K",
         help="how many of the newest checkpoints to keep; the best by validation is kept in any case "
-        f"(default: {TrainRequest.keep})",
+        "(default: 1)",
     )
     output.add_argument(
         "--save-every", type=int, metavar="N", help="save every N training steps inside an epoch as well"
@@ -125,22 +132,23 @@ def _add_option(group: argparse._ArgumentGroup, option: Option) -> None:
 
 
 def _add_generate(parser: ArgumentParser) -> None:
-    default = GenerateRequest
+    from d2lrnn.cli.requests import GenerateRequest
+
     parser.description = "Continue a prefix with a saved model, on any backend."
     parser.add_argument("run", metavar="DIR", help="the folder that train --out wrote")
-    parser.add_argument("--prefix", help=f"the text to continue (default: '{default.prefix}')")
+    parser.add_argument("--prefix", help=f"the text to continue (default: '{GenerateRequest.prefix}')")
     parser.add_argument(
         "--num",
         dest="num_tokens",
         type=int,
         metavar="N",
-        help=f"how many tokens to add (default: {default.num_tokens})",
+        help=f"how many tokens to add (default: {GenerateRequest.num_tokens})",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         metavar="X",
-        help=f"0 takes the likeliest token, 1 samples (default: {default.temperature:g})",
+        help=f"0 takes the likeliest token, 1 samples (default: {GenerateRequest.temperature:g})",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens only")
     parser.add_argument(
@@ -150,7 +158,7 @@ def _add_generate(parser: ArgumentParser) -> None:
         help="sample among the fewest tokens whose probabilities add up to P",
     )
     parser.add_argument(
-        "--seed", type=int, metavar="N", help=f"decides what is sampled (default: {default.seed})"
+        "--seed", type=int, metavar="N", help=f"decides what is sampled (default: {GenerateRequest.seed})"
     )
     _add_device(parser)
     _add_json(parser)
@@ -174,6 +182,8 @@ def _add_backends(parser: ArgumentParser) -> None:
 
 
 def _add_chapter(parser: ArgumentParser) -> None:
+    from d2lrnn.chapters.source import TAB_NAMES
+
     parser.description = (
         "Run the cells of one tab of a chapter, in order, with d2lrnn in place of d2l, and show the output "
         "of each. A chapter is code: it runs on this machine with all your rights, so run only those that "
@@ -259,3 +269,14 @@ def _add_debug(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
+
+
+#: The commands in the order of the help: what adds their options, and what the help says of them.
+_COMMANDS = {
+    "train": (_add_train, "train a language model on a text"),
+    "generate": (_add_generate, "continue a text with a saved model"),
+    "evaluate": (_add_evaluate, "measure a saved model on its validation text"),
+    "backends": (_add_backends, "list the backends, their versions and their devices"),
+    "chapter": (_add_chapter, "run a chapter of the book, cell by cell"),
+    "bench": (add_bench, "time training steps in every backend that is installed"),
+}

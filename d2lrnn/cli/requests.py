@@ -189,7 +189,7 @@ class BenchRequest(Request):
             raise SpecError(f"--patience is {self.patience}: it must be 0 or above")
 
 
-#: The commands, in the order in which the help lists them.
+#: The requests by the name of their command.
 REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from d2lrnn.contract.cells import CELLS, RNN
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD
 from d2lrnn.training.schedules import SCHEDULES, Constant
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option.
 
     Attributes:

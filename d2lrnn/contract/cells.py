@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from d2lrnn.errors import SpecError
@@ -67,8 +66,7 @@ class Cell:
 RNN = Cell(
     "rnn", "tanh RNN", ("h",),
     "h' = tanh(X + h w_h)",
-    "Elman 1990, Finding structure in time",
-    has_layer=True,
+    "Elman 1990, Finding structure in time", has_layer=True,
 )  # fmt: skip
 
 RELU_RNN = Cell(
@@ -146,5 +144,7 @@ def cells_with_formula(backend: str) -> list[str]:
 
 
 @cache
-def _announced(group: str) -> dict[str, EntryPoint]:
+def _announced(group: str) -> dict[str, Any]:
+    from importlib.metadata import entry_points  # slow to import
+
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
