@@ -34,6 +34,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 #: Where the sessions leave what they skipped, one file each.
 SKIPPED = Path(".nox") / "skipped"
 
+#: A package that adds a cell to the backends that it has a formula for: the parity tests run on it there.
+NEW_CELL, NEW_CELL_BACKENDS = "examples/new_cell", ["numpy", "torch"]
+
 #: The book's packages of both editions: one is compared with, the source of both is read.
 BOOK = Path(".nox") / "book"
 EDITIONS = {"current": "book", "first": "book-first"}
@@ -119,6 +122,8 @@ def core(session: nox.Session, requirements: str) -> None:
 def parity(session: nox.Session, backend: str) -> None:
     """One backend against the float64 reference, what only this backend has, and the book on it."""
     _install(session, backend)
+    if backend in NEW_CELL_BACKENDS:
+        session.install("--no-deps", f"./{NEW_CELL}")
     own = sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))
     others = tuple(f"test_{other}_" for other in BACKENDS if other != backend)
     book = [path for path in sorted(Path("tests/book").glob("test_*.py")) if not path.name.startswith(others)]

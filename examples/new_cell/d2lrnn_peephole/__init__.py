@@ -1,0 +1,1 @@
+"""The LSTM with peepholes, for d2lrnn."""
