@@ -1,157 +1,24 @@
-"""The JAX tab: ``from d2lrnn import jax as d2l``. Modules are flax.linen's.
+"""The JAX tab: ``from d2lrnn import jax as d2l``. Modules are flax.linen's."""
 
-The book's first edition has no such tab: of its names only those are here that need no framework.
-"""
-
-from d2lrnn.book.current_edition import (
-    DATA_HUB,
-    DATA_URL,
-    HyperParameters,
-    add_to_class,
-    check_len,
-    check_shape,
-    download,
-)
-from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
-from d2lrnn.book.first_edition import (
-    Accumulator,
-    Timer,
-    count_corpus,
-    load_corpus_time_machine,
-    read_time_machine,
-    tokenize,
-)
-from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.book import tab
+from d2lrnn.book.tab import *
+from d2lrnn_jax import first_edition, tensors
 from d2lrnn_jax.book import DataModule, TimeMachine, Trainer, seed_everything
 from d2lrnn_jax.concise import GRU, LSTM, RNN
 from d2lrnn_jax.devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu
+from d2lrnn_jax.first_edition import *
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.module import Classifier, Module, get_key, get_seed
 from d2lrnn_jax.native import NativeWeights, from_native, to_native
 from d2lrnn_jax.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
-from d2lrnn_jax.tensors import (
-    abs,  # noqa: A004
-    arange,
-    argmax,
-    astype,
-    batch_matmul,
-    concat,
-    cos,
-    cosh,
-    exp,
-    expand_dims,
-    eye,
-    float32,
-    int32,
-    int64,
-    linspace,
-    log,
-    matmul,
-    meshgrid,
-    nn_Module,
-    numpy,
-    one_hot,
-    ones,
-    ones_like,
-    reduce_mean,
-    reduce_sum,
-    repeat,
-    reshape,
-    sigmoid,
-    sin,
-    sinh,
-    size,
-    stack,
-    swapaxes,
-    tanh,
-    tensor,
-    to,
-    transpose,
-    zeros,
-    zeros_like,
-)
+from d2lrnn_jax.tensors import *
 
 __all__ = [
-    "DATA_HUB",
-    "DATA_URL",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "RNNLM",
-    "Accumulator",
-    "Animator",
-    "Classifier",
-    "DataModule",
-    "GRUScratch",
-    "HyperParameters",
-    "LSTMScratch",
-    "Module",
-    "NativeWeights",
-    "ProgressBoard",
-    "RNNLMScratch",
-    "RNNScratch",
-    "StackedRNNScratch",
-    "TimeMachine",
-    "Timer",
-    "Trainer",
-    "Vocab",
-    "abs",
-    "add_to_class",
-    "arange",
-    "argmax",
-    "astype",
-    "batch_matmul",
-    "check_len",
-    "check_shape",
-    "concat",
-    "cos",
-    "cosh",
-    "count_corpus",
-    "cpu",
-    "download",
-    "exp",
-    "expand_dims",
-    "eye",
-    "float32",
-    "from_native",
-    "get_key",
-    "get_seed",
-    "gpu",
-    "int32",
-    "int64",
-    "linspace",
-    "load_corpus_time_machine",
-    "log",
-    "matmul",
-    "meshgrid",
-    "nn_Module",
-    "num_gpus",
-    "numpy",
-    "one_hot",
-    "ones",
-    "ones_like",
-    "plot",
-    "read_time_machine",
-    "reduce_mean",
-    "reduce_sum",
-    "repeat",
-    "reshape",
-    "seed_everything",
-    "set_figsize",
-    "sigmoid",
-    "sin",
-    "sinh",
-    "size",
-    "stack",
-    "swapaxes",
-    "tanh",
-    "tensor",
-    "to",
-    "to_native",
-    "tokenize",
-    "transpose",
-    "try_all_gpus",
+    "GRU", "LSTM", "RNN", "RNNLM", "Classifier", "DataModule", "GRUScratch", "LSTMScratch", "Module",
+    "NativeWeights", "RNNLMScratch", "RNNScratch", "StackedRNNScratch", "TimeMachine", "Trainer", "cpu",
+    "from_native", "get_key", "get_seed", "gpu", "num_gpus", "seed_everything", "to_native", "try_all_gpus",
     "try_gpu",
-    "zeros",
-    "zeros_like",
-]
+]  # fmt: skip
+__all__ += tab.__all__
+__all__ += first_edition.__all__
+__all__ += tensors.__all__

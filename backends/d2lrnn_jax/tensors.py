@@ -9,6 +9,13 @@ import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
+__all__ = [
+    "abs", "arange", "argmax", "astype", "batch_matmul", "concat", "cos", "cosh", "exp", "expand_dims",
+    "eye", "float32", "int32", "int64", "linspace", "log", "matmul", "meshgrid", "nn_Module", "numpy",
+    "one_hot", "ones", "ones_like", "reduce_mean", "reduce_sum", "repeat", "reshape", "sigmoid", "sin",
+    "sinh", "size", "stack", "swapaxes", "tanh", "tensor", "to", "transpose", "zeros", "zeros_like",
+]  # fmt: skip
+
 nn_Module = nn.Module  # noqa: N816
 
 float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64

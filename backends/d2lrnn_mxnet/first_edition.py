@@ -11,6 +11,7 @@ from mxnet import autograd, gluon, init, npx
 from mxnet.gluon import nn
 
 from d2lrnn.book import first_edition as book
+from d2lrnn.book.first_edition import Accumulator
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
@@ -21,6 +22,11 @@ from d2lrnn_mxnet.layers import run_layers
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
 from d2lrnn_mxnet.states import detached
+
+__all__ = [
+    "Accumulator", "RNNModel", "RNNModelScratch", "SeqDataLoader", "grad_clipping", "load_data_time_machine",
+    "predict_ch8", "seq_data_iter_random", "seq_data_iter_sequential", "sgd", "train_ch8", "train_epoch_ch8",
+]  # fmt: skip
 
 #: Takes a step, given the batch size by which gradients are divided.
 Updater = Callable[[int], None]

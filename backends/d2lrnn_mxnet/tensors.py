@@ -15,6 +15,14 @@ from mxnet.gluon import nn
 
 from d2lrnn_mxnet.recurrence import Array
 
+__all__ = [
+    "abs", "arange", "argmax", "astype", "batch_matmul", "concat", "cos", "cosh", "exp", "expand_dims",
+    "eye", "float32", "int32", "int64", "linspace", "log", "matmul", "meshgrid", "nn_Module", "normal",
+    "numpy", "ones", "ones_like", "rand", "randn", "reduce_mean", "reduce_sum", "repeat", "reshape",
+    "sigmoid", "sin", "sinh", "size", "stack", "swapaxes", "tanh", "tensor", "to", "transpose", "zeros",
+    "zeros_like",
+]  # fmt: skip
+
 nn_Module = nn.Block  # noqa: N816
 
 float32, int32, int64 = np.float32, np.int32, np.int64

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from d2lrnn.book import first_edition as book
+from d2lrnn.book.first_edition import Accumulator
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
@@ -18,6 +19,11 @@ from d2lrnn_tensorflow.compiled import Compiled
 from d2lrnn_tensorflow.devices import try_gpu
 from d2lrnn_tensorflow.gradients import clipped
 from d2lrnn_tensorflow.recurrence import Tensor
+
+__all__ = [
+    "Accumulator", "RNNModel", "RNNModelScratch", "SeqDataLoader", "grad_clipping", "load_data_time_machine",
+    "predict_ch8", "seq_data_iter_random", "seq_data_iter_sequential", "sgd", "train_ch8", "train_epoch_ch8",
+]  # fmt: skip
 
 #: Takes a step: a Keras optimiser, or a function of the batch size by which gradients are divided, and them.
 Updater: TypeAlias = Any

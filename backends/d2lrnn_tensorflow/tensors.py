@@ -11,6 +11,13 @@ import tensorflow as tf
 
 from d2lrnn_tensorflow.recurrence import Tensor
 
+__all__ = [
+    "abs", "arange", "argmax", "astype", "batch_matmul", "concat", "cos", "cosh", "exp", "expand_dims",
+    "eye", "float32", "int32", "int64", "linspace", "log", "matmul", "meshgrid", "nn_Module", "normal",
+    "numpy", "ones", "ones_like", "rand", "randn", "reduce_mean", "reduce_sum", "repeat", "reshape",
+    "sigmoid", "sin", "sinh", "size", "stack", "tanh", "tensor", "transpose", "zeros", "zeros_like",
+]  # fmt: skip
+
 nn_Module = keras.Model  # noqa: N816
 
 float32, int32, int64 = tf.float32, tf.int32, tf.int64

@@ -18,6 +18,11 @@ from d2lrnn_torch.devices import full_precision
 from d2lrnn_torch.gradients import clip
 from d2lrnn_torch.language_model import predicting
 
+__all__ = [
+    "Accumulator", "RNNModel", "RNNModelScratch", "SeqDataLoader", "grad_clipping", "load_data_time_machine",
+    "predict_ch8", "seq_data_iter_random", "seq_data_iter_sequential", "sgd", "train_ch8", "train_epoch_ch8",
+]  # fmt: skip
+
 #: Takes a step: an optimiser, or a function of the batch size by which gradients are divided.
 Updater: TypeAlias = torch.optim.Optimizer | Callable[[int], None]
 

@@ -9,6 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+__all__ = [
+    "abs", "arange", "argmax", "astype", "batch_matmul", "concat", "cos", "cosh", "exp", "expand_dims",
+    "eye", "float32", "int32", "int64", "linspace", "log", "matmul", "meshgrid", "nn_Module", "normal",
+    "numpy", "one_hot", "ones", "ones_like", "rand", "randn", "reduce_mean", "reduce_sum", "repeat",
+    "reshape", "sigmoid", "sin", "sinh", "size", "stack", "swapaxes", "tanh", "tensor", "to", "transpose",
+    "zeros", "zeros_like",
+]  # fmt: skip
+
 nn_Module = nn.Module  # noqa: N816
 
 float32, int32, int64 = torch.float32, torch.int32, torch.int64

@@ -41,10 +41,8 @@ HELPERS = (
 
 #: By backend, what its tab of the book does without.
 WITHOUT = {
-    # Random arrays are JAX's own, from a key; the first edition has no such tab.
-    "jax": "randn rand normal seq_data_iter_random seq_data_iter_sequential SeqDataLoader "
-    "load_data_time_machine sgd RNNModelScratch RNNModel predict_ch8 grad_clipping train_epoch_ch8 "
-    "train_ch8",
+    # Random arrays are JAX's own, from a key.
+    "jax": "randn rand normal",
 }
 
 #: By backend and name, the parameters that a chapter passes, in order.
@@ -133,6 +131,16 @@ SIGNATURES = {
         "RNNLMScratch": "rnn vocab_size lr",
         "RNNLM": "rnn vocab_size lr training",
         "RNNLMScratch.predict": "self prefix num_preds vocab params",
+        # The first edition has no such tab: its names, with the parameters apart from the network.
+        "RNNModelScratch": "vocab_size num_hiddens get_params init_state forward_fn",
+        "RNNModelScratch.begin_state": "self batch_size",
+        "RNNModel": "rnn_layer vocab_size",
+        "RNNModel.begin_state": "self batch_size",
+        "predict_ch8": "prefix num_preds net vocab params",
+        "grad_clipping": "grads theta",
+        "train_epoch_ch8": "net train_iter loss updater use_random_iter params",
+        "train_ch8": "net train_iter vocab lr num_epochs params use_random_iter",
+        "sgd": "params grads lr batch_size",
     },
 }
 

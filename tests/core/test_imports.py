@@ -165,7 +165,7 @@ OTHER_MEANINGS = {
     ("d2lrnn_tensorflow", "tokens.py", "rnn"),
     # What the framework calls the optimiser that the book's text asks it for.
     ("d2lrnn_mxnet", "module.py", "sgd"),
-    ("d2lrnn_mxnet", "classic.py", "sgd"),
+    ("d2lrnn_mxnet", "first_edition.py", "sgd"),
 }
 
 

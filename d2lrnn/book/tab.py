@@ -1,0 +1,33 @@
+"""What every tab of the book offers that has no framework in it.
+
+A tab is the package behind ``from d2lrnn import <name> as d2l``. Its ``__init__`` takes ``*`` from here, from
+its ``tensors.py`` and its ``first_edition.py``, imports its models by name, and puts ``__all__`` together in
+ways that type checkers follow.
+"""
+
+from __future__ import annotations
+
+from d2lrnn.book.current_edition import (
+    DATA_HUB,
+    DATA_URL,
+    HyperParameters,
+    add_to_class,
+    check_len,
+    check_shape,
+    download,
+)
+from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
+from d2lrnn.book.first_edition import (
+    Timer,
+    count_corpus,
+    load_corpus_time_machine,
+    read_time_machine,
+    tokenize,
+)
+from d2lrnn.data.vocabulary import Vocab
+
+__all__ = [
+    "DATA_HUB", "DATA_URL", "Animator", "HyperParameters", "ProgressBoard", "Timer", "Vocab", "add_to_class",
+    "check_len", "check_shape", "count_corpus", "download", "load_corpus_time_machine", "plot",
+    "read_time_machine", "set_figsize", "tokenize",
+]  # fmt: skip
