@@ -91,7 +91,8 @@ def backend(name: str | None = None) -> Backend:
 
     Raises:
         UnknownBackendError: no backend has this name; the message lists those that there are.
-        BackendNotInstalledError: its framework is missing; the message has the command that installs it.
+        BackendNotInstalledError: its framework is missing, and the message has the command that installs it;
+            or its package cannot be imported.
 
     Example:
         >>> backend("numpy").name
@@ -100,7 +101,12 @@ def backend(name: str | None = None) -> Backend:
     entry = find_backend(name)
     entry.require()
     module, _, attribute = entry.adapter.partition(":")
-    kind: type[Backend] = getattr(import_module(module), attribute)
+    kind: type[Backend] | None = getattr(_imported(entry, module), attribute, None)
+    if kind is None:
+        raise BackendNotInstalledError(
+            f"the backend {entry.name} cannot be used: its package announces {entry.adapter}, and {module} has "
+            f"no {attribute}. This is an error of that package"
+        )
     return kind()
 
 
@@ -145,8 +151,10 @@ def _entries() -> Iterator[BackendEntry]:
 
 def _third_party(name: str, adapter: str) -> BackendEntry:
     """Its tab is the package that the adapter lies in, and what it needs it brings with it."""
-    package = adapter.partition(":")[0].rpartition(".")[0] or adapter.partition(":")[0]
-    return BackendEntry(name, package, adapter, (package,), f"pip install {package.replace('_', '-')}")
+    module = adapter.partition(":")[0]
+    package = module.rpartition(".")[0] or module
+    root = package.partition(".")[0]
+    return BackendEntry(name, package, adapter, (root,), f"pip install {root.replace('_', '-')}")
 
 
 def tab(name: str) -> ModuleType:
@@ -154,8 +162,19 @@ def tab(name: str) -> ModuleType:
 
     Raises:
         UnknownBackendError: no backend has this name.
-        BackendNotInstalledError: its framework is missing.
+        BackendNotInstalledError: its framework is missing, or its package cannot be imported.
     """
     entry = find_backend(name)
     entry.require()
-    return import_module(entry.package)
+    return _imported(entry, entry.package)
+
+
+def _imported(entry: BackendEntry, module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        # A framework that is there and broken, or what another package's backend needs and did not bring.
+        raise BackendNotInstalledError(
+            f"the backend {entry.name} cannot be imported: {error}. Install what is missing, or mend its "
+            f"installation: {entry.install}"
+        ) from error

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from d2lrnn.errors import ChapterError, reason_of
 
-#: The tabs of the book that there is a backend for.
+#: The tabs of the book. Another package's backend has a tab of its own name.
 TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
 
 #: The first edition's cells without a marker are this tab's.
@@ -94,7 +94,9 @@ class Chapter:
 
     Attributes:
         path: where it was read from.
-        tabs: the tabs that it has code for, in the order in which it names them.
+        tabs: the tabs that it has code for, in the order in which it names them; those of the book where it
+            names none.
+        names_tabs: whether it names any.
 
     Raises:
         ChapterError: the file cannot be read, is not UTF-8, has a block that does not end, or has no cells.
@@ -117,7 +119,8 @@ class Chapter:
                 "```{.python .input}"
             )
         self._current = any(_CURRENT.search(block.source) or _announced(block.code) for block in blocks)
-        self.tabs = self._tabs(blocks)
+        named = self._named(blocks)
+        self.names_tabs, self.tabs = bool(named), named or TAB_NAMES
 
     def parts(self, tab: str) -> tuple[Cell | Text, ...]:
         """The text and the cells of one tab, in order.
@@ -125,7 +128,8 @@ class Chapter:
         Raises:
             ChapterError: the chapter has no code for this tab; the message lists the tabs that it has.
         """
-        if tab not in self.tabs:
+        # A chapter whose cells are marked for all tabs, or for none, is also another package's.
+        if tab not in self.tabs and self.names_tabs:
             raise ChapterError(f"{self.path} has no code for the tab {tab}: it has {', '.join(self.tabs)}")
         parts: list[Cell | Text] = []
         number = 0
@@ -147,14 +151,13 @@ class Chapter:
             return tab in block.tabs or _EVERY_TAB in block.tabs
         return self._current or tab == _UNMARKED
 
-    def _tabs(self, blocks: list[_Block]) -> tuple[str, ...]:
+    def _named(self, blocks: list[_Block]) -> tuple[str, ...]:
         named: list[str] = []
         for block in blocks:
             named += _announced(block.code)
         for block in blocks:
             named += block.tabs or (() if self._current else (_UNMARKED,))
-        tabs = tuple(name for name in dict.fromkeys(named) if name != _EVERY_TAB)
-        return tabs or TAB_NAMES
+        return tuple(name for name in dict.fromkeys(named) if name != _EVERY_TAB)
 
 
 class Tab:

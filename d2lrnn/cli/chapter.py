@@ -51,4 +51,4 @@ def _tab(name: str | None) -> str:
     if not name:
         raise SpecError(f"no tab was chosen: give --tab and one of {', '.join(TAB_NAMES)}")
     entry = find_backend(name)
-    return next((tab for tab in TAB_NAMES if find_backend(tab) == entry), entry.name)
+    return next((tab for tab in TAB_NAMES if find_backend(tab) == entry), entry.name.lower())

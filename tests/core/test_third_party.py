@@ -1,0 +1,151 @@
+"""A backend of another package as pip installs it: a package with its metadata, in a folder on sys.path."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import d2lrnn
+from d2lrnn.cli.main import main
+from d2lrnn.errors import BackendNotInstalledError, UnknownBackendError
+from d2lrnn.registry import backends, find_backend, tab
+
+ADAPTER = """
+from d2lrnn_numpy.adapter import NumpyBackend
+
+class OwnBackend(NumpyBackend):
+    name = "own"
+
+    def versions(self):
+        return {"own-framework": "7.1"}
+"""
+
+#: As installed by ``pip install own-rnn``, and a second one whose framework is not there.
+FILES = {
+    "own_rnn/__init__.py": "answer = 42",
+    "own_rnn/adapter.py": ADAPTER,
+    "own_rnn-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: own-rnn\nVersion: 1.0\n",
+    "own_rnn-1.0.dist-info/entry_points.txt": "[d2lrnn.backends]\nown = own_rnn.adapter:OwnBackend\n"
+    "misnamed = own_rnn.adapter:NoBackend\ngone = gone_rnn.inner.adapter:GoneBackend\n",
+    "broken_rnn/__init__.py": "",
+    "broken_rnn/adapter.py": "import a_framework_that_is_not_here",
+    "broken_rnn-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: broken-rnn\nVersion: 1.0\n",
+    "broken_rnn-1.0.dist-info/entry_points.txt": "[d2lrnn.backends]\nbroken = broken_rnn.adapter:Broken\n",
+}
+
+CHAPTER = """# A chapter
+
+```{.python .input}
+%%tab all
+from d2l import own as d2l
+tab.selected("own"), d2l.answer
+```
+"""
+
+MARKED = CHAPTER.replace("%%tab all", "%%tab own") + "\n```{.python .input}\n%%tab pytorch\n1 / 0\n```\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "site"
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    monkeypatch.syspath_prepend(folder)
+    for module in ("own_rnn", "own_rnn.adapter", "broken_rnn", "broken_rnn.adapter"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return folder
+
+
+@pytest.mark.usefixtures("site")
+def test_it_is_found_by_its_name() -> None:
+    assert [entry.name for entry in backends()][-4:] == ["broken", "gone", "misnamed", "own"]
+    assert d2lrnn.backend("own").versions() == {"own-framework": "7.1"}
+    assert d2lrnn.backend("OWN").name == "own"
+    exec("from d2lrnn import own as d2l; assert d2l.answer == 42")
+    assert tab("own").__name__ == "own_rnn"
+    with pytest.raises(
+        UnknownBackendError, match=r"choose one of torch, .*, numpy, broken, gone, misnamed, own"
+    ):
+        find_backend("other")
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", "the backend broken cannot be imported: No module named 'a_framework_that_is_not_here'."),
+        ("broken", "Install what is missing, or mend its installation: pip install broken-rnn"),
+        ("gone", "needs gone_rnn, which is not installed here. Install it with: pip install gone-rnn"),
+        ("misnamed", "its package announces own_rnn.adapter:NoBackend, and own_rnn.adapter has no NoBackend"),
+    ],
+)  # fmt: skip
+def test_one_that_cannot_be_used_says_why(name: str, message: str) -> None:
+    with pytest.raises(BackendNotInstalledError) as raised:
+        d2lrnn.backend(name)
+    assert message in str(raised.value)
+
+
+def test_the_command_line_trains_and_lists_it(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["backends"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["own"].split(maxsplit=1)[1] == "own-framework 7.1; devices: cpu (NumPy on this computer)"
+    assert "it cannot be used: the backend broken cannot be imported" in lines["broken"]
+    assert "not installed: pip install gone-rnn" in lines["gone"]
+    monkeypatch.setenv("D2LRNN_BACKEND", "own")
+    result = tmp_path / "result.json"
+    options = ["--num-train", "60", "--num-val", "20", "--steps", "8", "--epochs", "1", "--batch-size", "20"]
+    assert main(["train", *options, "--out", str(tmp_path / "run"), "--json", str(result)]) == 0
+    assert "backend  own (own-framework 7.1) on cpu" in capsys.readouterr().out
+    assert json.loads(result.read_text())["backend"] == "own"
+    monkeypatch.setenv("D2LRNN_BACKEND", "numpy")
+    assert main(["train", "--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0
+    assert "trained with own" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("content", [CHAPTER, MARKED], ids=["for all tabs", "marked for it"])
+def test_a_chapter_runs_on_its_tab(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chapter.md"
+    path.write_text(content)
+    assert main(["chapter", str(path), "--tab", "own"]) == 0
+    printed = capsys.readouterr().out
+    assert "tab own\nbackend  own (own-framework 7.1)\n" in printed
+    assert "value   (True, 42)" in printed
+    assert "1 of 1 cells ran" in printed
+
+
+@pytest.mark.usefixtures("site")
+def test_a_chapter_for_other_tabs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chapter.md"
+    path.write_text("```{.python .input}\n%%tab pytorch, mxnet\n1\n```\n" + CHAPTER)
+    assert main(["chapter", str(path), "--tab", "own"]) == 2
+    assert "has no code for the tab own: it has pytorch, mxnet" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_it(site: Path, tmp_path: Path) -> None:
+    """In processes of its own, which find it as this one does."""
+    result = tmp_path / "bench.json"
+    options = ["--quick", "--backends", "own", "--models", "rnn-scratch", "--seconds", "0.05"]
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "d2lrnn", "bench", *options, "--json", str(result)],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(result.read_text())["rows"]
+    assert (row["name"], row["status"], row["versions"]["own-framework"]) == ("own", "ok", "7.1")
+
+
+@pytest.mark.usefixtures("site")
+def test_the_benchmark_refuses_one_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--quick", "--backends", "gone"]) == 2
+    assert "pip install gone-rnn" in capsys.readouterr().err
