@@ -2,9 +2,9 @@
 
     python tests/kills.py FOLDER NUMBER        # on the backend that D2LRNN_BACKEND names
 
-After every kill the folder must hold a whole run that has lost nothing that was saved; in the end the history
-must be that of a run that was never killed, to the last bit. What is wrong is printed and ends the process
-with 1.
+The moments lie within the time that a few saves take here. After every kill the folder must hold a whole run
+that has lost nothing that was saved; in the end the history must be that of a run that was never killed, to
+the last bit. What is wrong is printed and ends the process with 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from d2lrnn.saving.run import Run
 MODEL = ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--hidden", "6", "--dropout", "0.3"]
 DATA = ["--iterator", "sequential", "--batch-size", "64", "--steps", "60"]
 SAVING = ["--save-every", "4", "--keep", "2"]
-LONGEST_SECONDS = 0.2
+#: A kill comes no later than the save of this number.
+NUM_SAVES = 4
 
 
 def train_in_child(words: list[str], report: int) -> None:
@@ -45,13 +46,33 @@ def train_in_child(words: list[str], report: int) -> None:
     os._exit(main(words))
 
 
-def train_and_kill(words: list[str], seconds: float) -> int:
-    """The step of the last checkpoint that was saved before the kill; -1 where there was none."""
+def start(words: list[str]) -> tuple[int, int]:
+    """A process that trains, and the end of a pipe on which it reports its saves."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         train_in_child(words, writer)
     os.close(writer)
+    return child, reader
+
+
+def seconds_of_saves(folder: Path) -> float:
+    """How long training takes from its start to the end of its first `NUM_SAVES` saves."""
+    started = time.perf_counter()
+    child, reader = start(["train", *MODEL, *DATA, *SAVING, "--epochs", "100000", "--out", str(folder)])
+    with os.fdopen(reader) as reported:
+        saved = [reported.readline() for _ in range(NUM_SAVES)]
+        seconds = time.perf_counter() - started
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if not all(saved):
+        sys.exit("training ended before it had saved")
+    return seconds
+
+
+def train_and_kill(words: list[str], seconds: float) -> int:
+    """The step of the last checkpoint that was saved before the kill; -1 where there was none."""
+    child, reader = start(words)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -67,11 +88,15 @@ def check(folder: Path, number: int) -> str:
     chance = random.Random(0)
     # Imported once, before the children are made of this process.
     d2lrnn.backend()
-    step = -1
+    longest = seconds_of_saves(folder.with_name("measured"))
+    step, in_vain = -1, 0
     for count in range(number):
         begin = ["--resume", str(folder)] if step >= 0 else [*MODEL, *DATA, "--out", str(folder)]
         words = ["train", *begin, *SAVING, "--epochs", "100000"]
-        saved = train_and_kill(words, chance.uniform(0.0, LONGEST_SECONDS))
+        saved = train_and_kill(words, chance.uniform(0.0, longest))
+        in_vain = in_vain + 1 if saved < 0 else 0
+        if in_vain == 5:  # the machine has become slower
+            longest, in_vain = 2 * longest, 0
         step = max(step, saved)
         try:
             found = load_run(folder).step

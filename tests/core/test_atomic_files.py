@@ -44,7 +44,7 @@ class Disk:
         monkeypatch.setattr(os, "rename", watched_rename)
 
     def _name(self, source: Path, target: Path) -> None:
-        """Notes what gets a name for all to see without being on the disk, a folder with all that is in it."""
+        """Notes what gets a public name without being on the disk, a folder with all that is in it."""
         self.named.append(target)
         if not source.is_symlink() and not target.name.startswith("."):
             parts = [source, *source.iterdir()] if source.is_dir() else [source]
