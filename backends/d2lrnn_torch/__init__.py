@@ -21,10 +21,32 @@ from d2lrnn_torch.scratch import (
 from d2lrnn_torch.tensors import *
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "RNNLM", "Classifier", "DataModule", "GRUScratch", "LSTMScratch", "Module",
-    "MGUScratch", "NativeWeights", "RNNLMScratch", "RNNScratch", "ReluRNN", "ReluRNNScratch",
-    "StackedRNNScratch", "TimeMachine", "Trainer", "cpu", "from_native", "gpu", "num_gpus", "seed_everything",
-    "to_native", "try_all_gpus", "try_gpu",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "RNNLM",
+    "Classifier",
+    "DataModule",
+    "GRUScratch",
+    "LSTMScratch",
+    "MGUScratch",
+    "Module",
+    "NativeWeights",
+    "RNNLMScratch",
+    "RNNScratch",
+    "ReluRNN",
+    "ReluRNNScratch",
+    "StackedRNNScratch",
+    "TimeMachine",
+    "Trainer",
+    "cpu",
+    "from_native",
+    "gpu",
+    "num_gpus",
+    "seed_everything",
+    "to_native",
+    "try_all_gpus",
+    "try_gpu",
 ]  # fmt: skip
 __all__ += tab.__all__
 __all__ += first_edition.__all__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,26 +12,33 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import dropout_masks
-from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.optimizers import slot_name
+from d2lrnn.contract.parameters import check_optimizer_state, check_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
     PADDING,
     Batch,
     Device,
     FloatArray,
+    Implementation,
     IntArray,
     Parameters,
     State,
     StateArrays,
     StepResult,
+    row_slices,
 )
-from d2lrnn_torch.concise import GRU, LSTM, RNN, LayerStates, stacked
-from d2lrnn_torch.devices import devices, full_precision, full_precision_inference, native_device
+from d2lrnn_torch.concise import CONCISE_LAYERS, find_concise_layer
+from d2lrnn_torch.devices import devices, full_precision, native_device
+from d2lrnn_torch.gradients import clip_scale, global_norm
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
-from d2lrnn_torch.parameters import export_arrays, write_parameters
-from d2lrnn_torch.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
+from d2lrnn_torch.optimizers import update
+from d2lrnn_torch.parameters import export_arrays, write_arrays
+from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
+from d2lrnn_torch.states import detached, for_training, join_rows, own_state, rows_of, state_arrays
 
 
 class TorchBackend:
@@ -47,6 +54,12 @@ class TorchBackend:
         """See `d2lrnn.contract.protocols.Backend`."""
         return devices()
 
+    def cells(self, implementation: Implementation) -> Sequence[str]:
+        """See `d2lrnn.contract.protocols.Backend`."""
+        if implementation == "concise":
+            return list(CONCISE_LAYERS)
+        return [*SCRATCH_LAYERS, *cells_with_formula(self.name)]
+
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
         """An `RNNLMScratch` or `RNNLM` in evaluation mode, with `spec` as an attribute."""
         values = check_parameters(spec, parameters)
@@ -54,7 +67,7 @@ class TorchBackend:
         with torch.random.fork_rng(devices=[]):
             model = _model(spec)
         model.to(getattr(torch, spec.dtype)).eval()
-        write_parameters(spec, model, values)
+        write_arrays(spec, dict(model.named_parameters()), values)
         model.spec = spec
         return model
 
@@ -68,11 +81,11 @@ class TorchBackend:
         """See `d2lrnn.contract.protocols.Backend`."""
         device = next(model.parameters()).device
         model.eval()
-        own = None if state is None else _own_state(model.spec, state, device)
+        own = None if state is None else own_state(model.spec, state, device)
         with torch.no_grad(), full_precision(device):
             X = torch.tensor(inputs, dtype=getattr(torch, model.spec.dtype), device=device)
             outputs, final = model.rnn(X, own)
-        return outputs.numpy(force=True), _state_arrays(model.spec, final)
+        return outputs.numpy(force=True), state_arrays(model.spec, final)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> TorchLearner:
         """See `d2lrnn.contract.protocols.Backend`."""
@@ -88,12 +101,15 @@ class TorchLearner:
         self.training = training
         self.device = device
         self.step = 0
+        self.learning_rate = training.learning_rate
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        slots = training.optimizer.slots
+        self._slots = [{slot: torch.zeros_like(p) for slot in slots} for p in self._trained.values()]
+        self._stepper = model.stepper()
 
     def initial_state(self, batch_size: int) -> State:
         """The zero state, as the model's recurrent layers return states."""
-        zeros = np.zeros((self.spec.num_layers, batch_size, self.spec.num_hiddens), self.spec.dtype)
-        return self.import_state((zeros,) * (2 if self.spec.cell == "lstm" else 1))
+        return self.model.rnn.begin_state(batch_size)
 
     def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
         """Loss, gradient, clip, update."""
@@ -101,14 +117,22 @@ class TorchLearner:
         masks = dropout_masks(
             self.spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
         )
-        loss, gradients, state = self._differentiate(batch, state, masks)
+        if self.training.accumulate == 1:
+            loss, gradients, state = self._differentiate(batch, state, masks, batch.num_tokens)
+        else:
+            loss, gradients, state = self._accumulate(batch, state, masks)
         # Gradients of several devices would be summed here.
-        norm = _global_norm(gradients)
-        rate = self.training.learning_rate * _clip_scale(norm, self.training.clip)
-        with torch.no_grad():
-            for parameter, gradient in zip(self._trained.values(), gradients, strict=True):
-                parameter.addcmul_(gradient, rate, value=-1)
+        norm = global_norm(gradients)
         self.step += 1
+        update(
+            self.training.optimizer,
+            list(self._trained.values()),
+            gradients,
+            self._slots,
+            scale=clip_scale(norm, self.training.clip),
+            rate=self.learning_rate,
+            t=self.step,
+        )
         return StepResult(loss, norm), state
 
     @torch.no_grad()
@@ -116,25 +140,21 @@ class TorchLearner:
         """The loss alone."""
         self._set_training(False)
         with full_precision(self.device):
-            return self._loss(batch, state)
+            return self._loss(batch, state, None, batch.num_tokens)
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
         self._set_training(False)
-        with full_precision_inference(self.device):  # `_for_training` is the price
-            # A copy by NumPy, which PyTorch takes over: cheaper than one by PyTorch.
-            own = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
-            logits, state = self.model.next_logits(own, state)
-            return logits.numpy(force=True), state
+        return self._stepper.predict_step(tokens, state)
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
-        masks = None
-        if self.spec.dropout and self.spec.num_layers > 1:
+        batch_size, num_steps = batch.inputs.shape
+        masks = dropout_masks(self.spec, seed=0, step=0, num_steps=num_steps, batch_size=batch_size)
+        if masks is not None:
             # cuDNN has a backward pass in training mode alone, where masks of ones turn dropout off.
-            layers, shape = self.spec.num_layers - 1, batch.inputs.shape[::-1]
-            masks = np.ones((layers, *shape, self.spec.num_hiddens), self.spec.dtype)
-        loss, gradients, _ = self._differentiate(batch, state, masks)
+            masks = DropoutMasks(*(None if mask is None else np.ones_like(mask) for mask in masks))
+        loss, gradients, _ = self._differentiate(batch, state, masks, batch.num_tokens)
         return float(loss), export_arrays(self.spec, dict(zip(self._trained, gradients, strict=True)))
 
     def export_parameters(self) -> dict[str, FloatArray]:
@@ -143,38 +163,79 @@ class TorchLearner:
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Writes into the model's parameters."""
-        write_parameters(self.spec, self.model, check_parameters(self.spec, parameters))
+        write_arrays(self.spec, self._trained, check_parameters(self.spec, parameters))
+
+    def export_optimizer_state(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        return {
+            slot_name(slot, name): array
+            for slot in self.training.optimizer.slots
+            for name, array in export_arrays(self.spec, self._slot(slot)).items()
+        }
+
+    def import_optimizer_state(self, arrays: Parameters) -> None:
+        """Writes into the learner's tensors."""
+        checked = check_optimizer_state(self.spec, self.training.optimizer, arrays)
+        for slot in self.training.optimizer.slots:
+            prefix = slot_name(slot, "")
+            own = {name.removeprefix(prefix): v for name, v in checked.items() if name.startswith(prefix)}
+            write_arrays(self.spec, self._slot(slot), own)
 
     def export_state(self, state: State) -> StateArrays:
         """A copy."""
-        return _state_arrays(self.spec, state)
+        return state_arrays(self.spec, state)
 
     def import_state(self, arrays: StateArrays) -> State:
         """A copy, in the model's precision and on its device."""
-        return _own_state(self.spec, arrays, self.device)
+        return own_state(self.spec, arrays, self.device)
 
     def synchronize(self) -> None:
         """Waits for the GPU; on a CPU PyTorch is done when it returns."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _differentiate(
-        self, batch: Batch, state: State, masks: FloatArray | None
+    def _accumulate(
+        self, batch: Batch, state: State, masks: DropoutMasks | None
     ) -> tuple[Tensor, Sequence[Tensor], State]:
-        """The loss, its gradient by trained parameter, and the final state, cut off from the graph."""
+        """What `_differentiate` gives for the whole batch, part by part: the graph is that of one part."""
+        losses: list[Tensor] = []
+        sums: list[Tensor] = []
+        finals: list[State] = []
+        for rows in row_slices(len(batch.inputs), self.training.accumulate):
+            loss, gradients, final = self._differentiate(
+                batch.rows(rows), rows_of(state, rows), masks and masks.rows(rows), batch.num_tokens
+            )
+            sums = [a + b for a, b in zip(sums, gradients, strict=True)] if losses else list(gradients)
+            losses.append(loss)
+            finals.append(final)
+        return torch.stack(losses).sum(), sums, join_rows(finals)
+
+    def _differentiate(
+        self, batch: Batch, state: State, masks: DropoutMasks | None, num_tokens: int
+    ) -> tuple[Tensor, Sequence[Tensor], State]:
+        """The loss, its gradient by trained parameter, and the final state, detached."""
         self._set_training(True)
         with torch.enable_grad(), full_precision(self.device):
-            loss, state = self._loss(batch, _for_training(state), masks)
+            loss, state = self._loss(batch, for_training(state), masks, num_tokens)
             gradients = torch.autograd.grad(loss, list(self._trained.values()))
-        return loss.detach(), gradients, _detached(state)
+        return loss.detach(), gradients, detached(state)
 
-    def _loss(self, batch: Batch, state: State, masks: FloatArray | None = None) -> tuple[Tensor, State]:
+    def _loss(
+        self, batch: Batch, state: State, masks: DropoutMasks | None, num_tokens: int
+    ) -> tuple[Tensor, State]:
+        """The sum of the losses over the number of tokens, and the final state."""
         tokens, targets = self._tensor(batch.inputs), self._tensor(batch.targets.T.astype(np.int64))
-        logits, state = self.model.unroll(tokens, state, None if masks is None else self._tensor(masks))
+        if masks is not None:
+            masks = DropoutMasks(*(None if mask is None else self._tensor(mask) for mask in masks))
+        logits, state = self.model.unroll(tokens, state, masks)
         # The logits lie in memory step by step; taken in that order they need not be copied.
         logits = logits.swapaxes(0, 1).flatten(0, 1)
         total = cross_entropy(logits, targets.flatten(), ignore_index=PADDING, reduction="sum")
-        return total / max(1, batch.num_tokens), state
+        return total / max(1, num_tokens), state
+
+    def _slot(self, slot: str) -> dict[str, Tensor]:
+        """What the optimiser remembers under one name, by the names of `named_parameters`."""
+        return {name: slots[slot] for name, slots in zip(self._trained, self._slots, strict=True)}
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         tensor = torch.tensor(array)
@@ -189,54 +250,17 @@ class TorchLearner:
 
 
 def _model(spec: ModelSpec) -> RNNLMScratch:
-    V, h, L = spec.vocab_size, spec.num_hiddens, spec.num_layers
+    V, E, h, L = spec.vocab_size, spec.num_inputs, spec.num_hiddens, spec.num_layers
+    around: dict[str, Any] = {
+        "embedding_size": spec.embedding_size,
+        "tied": spec.tied,
+        "input_dropout": spec.input_dropout,
+        "output_dropout": spec.output_dropout,
+    }
     if spec.implementation == "concise":
-        return RNNLM({"rnn": RNN, "gru": GRU, "lstm": LSTM}[spec.cell](V, h, L, spec.dropout), V)
-    layer: Any = {
-        "rnn": RNNScratch,
-        "gru": partial(GRUScratch, reset_after=bool(spec.reset_after)),
-        "lstm": LSTMScratch,
-    }[spec.cell]
-    return RNNLMScratch(layer(V, h) if L == 1 else StackedRNNScratch(V, h, L, layer=layer), V)
-
-
-def _global_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """The Euclidean norm of all gradients taken as one vector."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
-
-
-def _clip_scale(norm: Tensor, theta: float | None) -> Tensor:
-    """The formula of `d2lrnn.contract.clipping.clip_scale`, on the device."""
-    return torch.ones_like(norm) if theta is None else theta / norm.clamp(min=theta)
-
-
-def _for_training(state: State) -> State:
-    """A state of `predict_step` as autograd takes it, a copy; any other as it is."""
-    if isinstance(state, Tensor):
-        return state.clone() if state.is_inference() else state
-    return type(state)(_for_training(part) for part in state)
-
-
-def _detached(state: State) -> State:
-    return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)
-
-
-def _state_arrays(spec: ModelSpec, state: State) -> StateArrays:
-    """``(h,)`` or ``(h, c)``, each (L, B, h), from the state of the model's recurrent layers."""
-    if spec.implementation == "concise":
-        whole = stacked(state) if isinstance(state, LayerStates) else state
-        parts = whole if spec.cell == "lstm" else (whole,)
-    else:
-        layers = (state,) if spec.num_layers == 1 else state
-        by_part = zip(*layers, strict=True) if spec.cell == "lstm" else (layers,)
-        parts = tuple(torch.stack(part) for part in by_part)
-    return tuple(part.numpy(force=True).copy() for part in parts)
-
-
-def _own_state(spec: ModelSpec, arrays: StateArrays, device: torch.device) -> State:
-    """The inverse of `_state_arrays`."""
-    parts = tuple(torch.tensor(part, dtype=getattr(torch, spec.dtype), device=device) for part in arrays)
-    if spec.implementation == "concise":
-        return parts if spec.cell == "lstm" else parts[0]
-    layers = tuple(zip(*parts, strict=True)) if spec.cell == "lstm" else tuple(parts[0])
-    return layers[0] if spec.num_layers == 1 else layers
+        return RNNLM(find_concise_layer(spec.cell)(E, h, L, spec.dropout), V, **around)
+    layer: Any = find_scratch_layer(spec.cell)
+    if spec.reset_after is not None:
+        layer = partial(layer, reset_after=spec.reset_after)
+    rnn = layer(E, h) if L == 1 else StackedRNNScratch(E, h, L, layer=layer, dropout=spec.dropout)
+    return RNNLMScratch(rnn, V, **around)

@@ -1,6 +1,6 @@
 """The concise models: PyTorch's own recurrent layers.
 
-PyTorch, as cuDNN, adds two biases to every gate. Under SGD their sum would move at twice the rate, and a
+PyTorch, like cuDNN, adds two biases to every gate. Under SGD their sum would move at twice the rate, and a
 clipping norm would count it twice. The models here start the recurrent one at zero and keep it there, save
 for the GRU's n gate, where it stands inside the reset and is a parameter of its own (b_hn).
 
@@ -10,16 +10,22 @@ recurrences of `d2lrnn_torch.recurrence`, layer by layer, and for a single step 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.hooks import unserializable_hook
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
+from d2lrnn.errors import SpecError
+from d2lrnn_torch.layer import project
 from d2lrnn_torch.module import Module
-from d2lrnn_torch.recurrence import GRURecurrence, TanhRecurrence, lstm, project, vectors
-from d2lrnn_torch.tokens import takes_tokens
+from d2lrnn_torch.recurrence import GRURecurrence, LSTMRecurrence, TanhRecurrence
+from d2lrnn_torch.tokens import takes_tokens, vectors
 
 
 class LayerStates(list[Any]):
@@ -44,7 +50,8 @@ class RNN(Module):
         (torch.Size([5, 3, 32]), torch.Size([2, 3, 32]))
     """
 
-    _native = nn.RNN
+    cell: ClassVar[Cell] = cells.RNN
+    _native: ClassVar[Callable[..., nn.RNNBase]] = nn.RNN
 
     def __init__(self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0) -> None:
         super().__init__()
@@ -74,12 +81,12 @@ class RNN(Module):
         rnn = self.rnn
         if masks is not None:
             return _run_by_layer(rnn, inputs, state, masks)
-        if inputs.is_cpu and _is_plain(rnn) and not (rnn.training and rnn.dropout):
+        if inputs.is_cpu and is_plain(rnn) and not (rnn.training and rnn.dropout):
             if inputs.shape[0] > 1:
                 return _run_by_layer(rnn, inputs, state)
             if state is None:
                 state = _zeros(rnn, inputs.shape[1])
-            H, states = _run_cells(rnn, inputs[0], state)
+            H, states = run_cells(rnn, inputs[0], state)
             return H.unsqueeze(0), stacked(states)
         if isinstance(state, LayerStates):
             state = stacked(state)
@@ -96,19 +103,31 @@ class RNN(Module):
             The outputs of the last layer (B, h), and the next state, on a CPU as `LayerStates`.
         """
         rnn = self.rnn
-        if inputs.is_cpu and _is_plain(rnn):
-            return _run_cells(rnn, inputs, state)
+        if inputs.is_cpu and is_plain(rnn):
+            return run_cells(rnn, inputs, state)
         outputs, state = self(inputs.unsqueeze(0), state)
         return outputs[0], state
+
+    def begin_state(self, batch_size: int) -> Any:
+        """The state before the first step: zeros."""
+        return _zeros(self.rnn, batch_size)
 
     def _train_one_bias(self) -> None:
         for bias in _recurrent_biases(self.rnn):
             bias.requires_grad_(False)
 
 
+class ReluRNN(RNN):
+    """A ReLU RNN on `torch.nn.RNN`; the arguments are those of `RNN`."""
+
+    cell = cells.RELU_RNN
+    _native = partial(nn.RNN, nonlinearity="relu")
+
+
 class GRU(RNN):
     """A gated recurrent unit on `torch.nn.GRU`; the arguments are those of `RNN`."""
 
+    cell = cells.GRU
     _native = nn.GRU
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -124,35 +143,128 @@ class GRU(RNN):
 class LSTM(RNN):
     """Long short-term memory on `torch.nn.LSTM`; arguments as for `RNN`; the state is ``(H, C)``."""
 
+    cell = cells.LSTM
     _native = nn.LSTM
 
 
-#: PyTorch's functions for one step of one layer, by what its layers call their mode.
-_CELLS: dict[str, Any] = {"RNN_TANH": torch.rnn_tanh_cell, "GRU": torch.gru_cell, "LSTM": torch.lstm_cell}
+#: The concise layers, by the name of their cell.
+CONCISE_LAYERS: dict[str, type[RNN]] = {kind.cell.name: kind for kind in (RNN, ReluRNN, GRU, LSTM)}
 
 
-def _is_plain(rnn: nn.Module) -> bool:
-    """Whether `rnn`, which a subclass may have made, is what the functions below compute."""
+def find_concise_layer(cell: str) -> type[RNN]:
+    """The concise layer of a cell.
+
+    Raises:
+        SpecError: PyTorch has none.
+
+    Example:
+        >>> find_concise_layer(cells.GRU.name)
+        <class 'd2lrnn_torch.concise.GRU'>
+    """
+    if cell not in CONCISE_LAYERS:
+        raise SpecError(f"PyTorch has no layer of the cell {cell}: take the scratch implementation")
+    return CONCISE_LAYERS[cell]
+
+
+def _tanh_layer(
+    inputs: Tensor, H: Tensor, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor
+) -> tuple[Tensor, Tensor]:
+    outputs = TanhRecurrence.apply(project(inputs, w_x.t(), b_x + b_h), H, w_h.t())
+    return outputs, outputs[-1]
+
+
+def _relu_layer(
+    inputs: Tensor, H: Tensor, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor
+) -> tuple[Tensor, Tensor]:
+    X = vectors(inputs, w_x.shape[1], like=w_x)
+    outputs, final = torch.rnn_relu(X, H.unsqueeze(0), [w_x, w_h, b_x, b_h], **_one_layer())
+    return outputs, final.squeeze(0)
+
+
+def _gru_layer(
+    inputs: Tensor, H: Tensor, w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor
+) -> tuple[Tensor, Tensor]:
+    h = H.shape[-1]
+    projected = project(inputs, w_x.t(), b_x + pad(b_h[: 2 * h], (0, h)))
+    outputs = GRURecurrence.apply(projected, H, w_h.t(), b_h[2 * h :])
+    return outputs, outputs[-1]
+
+
+def _lstm_layer(
+    inputs: Tensor, state: tuple[Tensor, Tensor], w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """By the faster of two ways to the same numbers.
+
+    `torch.lstm` is cuDNN's on a GPU, and oneDNN's on a CPU, which on some processors multiplies twice as fast
+    as `torch.addmm` does. It needs one-hot vectors for tokens, which for a large vocabulary cost more than
+    all else, and in float64 it is autograd's graph of a loop: then `LSTMRecurrence` is faster.
+    """
+    H, C = state
+    fused = H.is_cuda or (H.dtype is torch.float32 and torch.backends.mkldnn.is_available())
+    few = inputs.is_floating_point() or w_x.shape[1] <= 2 * w_h.shape[1]
+    if not (fused and few):
+        outputs, C = LSTMRecurrence.apply(project(inputs, w_x.t(), b_x + b_h), H, C, w_h.t())
+        return outputs, (outputs[-1], C)
+    X = vectors(inputs, w_x.shape[1], like=w_x)
+    outputs, H, C = torch.lstm(X, (H.unsqueeze(0), C.unsqueeze(0)), [w_x, w_h, b_x, b_h], **_one_layer())
+    return outputs, (H.squeeze(0), C.squeeze(0))
+
+
+def _one_layer() -> dict[str, Any]:
+    """What PyTorch's functions for all steps need besides, for one layer."""
+    return {
+        "has_biases": True,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "train": torch.is_grad_enabled(),
+        "bidirectional": False,
+        "batch_first": False,
+    }
+
+
+class _Functions(NamedTuple):
+    """What computes one layer on a CPU, from its weights as PyTorch stores them.
+
+    Attributes:
+        step: one step, from inputs (B, in) and a state to the next state.
+        sequence: all steps, from inputs (T, B, in) or tokens (T, B) and a state to outputs and a state.
+    """
+
+    step: Callable[..., Any]
+    sequence: Callable[..., tuple[Tensor, Any]]
+
+
+#: By what PyTorch's layers call their mode.
+_FUNCTIONS = {
+    "RNN_TANH": _Functions(torch.rnn_tanh_cell, _tanh_layer),
+    "RNN_RELU": _Functions(torch.rnn_relu_cell, _relu_layer),
+    "GRU": _Functions(torch.gru_cell, _gru_layer),
+    "LSTM": _Functions(torch.lstm_cell, _lstm_layer),
+}
+
+
+def is_plain(rnn: nn.Module) -> bool:
+    """Whether `rnn`, which a subclass may have made, is what the functions above compute."""
     return (
         isinstance(rnn, nn.RNNBase)
-        and rnn.mode in _CELLS
+        and rnn.mode in _FUNCTIONS
         and rnn.bias
         and not (rnn.bidirectional or rnn.batch_first or rnn.proj_size)
     )
 
 
-def _run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, LayerStates]:
+def run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, LayerStates]:
     """What ``rnn`` computes for one step, inputs (B, in) or tokens (B,): the last H (B, h), and all states.
 
     A cell for every layer takes two thirds of the time of the function for all layers and steps, and for an
     LSTM, where that is oneDNN's, a third.
     """
-    cell, has_memory = _CELLS[rnn.mode], rnn.mode == "LSTM"
+    cell = _FUNCTIONS[rnn.mode].step
     H = vectors(inputs, rnn.input_size, like=rnn._flat_weights[0])
     states = LayerStates()
     for l, before in enumerate(_by_layer(state)):
         after = cell(H, before, *_weights(rnn, l))
-        H = after[0] if has_memory else after
+        H = after if isinstance(after, Tensor) else after[0]
         states.append(after)
     return H, states
 
@@ -161,33 +273,22 @@ def _run_by_layer(
     rnn: nn.RNNBase, inputs: Tensor, state: Any, masks: Tensor | None = None
 ) -> tuple[Tensor, Any]:
     """What ``rnn(inputs, state)`` computes, with `masks` between the layers."""
-    h = rnn.hidden_size
+    sequence = _FUNCTIONS[rnn.mode].sequence
     if state is None:
         state = _zeros(rnn, inputs.shape[1])
-    outputs = inputs
-    states = LayerStates()
+    outputs, states = inputs, LayerStates()
     for l, before in enumerate(_by_layer(state)):
-        w_x, w_h, b_x, b_h = _weights(rnn, l)
         if masks is not None and l > 0:
             outputs = outputs * masks[l - 1]
-        if rnn.mode == "GRU":
-            projected = project(outputs, w_x.t(), b_x + pad(b_h[: 2 * h], (0, h)))
-            outputs = GRURecurrence.apply(projected, before, w_h.t(), b_h[2 * h :])
-            states.append(outputs[-1])
-        elif rnn.mode == "LSTM":
-            H, C = before
-            outputs, C = lstm(outputs, H, C, w_x.t(), w_h.t(), b_x + b_h)
-            states.append((outputs[-1], C))
-        else:
-            outputs = TanhRecurrence.apply(project(outputs, w_x.t(), b_x + b_h), before, w_h.t())
-            states.append(outputs[-1])
+        outputs, after = sequence(outputs, before, *_weights(rnn, l))
+        states.append(after)
     return outputs, stacked(states)
 
 
 def _zeros(rnn: nn.RNNBase, batch_size: int) -> Any:
     """The state before the first step."""
     zeros = rnn.weight_ih_l0.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size)
-    return (zeros, zeros) if rnn.mode == "LSTM" else zeros
+    return (zeros, zeros) if isinstance(rnn, nn.LSTM) else zeros
 
 
 def _by_layer(state: Any) -> LayerStates:

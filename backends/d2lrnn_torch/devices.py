@@ -71,10 +71,21 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
 def full_precision_inference(device: torch.device) -> AbstractContextManager[None]:
     """`torch.inference_mode`, with `full_precision`.
 
-    The mode makes a step an eighth faster than `torch.no_grad` does. On a CPU it is all: there a second
-    context, that does nothing, would take a twentieth of what it takes to write a character.
+    The mode makes a step an eighth faster than `torch.no_grad` does. On a CPU nothing else is entered: a
+    second context that does nothing would take a twentieth of what it takes to write a character.
     """
     return torch.inference_mode() if device.type != "cuda" else _full_precision_inference(device)
+
+
+def full_precision_no_grad(device: torch.device) -> AbstractContextManager[None]:
+    """`torch.no_grad`, with `full_precision`."""
+    return torch.no_grad() if device.type != "cuda" else _full_precision_no_grad(device)
+
+
+@contextmanager
+def _full_precision_no_grad(device: torch.device) -> Iterator[None]:
+    with torch.no_grad(), full_precision(device):
+        yield
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Clipping by the global norm, in place."""
+"""Clipping by the global norm: the formula of `d2lrnn.contract.clipping`, on the device.
+
+Nothing here compares numbers in Python, which would wait for the device.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,30 @@ import torch
 from torch import Tensor
 
 
+def global_norm(gradients: Iterable[Tensor]) -> Tensor:
+    """The Euclidean norm of all gradients taken as one vector, a tensor of shape ()."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+
+
+def clip_scale(norm: Tensor, theta: float | None) -> Tensor:
+    """What a gradient of this norm is multiplied by: ``theta / max(norm, theta)``, or 1 without theta.
+
+    Example:
+        >>> clip_scale(torch.tensor(4.0), 1.0)
+        tensor(0.2500)
+    """
+    return torch.ones_like(norm) if theta is None else theta / norm.clamp(min=theta)
+
+
 @torch.no_grad()
 def clip(parameters: Iterable[Tensor], theta: float) -> None:
-    """Multiplies all gradients by `clip_scale`: their common norm is at most theta then.
+    """Scales all gradients in place: their global norm is at most theta then.
 
     Args:
         parameters: those whose gradients are meant; one without a gradient is passed over.
         theta: the largest norm.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
-    # On the device: to compare numbers Python would wait for it.
-    scale = theta / norm.clamp(min=theta)
+    scale = clip_scale(global_norm(gradients), theta)
     for gradient in gradients:
         gradient.mul_(scale)

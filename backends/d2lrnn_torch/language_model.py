@@ -10,60 +10,93 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn_torch.devices import full_precision
+from d2lrnn_torch.dropout import dropped
 from d2lrnn_torch.module import Classifier
 from d2lrnn_torch.products import affine
-from d2lrnn_torch.tokens import can_take_tokens
+from d2lrnn_torch.stepper import Stepper
+from d2lrnn_torch.tokens import can_take_tokens, look_up
 
 
 class RNNLMScratch(Classifier):
     """A language model on recurrent layers, with an output layer spelt out: ``O = H W_hq + b_q``.
 
     Args:
-        rnn: the recurrent layers, called with (T, B, `vocab_size`) and a state; it has `num_hiddens`.
+        rnn: the recurrent layers, called with (T, B, V), or (T, B, E), and a state; it has `num_hiddens`.
         vocab_size: V.
         lr: the learning rate that a trainer may read.
+        embedding_size: E, the length of the vectors that tokens are looked up as, the rows of ``W_e``; None
+            takes one-hot vectors.
+        tied: whether the output layer's weight is ``W_e``, transposed (Press and Wolf 2017); E is then h.
+        input_dropout: the rate at the embedding while training.
+        output_dropout: the rate between the layers and the output layer while training.
 
     Example:
         >>> model = RNNLMScratch(RNNScratch(28, 32), vocab_size=28)
         >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
         torch.Size([2, 5, 28])
+        >>> tied = RNNLMScratch(RNNScratch(32, 32), vocab_size=28, embedding_size=32, tied=True)
+        >>> tied(torch.zeros(2, 5, dtype=torch.long)).shape, sorted(dict(tied.named_parameters()))[:2]
+        (torch.Size([2, 5, 28]), ['W_e', 'b_q'])
     """
 
-    def __init__(self, rnn: nn.Module, vocab_size: int, lr: float = 0.01) -> None:
+    def __init__(
+        self,
+        rnn: nn.Module,
+        vocab_size: int,
+        lr: float = 0.01,
+        *,
+        embedding_size: int | None = None,
+        tied: bool = False,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.init_params()
 
     def init_params(self) -> None:
-        """Makes the output layer's parameters: N(0, σ²) with the layers' σ, and zeros."""
+        """Makes the output layer's parameters, N(0, σ²) with the layers' σ and zeros, and the embedding."""
         sigma = getattr(self.rnn, "sigma", 0.01)
-        self.W_hq = nn.Parameter(torch.randn(self.rnn.num_hiddens, self.vocab_size) * sigma)
+        if self.embedding_size is not None:
+            # Variance 1, as of `nn.Embedding`; tied it is the output layer too, and starts as one.
+            deviation = self.rnn.num_hiddens**-0.5 if self.tied else 1.0
+            self.W_e = nn.Parameter(torch.randn(self.vocab_size, self.embedding_size) * deviation)
+        if not self.tied:
+            self.W_hq = nn.Parameter(torch.randn(self.rnn.num_hiddens, self.vocab_size) * sigma)
         self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
 
     def forward(self, tokens: Tensor, state: Any = None) -> Tensor:
         """Logits (B, T, V) for tokens (B, T)."""
         return self.unroll(tokens, state)[0]
 
-    def unroll(self, tokens: Tensor, state: Any = None, masks: Tensor | None = None) -> tuple[Tensor, Any]:
+    def unroll(
+        self, tokens: Tensor, state: Any = None, masks: DropoutMasks | None = None
+    ) -> tuple[Tensor, Any]:
         """Logits (B, T, V) for tokens (B, T), and the final state.
 
         Args:
             tokens: (B, T).
             state: what the recurrent layers take; None is zeros.
-            masks: dropout masks, for layers that take them (`d2lrnn_torch.RNN.forward`).
+            masks: dropout masks as tensors; those between layers need layers that take them, as this
+                library's do. None leaves dropout to PyTorch: at the model's rates while training, else none.
         """
-        # Layers look tokens up by themselves, unless a subclass has vectors of its own for them.
-        as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
-        inputs = tokens.t() if as_they_are else self.one_hot(tokens)
-        outputs, state = self.rnn(inputs, state) if masks is None else self.rnn(inputs, state, masks)
+        of_inputs, between, of_outputs = masks or DropoutMasks()
+        if self.embedding_size is not None:
+            inputs = self.embed(tokens.t())
+            inputs = dropped(inputs, of_inputs, self.input_dropout, training=self.training)
+        else:
+            # Layers look tokens up by themselves, unless a subclass has vectors of its own for them.
+            as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
+            inputs = tokens.t() if as_they_are else self.one_hot(tokens)
+        outputs, state = self.rnn(inputs, state) if between is None else self.rnn(inputs, state, between)
+        outputs = dropped(outputs, of_outputs, self.output_dropout, training=self.training)
         return self.output_layer(outputs), state
 
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Logits (B, V) after one token each (B,), and the next state.
+        """Logits (B, V) after one token each (B,), and the next state; without dropout.
 
         What `unroll` gives for a single step, with fewer calls: they take most of its time.
 
@@ -71,8 +104,15 @@ class RNNLMScratch(Classifier):
             tokens: (B,), of int64.
             state: what the recurrent layers take and return.
         """
-        H, state = self.rnn.next_state(tokens, state)
-        return torch.addmm(self.b_q, H, self.W_hq), state
+        if self.embedding_size is None:
+            H, state = self.rnn.next_state(tokens, state)
+        else:
+            H, state = self.rnn.next_state(torch.embedding(self.W_e, tokens), state)
+        return torch.addmm(self.b_q, H, self.W_e.t() if self.tied else self.W_hq), state
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The rows (T, B, E) of the embedding that stand for tokens (T, B)."""
+        return look_up(tokens, self.W_e)
 
     def one_hot(self, tokens: Tensor) -> Tensor:
         """One-hot vectors (T, B, V) of tokens (B, T)."""
@@ -80,7 +120,8 @@ class RNNLMScratch(Classifier):
 
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
-        return affine(_stacked(hiddens), self.W_hq, self.b_q).swapaxes(0, 1)
+        W = self.W_e.t() if self.tied else self.W_hq
+        return affine(_stacked(hiddens), W, self.b_q).swapaxes(0, 1)
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """The loss of a batch ``(tokens, targets)``, each (B, T); plots the perplexity."""
@@ -112,32 +153,76 @@ class RNNLMScratch(Classifier):
         if device is not None:
             self.to(device)
         with predicting(self):
-            return generate(_Predictor(self), vocab, prefix, num_preds)
+            return generate(self.stepper(), vocab, prefix, num_preds)
+
+    def stepper(self) -> Stepper:
+        """What writes text with the model as it is: by `next_logits` where that is what `unroll` computes."""
+        kind, device = type(self), next(self.parameters()).device
+        owner = RNNLM if issubclass(kind, RNNLM) else RNNLMScratch
+        methods = ("unroll", "one_hot", "embed", "output_layer", "next_logits")
+        unchanged = all(getattr(kind, name) is getattr(owner, name) for name in methods)
+        if unchanged and self.has_own_layers() and can_take_tokens(self.rnn):
+            return Stepper(self.next_logits, self.rnn.begin_state, device, own=True)
+
+        def step(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+            logits, state = self.unroll(tokens.unsqueeze(1), state)
+            return logits[:, 0], state
+
+        return Stepper(step, lambda batch_size: None, device, own=False)
+
+    def has_own_layers(self) -> bool:
+        """Whether the embedding and the output layer are those that `next_logits` reads."""
+        return all(hasattr(self, name) for name in ("W_e" if self.tied else "W_hq", "b_q"))
 
 
 _ONE_HOT = RNNLMScratch.one_hot
 
 
 class RNNLM(RNNLMScratch):
-    """`RNNLMScratch` with `torch.nn.Linear` for the output layer."""
+    """`RNNLMScratch` with `torch.nn.Embedding` and `torch.nn.Linear` for what is around the layers."""
 
     def init_params(self) -> None:
-        """Makes the linear layer, with PyTorch's initial values."""
+        """Makes the layers, with PyTorch's initial values; a tied weight starts as the output layer's."""
+        if self.embedding_size is not None:
+            self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
         self.linear = nn.Linear(self.rnn.num_hiddens, self.vocab_size)
+        if self.tied:
+            self.embedding.weight = self.linear.weight
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """See `RNNLMScratch.embed`."""
+        return look_up(tokens, self.embedding.weight) if _is_table(self.embedding) else self.embedding(tokens)
 
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
         H = _stacked(hiddens)
         linear = self.linear
-        if len(H) > 1 and type(linear) is nn.Linear and linear.bias is not None:
+        if len(H) > 1 and _is_affine(linear):
             return affine(H, linear.weight.t(), linear.bias).swapaxes(0, 1)
         return linear(H).swapaxes(0, 1)  # a single step, or what a subclass put there
 
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """See `RNNLMScratch.next_logits`."""
-        H, state = self.rnn.next_state(tokens, state)
+        if self.embedding_size is None:
+            H, state = self.rnn.next_state(tokens, state)
+        else:
+            H, state = self.rnn.next_state(torch.embedding(self.embedding.weight, tokens), state)
         linear = self.linear
         return functional.linear(H, linear.weight, linear.bias), state
+
+    def has_own_layers(self) -> bool:
+        """See `RNNLMScratch.has_own_layers`."""
+        return _is_affine(self.linear) and (self.embedding_size is None or _is_table(self.embedding))
+
+
+def _is_affine(layer: nn.Module) -> bool:
+    """Whether it is a linear layer that does nothing else: a subclass may have put anything there."""
+    return type(layer) is nn.Linear and layer.bias is not None
+
+
+def _is_table(layer: nn.Module) -> bool:
+    """Whether it is an embedding that looks rows up and does nothing else."""
+    return type(layer) is nn.Embedding and layer.padding_idx is None and layer.max_norm is None
 
 
 @contextmanager
@@ -150,22 +235,6 @@ def predicting(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-class _Predictor:
-    """A language model as what `d2lrnn.generation.generate` asks."""
-
-    def __init__(self, model: RNNLMScratch) -> None:
-        self._model = model
-        self._device = next(model.parameters()).device
-
-    def initial_state(self, batch_size: int) -> Any:
-        return None
-
-    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
-        with full_precision(self._device):
-            logits, state = self._model.unroll(torch.tensor(tokens[:, None], device=self._device), state)
-        return logits[:, 0].numpy(force=True), state
 
 
 def _stacked(hiddens: Tensor | Sequence[Tensor]) -> Tensor:

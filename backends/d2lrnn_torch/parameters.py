@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, Parameters
+from d2lrnn_torch.scratch import find_scratch_layer
 
 
 def canonical_views(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -20,19 +22,22 @@ def canonical_views(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> dict[str,
 
     Args:
         spec: the model that `d2lrnn_torch.adapter.TorchBackend.build` made.
-        tensors: parameters or their gradients, by the names of `named_parameters`.
+        tensors: parameters, or their gradients, or what an optimiser remembers of them, by the names of
+            `named_parameters`.
 
     Returns:
         Tensors by canonical name, in canonical order.
     """
-    layers = _scratch_layer if spec.implementation == "scratch" else _concise_layer
+    scratch = spec.implementation == "scratch"
+    layer = _scratch_layer if scratch else _concise_layer
     views: dict[str, Tensor] = {}
+    if spec.embedding_size is not None:
+        views["embedding.w"] = tensors["W_e" if scratch else "embedding.weight"]
     for l in range(spec.num_layers):
-        views.update({f"rnn.{l}.{name}": view for name, view in layers(spec, tensors, l).items()})
-    if spec.implementation == "scratch":
-        views["head.w"], views["head.b"] = tensors["W_hq"], tensors["b_q"]
-    else:
-        views["head.w"], views["head.b"] = tensors["linear.weight"].t(), tensors["linear.bias"]
+        views.update({f"rnn.{l}.{name}": view for name, view in layer(spec, tensors, l).items()})
+    if not spec.tied:
+        views["head.w"] = tensors["W_hq"] if scratch else tensors["linear.weight"].t()
+    views["head.b"] = tensors["b_q" if scratch else "linear.bias"]
     return views
 
 
@@ -45,19 +50,17 @@ def export_arrays(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> dict[str, F
 
 
 @torch.no_grad()
-def write_parameters(spec: ModelSpec, model: nn.Module, values: Parameters) -> None:
-    """Replaces the parameters of `model` by canonical ones that were checked."""
-    for name, view in canonical_views(spec, dict(model.named_parameters())).items():
+def write_arrays(spec: ModelSpec, tensors: Mapping[str, Tensor], values: Parameters) -> None:
+    """Replaces the values of `tensors` by canonical ones that were checked."""
+    for name, view in canonical_views(spec, tensors).items():
         view.copy_(torch.tensor(values[name]))
 
 
 def _scratch_layer(spec: ModelSpec, tensors: Mapping[str, Tensor], l: int) -> dict[str, Tensor]:
     prefix = f"rnn.rnns.{l}." if spec.num_layers > 1 else "rnn."
-    own = ("W_xh", "W_hh", "b_h") if spec.cell == "rnn" else ("W_x", "W_h", "b")
-    layer = {name: tensors[prefix + key] for name, key in zip(("w_x", "w_h", "b"), own, strict=True)}
-    if spec.reset_after:
-        layer["b_hn"] = tensors[f"{prefix}b_hn"]
-    return layer
+    own = find_scratch_layer(spec.cell).own_names
+    names = find_cell(spec.cell).shapes(1, 1, reset_after=spec.reset_after)
+    return {name: tensors[prefix + own.get(name, name)] for name in names}
 
 
 def _concise_layer(spec: ModelSpec, tensors: Mapping[str, Tensor], l: int) -> dict[str, Tensor]:
@@ -66,6 +69,7 @@ def _concise_layer(spec: ModelSpec, tensors: Mapping[str, Tensor], l: int) -> di
         "w_h": tensors[f"rnn.rnn.weight_hh_l{l}"].t(),
         "b": tensors[f"rnn.rnn.bias_ih_l{l}"],
     }
-    if spec.reset_after:
-        layer["b_hn"] = tensors[f"rnn.rnn.bias_hh_l{l}"][2 * spec.num_hiddens :]
+    reset_bias = find_cell(spec.cell).reset_bias
+    if reset_bias is not None:
+        layer[reset_bias] = tensors[f"rnn.rnn.bias_hh_l{l}"][2 * spec.num_hiddens :]
     return layer

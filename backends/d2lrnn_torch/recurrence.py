@@ -1,16 +1,16 @@
 """The recurrences of one layer with a backward pass through time by hand.
 
-All inputs of a layer are projected at once, outside the recurrence (`project`); what is here starts from
-``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. Autograd's own
-graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function` here walks the
-steps in reverse once (Werbos 1990, "Backpropagation through time") and makes the weight gradient one product
-after the loop, of those in `d2lrnn_torch.products`. Every gradient at a pre-activation is dH (or dC) times a
-factor that is known beforehand: of gates the factors of all steps are computed at once, and the loop
-multiplies dH into them in place. Fresh memory of this size costs page faults, so there is little of it.
+All inputs of a layer are projected at once, outside the recurrence (`d2lrnn_torch.layer.project`); what is
+here starts from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before.
+Autograd's own graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function`
+here walks the steps in reverse once (Werbos 1990, "Backpropagation through time") and computes the weight
+gradient after the loop, as one product of those in `d2lrnn_torch.products`. Every gradient at a
+pre-activation is dH (or dC) times a factor that is known before the loop: the factors of all steps are
+computed at once, and the loop multiplies them by dH in place. Fresh memory of this size costs page faults, so
+there is little of it.
 
-`unroll` is the plain version: the formulas are the `step` methods in `d2lrnn_torch.scratch`, and
-tests/backends/test_torch_backend.py holds each Function to them. Of the LSTM PyTorch has a fused form of its
-own, which `lstm` prefers.
+`d2lrnn_torch.layer.unroll` is the plain version: the formulas are the `step` methods in
+`d2lrnn_torch.scratch`, and tests/backends/test_torch_backend.py holds each Function to them.
 
 T = time steps, B = batch size, h = hidden units, G = gates; ``σ`` is the logistic function and ``∘`` the
 element-wise product. Gate order: GRU r, z, n; LSTM i, f, g, o. The Functions cannot be differentiated twice.
@@ -18,92 +18,27 @@ element-wise product. Gate order: GRU r, z, n; LSTM i, f, g, o. The Functions ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import embedding
 
 from d2lrnn_torch.activations import tanh, tanh_
-from d2lrnn_torch.products import affine, plus, times, weight_gradient
-
-
-def project_step(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
-    """``inputs @ w_x + b`` for one step: (B, in), or token indices (B,), to (B, G·h)."""
-    return torch.addmm(b, inputs, w_x) if inputs.is_floating_point() else torch.embedding(w_x, inputs) + b
-
-
-def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
-    """``inputs @ w_x + b`` for all steps at once.
-
-    Args:
-        inputs: real vectors (T, B, in), or token indices (T, B): a one-hot vector times w_x is a row of it.
-        w_x: (in, G·h).
-        b: (G·h,).
-
-    Returns:
-        (T, B, G·h).
-    """
-    if inputs.is_floating_point():
-        return affine(inputs, w_x, b)
-    if inputs.numel() < len(w_x):
-        return embedding(inputs, w_x) + b
-    # Fewer rows than tokens: add the bias to the rows, forward and backward.
-    rows = (w_x + b).contiguous()
-    # Not on a GPU: there `index_add_` adds up in another order every time.
-    return _Rows.apply(inputs, rows) if rows.is_cpu else embedding(inputs, rows)
-
-
-class _Rows(Function):
-    """``rows[tokens]``; its gradient adds up by ``index_add_``: `embedding`'s takes ten times as long."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, rows: Tensor) -> Tensor:
-        """(T, B) and (V, n) to (T, B, n)."""
-        indices = tokens.flatten().long()  # of 32 bits its gradient would be as slow
-        ctx.save_for_backward(indices)
-        ctx.num_rows = len(rows)
-        return rows.index_select(0, indices).unflatten(0, tokens.shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d: Tensor) -> tuple[None, Tensor]:
-        """(T, B, n) to (V, n): row v is the sum of d where the token is v."""
-        (indices,) = ctx.saved_tensors
-        return None, d.new_zeros(ctx.num_rows, d.shape[-1]).index_add_(0, indices, d.flatten(0, 1))
-
+from d2lrnn_torch.products import plus, times, weight_gradient
 
 #: What autograd calls for `torch.tanh`: of a gradient and the value of tanh.
 _TANH_BACKWARD = torch.ops.aten.tanh_backward.grad_input
-
-
-def unroll(step: Callable[[Tensor, Any], Any], projected: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """The plain recurrence: ``state = step(projected[t], state)`` for every t.
-
-    Args:
-        step: from the projected inputs (B, G·h) and a state to the next state.
-        projected: (T, B, G·h).
-        state: H (B, h), or (H, C).
-
-    Returns:
-        H of all steps (T, B, h), and the final state.
-    """
-    outputs = []
-    for X in projected.unbind():
-        state = step(X, state)
-        outputs.append(state[0] if isinstance(state, tuple) else state)
-    return outputs[0].unsqueeze(0) if len(outputs) == 1 else torch.stack(outputs), state
 
 
 class TanhRecurrence(Function):
     """H_t = tanh(projected_t + H_{t-1} w_h).
 
     Example:
-        >>> outputs = TanhRecurrence.apply(projected, H_0, w_h)  # (T, B, h)
+        >>> projected, H_0, w_h = map(torch.ones, [(5, 2, 3), (2, 3), (3, 3)])
+        >>> TanhRecurrence.apply(projected, H_0, w_h).shape  # (T, B, h)
+        torch.Size([5, 2, 3])
     """
 
     @staticmethod
@@ -139,7 +74,9 @@ class GRURecurrence(Function):
     - H' = Z ∘ H + (1 - Z) ∘ N
 
     Example:
-        >>> outputs = GRURecurrence.apply(projected, H_0, w_h, b_hn)  # (T, B, h)
+        >>> projected, H_0, w_h, b_hn = map(torch.ones, [(5, 2, 9), (2, 3), (3, 9), (3,)])
+        >>> GRURecurrence.apply(projected, H_0, w_h, b_hn).shape  # (T, B, h)
+        torch.Size([5, 2, 3])
     """
 
     @staticmethod
@@ -203,7 +140,10 @@ class GRUBeforeRecurrence(Function):
     - H' = Z ∘ H + (1 - Z) ∘ N
 
     Example:
-        >>> outputs = GRUBeforeRecurrence.apply(projected_rz, projected_n, H_0, w_rz, w_n)  # (T, B, h)
+        >>> projected_rz, projected_n, H_0 = map(torch.ones, [(5, 2, 6), (5, 2, 3), (2, 3)])
+        >>> w_rz, w_n = map(torch.ones, [(3, 6), (3, 3)])
+        >>> GRUBeforeRecurrence.apply(projected_rz, projected_n, H_0, w_rz, w_n).shape  # (T, B, h)
+        torch.Size([5, 2, 3])
     """
 
     @staticmethod
@@ -265,7 +205,10 @@ class LSTMRecurrence(Function):
     - H' = O ∘ tanh(C')
 
     Example:
-        >>> outputs, C = LSTMRecurrence.apply(projected, H_0, C_0, w_h)  # (T, B, h), (B, h)
+        >>> projected, H_0, C_0, w_h = map(torch.ones, [(5, 2, 12), (2, 3), (2, 3), (3, 12)])
+        >>> outputs, C = LSTMRecurrence.apply(projected, H_0, C_0, w_h)
+        >>> outputs.shape, C.shape
+        (torch.Size([5, 2, 3]), torch.Size([2, 3]))
     """
 
     @staticmethod
@@ -326,66 +269,6 @@ class LSTMRecurrence(Function):
             dC *= F_t[t]
             dH = plus(d_outer, d_t[t], w_h_transposed)
         return d_projected, dH, dC, _sum_over_time(w_h, states[:-1], d_projected)
-
-
-def lstm(
-    inputs: Tensor, H_0: Tensor, C_0: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor
-) -> tuple[Tensor, Tensor]:
-    """An LSTM layer over all steps, by the fastest of two ways to the same numbers.
-
-    `torch.lstm` is cuDNN's on a GPU, and oneDNN's on a CPU, which on some processors multiplies twice as fast
-    as `torch.addmm` does. It wants one-hot vectors for tokens, which for a large vocabulary cost more than
-    all else, and in float64 it is autograd's graph of a loop: then `LSTMRecurrence` is faster.
-
-    Args:
-        inputs: (T, B, in), or token indices (T, B).
-        H_0: (B, h).
-        C_0: (B, h).
-        w_x: (in, 4·h).
-        w_h: (h, 4·h).
-        b: (4·h,).
-
-    Returns:
-        H of all steps (T, B, h), and the final C (B, h).
-    """
-    fused = H_0.is_cuda or (H_0.dtype is torch.float32 and torch.backends.mkldnn.is_available())
-    few = inputs.is_floating_point() or len(w_x) <= 2 * len(w_h)
-    if not (fused and few):
-        outputs, C = LSTMRecurrence.apply(project(inputs, w_x, b), H_0, C_0, w_h)
-        return outputs, C
-    outputs, _, C = torch.lstm(
-        vectors(inputs, w_x.shape[0], like=w_x),
-        (H_0.unsqueeze(0), C_0.unsqueeze(0)),
-        [w_x.t(), w_h.t(), b, torch.zeros_like(b)],
-        has_biases=True,
-        num_layers=1,
-        dropout=0.0,
-        train=torch.is_grad_enabled(),
-        bidirectional=False,
-        batch_first=False,
-    )
-    return outputs, C.squeeze(0)
-
-
-def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
-    """One-hot vectors (…, size) of tokens (…), in the precision of `like`; vectors as they are."""
-    if inputs.is_floating_point():
-        return inputs
-    if (inputs.dim() == 1 or inputs.shape[0] == 1) and size <= _SMALL:
-        return torch.embedding(_identity(size, like.dtype, like.device), inputs)
-    hot = like.new_zeros((*inputs.shape, size))
-    return hot.scatter_(-1, inputs.long().unsqueeze(-1), 1)
-
-
-#: Up to so many tokens the identity matrix is kept, whose rows are one-hot vectors: one call instead of four,
-#: which counts where one character follows the other.
-_SMALL = 256
-
-
-@lru_cache(maxsize=8)
-def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # what is made in that mode can never be part of a training step
-        return torch.eye(size, dtype=dtype, device=device)
 
 
 def _states(initial: Tensor, num_steps: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which recurrent layers take token indices in place of one-hot vectors.
+"""Token indices in place of one-hot vectors.
 
 A one-hot vector times a matrix is a row of it. Layers that look the row up need no one-hot vectors, which at
 a vocabulary of words would be larger than everything else. Layers that somebody else wrote do not know
@@ -8,11 +8,20 @@ tokens, nor does a subclass with a `forward` of its own: so the method is marked
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding
 
 _Forward = TypeVar("_Forward", bound=Callable[..., object])
+
+#: Up to so many tokens the identity matrix is kept, whose rows are one-hot vectors: one call instead of four,
+#: which counts where one character follows the other.
+_SMALL = 256
 
 
 def takes_tokens(forward: _Forward) -> _Forward:
@@ -24,3 +33,48 @@ def takes_tokens(forward: _Forward) -> _Forward:
 def can_take_tokens(rnn: nn.Module) -> bool:
     """Whether the layers' `forward` is one that `takes_tokens`."""
     return getattr(type(rnn).forward, "takes_tokens", False)
+
+
+def look_up(tokens: Tensor, rows: Tensor) -> Tensor:
+    """``rows[tokens]``: indices (T, B) and rows (V, n) to (T, B, n).
+
+    Its gradient adds up in the same order every time. On a CPU it is by ``index_add_``, as `embedding`'s
+    takes ten times as long; on a GPU ``index_add_`` adds up in another order every time, and `embedding`'s
+    does not.
+    """
+    return _Rows.apply(tokens, rows) if rows.is_cpu else embedding(tokens, rows)
+
+
+class _Rows(Function):
+    """`look_up`, whose gradient at row v is the sum of the gradients where the token is v."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, rows: Tensor) -> Tensor:
+        """(T, B) and (V, n) to (T, B, n)."""
+        indices = tokens.flatten().long()  # of 32 bits its gradient would be as slow
+        ctx.save_for_backward(indices)
+        ctx.num_rows = len(rows)
+        return rows.index_select(0, indices).unflatten(0, tokens.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d: Tensor) -> tuple[None, Tensor]:
+        """(T, B, n) to (V, n)."""
+        (indices,) = ctx.saved_tensors
+        return None, d.new_zeros(ctx.num_rows, d.shape[-1]).index_add_(0, indices, d.flatten(0, 1))
+
+
+def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
+    """One-hot vectors (…, size) of tokens (…), in the precision of `like`; vectors as they are."""
+    if inputs.is_floating_point():
+        return inputs
+    if (inputs.dim() == 1 or inputs.shape[0] == 1) and size <= _SMALL:
+        return torch.embedding(_identity(size, like.dtype, like.device), inputs)
+    hot = like.new_zeros((*inputs.shape, size))
+    return hot.scatter_(-1, inputs.long().unsqueeze(-1), 1)
+
+
+@lru_cache(maxsize=8)
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what is made in that mode can never be part of a training step
+        return torch.eye(size, dtype=dtype, device=device)
