@@ -1,8 +1,8 @@
 """The optimisers' formulas: the reference that every other backend is compared with.
 
-Each function makes the step of one parameter, in place: the parameter p, its gradient g after clipping, its
-slots, the rate, and the number t of the step from 1. `d2lrnn.contract.optimizers` has the formulas in words,
-with their sources.
+Each function makes the step of one parameter, in place: the parameter p, its gradient g after clipping, which
+may be overwritten, its slots, the rate, and the number t of the step from 1. `d2lrnn.contract.optimizers` has
+the formulas in words, with their sources.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def sgd(o: optimizers.SGD, p: FloatArray, g: FloatArray, slots: Slots, rate: flo
         m = slots["m"]
         m *= o.momentum
         m += g
-        g = g + o.momentum * m if o.nesterov else m
-    p -= rate * g
+        g = g + o.momentum * m if o.nesterov else m.copy()
+    g *= rate
+    p -= g
 
 
 def adam(o: optimizers.Adam, p: FloatArray, g: FloatArray, slots: Slots, rate: float, t: int) -> None:
@@ -45,7 +46,7 @@ def rmsprop(o: optimizers.RMSprop, p: FloatArray, g: FloatArray, slots: Slots, r
     """See `d2lrnn.contract.optimizers.RMSprop`."""
     g = _decayed(o, p, g)
     _average(slots["v"], o.alpha, g * g)
-    u = g / (np.sqrt(slots["v"]) + o.epsilon)
+    u: FloatArray = g / (np.sqrt(slots["v"]) + o.epsilon)
     if o.momentum:
         m = slots["m"]
         m *= o.momentum
