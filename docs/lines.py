@@ -28,7 +28,7 @@ WENT_INTO = {
     "contract": "adapter clipping devices dropout parameters",
     "data": "data data_spec novel text vocab",
     "training": "epoch losses trainer",
-    "saving": "checkpoint exchange json_reader run tensors",
+    "saving": "checkpoint decoding exchange json_reader run tensors",
     "book": "book classic plotting",
     "chapters": "chapter_report chapter_runner chapters epoch_cap notebook surroundings",
     "cli": "cli command_bench command_chapter command_output command_train commands progress",
