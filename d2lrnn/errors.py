@@ -1,7 +1,7 @@
-"""What can go wrong, in words for the person who has to mend it.
+"""The errors of the library, and the exit codes of the command line.
 
-Every error of the library is a `D2LError` whose message says what is wrong, where, and what to do. The
-command line prints that message and ends with exit code 2; a traceback is shown with ``--debug`` only.
+Every error is a `D2LError` whose message says what is wrong, where, and what to do. The command line prints
+that message and ends with exit code 2; a traceback is shown with ``--debug`` only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class D2LError(Exception):
 
 
 class SpecError(D2LError, ValueError):
-    """A model or a training run was described with a value that cannot be."""
+    """A specification has a value that is unknown, out of its range, or contradicts another one."""
 
 
 class ParameterError(D2LError, ValueError):
@@ -23,7 +23,7 @@ class ParameterError(D2LError, ValueError):
 
 
 class TextError(D2LError, ValueError):
-    """A text that cannot be read or is too short, or a download that is not what it should be."""
+    """A text that cannot be read or is too short, or a download with another checksum."""
 
 
 class PromptError(D2LError, ValueError):
@@ -31,7 +31,7 @@ class PromptError(D2LError, ValueError):
 
 
 class UnknownBackendError(D2LError, ValueError):
-    """A backend that nobody has heard of."""
+    """There is no backend of this name."""
 
 
 class BackendNotInstalledError(D2LError, ImportError):
@@ -39,11 +39,11 @@ class BackendNotInstalledError(D2LError, ImportError):
 
 
 class DeviceError(D2LError, ValueError):
-    """A device that is not there."""
+    """There is no such device."""
 
 
 class ChapterError(D2LError, ValueError):
-    """A chapter of the book that cannot be read, or has nothing for the tab that was chosen."""
+    """A chapter of the book that cannot be read, or has no code for the tab that was chosen."""
 
 
 class RunError(D2LError, ValueError):

@@ -1,4 +1,4 @@
-"""Which backend: the table, the choice, and the errors a person reads.
+"""Backends by name: the table, the choice, and the errors where one is not there.
 
 The choice is made when it is asked for and never stored: `backend()` reads ``D2LRNN_BACKEND`` at every call,
 objects carry their own backend, and so two backends can be used side by side in one process. Nothing falls
@@ -36,7 +36,7 @@ class BackendEntry:
         adapter: ``module:class`` of the `d2lrnn.contract.protocols.Backend`.
         requires: the modules that must be importable, the framework first.
         install: the one command that installs them.
-        aliases: other names a person may use.
+        aliases: other names for it.
     """
 
     name: str
@@ -66,8 +66,8 @@ class BackendEntry:
             )
 
 
-#: The only place in the core where frameworks are named. Of those installed, the first is taken where nobody
-#: chose.
+#: The only place in the core where frameworks are named. Where none is chosen, the first that
+#: is installed is taken.
 BACKENDS = (
     BackendEntry("torch", "d2lrnn_torch", "d2lrnn_torch.adapter:TorchBackend",
                  ("torch",), "pip install torch", ("pytorch",)),
@@ -104,8 +104,8 @@ def backend(name: str | None = None) -> Backend:
     kind: type[Backend] | None = getattr(_imported(entry, module), attribute, None)
     if kind is None:
         raise BackendNotInstalledError(
-            f"the backend {entry.name} cannot be used: its package announces {entry.adapter}, and {module} has "
-            f"no {attribute}. This is an error of that package"
+            f"the backend {entry.name} cannot be used: its package announces {entry.adapter}, but {module} "
+            f"has no {attribute}. This is an error of that package"
         )
     return kind()
 
@@ -144,7 +144,7 @@ def backends() -> list[BackendEntry]:
 
 def _entries() -> Iterator[BackendEntry]:
     yield from BACKENDS
-    # To look for other packages takes time: whoever finds a name in the table does not get here.
+    # The scan for other packages takes time: for a name in the table it does not come to that.
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         yield _third_party(point.name, point.value)
 

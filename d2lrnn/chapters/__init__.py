@@ -1,1 +1,1 @@
-"""Chapters: reading a chapter's source, running its cells, and keeping what came of it."""
+"""Chapters: reading a chapter's source, running its cells, and reporting or saving the results."""

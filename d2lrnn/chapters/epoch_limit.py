@@ -1,6 +1,6 @@
-"""Fewer epochs than a chapter asks for, by its cells' syntax trees: a quick look takes minutes, not an hour.
+"""Fewer epochs than a chapter asks for, so that a quick look takes minutes, not an hour.
 
-Nothing of this is in the library: a cell's ``max_epochs=100`` is read as ``max_epochs=2``.
+The cells' syntax trees are changed, not the library: ``max_epochs=100`` becomes ``max_epochs=2``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _TRAINER = "Trainer"
 
 
 def cap_epochs(tree: ast.Module, most: int) -> None:
-    """Lowers, in place, the integers that a cell gives as a number of epochs to at most `most`.
+    """Lowers, in place, the numbers of epochs in a cell to at most `most`.
 
     These are integers assigned to ``num_epochs`` or ``max_epochs`` (also side by side with others:
     ``num_epochs, lr = 500, 1``), keyword arguments and defaults of these names, and the first argument of a

@@ -1,9 +1,9 @@
-"""What surrounds a chapter's cells while they run, and is taken away after.
+"""The process as a chapter's cells see it, and as it was before once they have run.
 
 To the cells, this process looks like a notebook's: they are ``__main__``, ``d2l`` is d2lrnn's tab, figures
-are drawn into memory, and random numbers start from the same place in every run. At the end, also after an
-error, all of that is undone, and so is what cells change: the working folder, the command line's words, the
-search path, the warning filters, and methods that they add to the library's classes.
+are drawn into memory, and random numbers start from the same seed in every run. At the end, also after an
+error, all of that is undone, and so is what cells change: the working folder, ``sys.argv``, ``sys.path``, the
+warning filters, and methods that they add to the library's classes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import numpy as np
 from d2lrnn.chapters.source import Cell, Tab
 from d2lrnn.registry import find_backend
 
-#: What the book's package is called.
+#: The name of the book's package.
 BOOK = "d2l"
 
-#: What the random numbers of a run start from, so that running a chapter twice gives the same.
+#: The seed of a run, so that running a chapter twice gives the same.
 _SEED = 0
 
 #: A tab that has random numbers of its own offers a function of this name.
@@ -36,7 +36,7 @@ _SEED_FUNCTION = "seed_everything"
 
 
 @contextmanager
-def surroundings(
+def notebook_scope(
     path: Path, cells: Sequence[Cell], tab: str, library: ModuleType
 ) -> Iterator[dict[str, Any]]:
     """The scope in which a chapter's cells run.
@@ -45,11 +45,11 @@ def surroundings(
         path: the chapter.
         cells: those of the tab.
         tab: the book's name of the tab.
-        library: what the cells get as ``d2l``.
+        library: what the cells import as ``d2l``.
     """
     main = ModuleType("__main__")
-    # Classes find their source by the file of their module: `inspect.getsource` has to work, and so does
-    # whatever compiles a cell's functions from it.
+    # Classes find their source by the file of their module: `inspect.getsource` needs it, and so do compilers
+    # that read a function's source.
     main.__file__ = str(path)
     main.__dict__["tab"] = Tab(tab)
     name = find_backend(tab).name
@@ -85,7 +85,7 @@ def _modules(ours: dict[str, ModuleType]) -> Iterator[None]:
 
 @contextmanager
 def _unchanged(library: ModuleType) -> Iterator[None]:
-    """Takes back what cells do to the library: ``add_to_class(d2l.Trainer)`` is for this chapter alone."""
+    """Undoes what cells change in the library: ``add_to_class(d2l.Trainer)`` is for this chapter alone."""
     packages = {"d2lrnn", library.__name__.partition(".")[0]}
     public = [value for value in vars(library).values() if isinstance(value, type)]
     classes = {
@@ -97,11 +97,11 @@ def _unchanged(library: ModuleType) -> Iterator[None]:
         yield
     finally:
         for thing, before in kept:
-            _take_back(thing, before)
+            _restore(thing, before)
 
 
-def _take_back(thing: ModuleType | type, before: dict[str, Any]) -> None:
-    """Gives a module or a class the attributes it had; submodules and what Python keeps in them stay."""
+def _restore(thing: ModuleType | type, before: dict[str, Any]) -> None:
+    """Gives a module or a class the attributes that it had; submodules and Python's own attributes stay."""
     for name, value in dict(vars(thing)).items():
         pythons_own = isinstance(value, ModuleType) or (name.startswith("__") and not callable(value))
         if name not in before and not pythons_own:
@@ -117,11 +117,11 @@ def _is_book(name: str) -> bool:
 
 @contextmanager
 def _lines(path: str, cells: Sequence[Cell]) -> Iterator[None]:
-    """Lets tracebacks and `inspect` find the cells' code: the chapter's lines without its text."""
+    """Gives tracebacks and `inspect` the cells' code: the lines of the chapter without its text."""
     lines: list[str] = []
     for cell in cells:
         lines += ["\n"] * (cell.line - 1 - len(lines))
-        # A cell that is no Python would keep `inspect` from finding the classes of all others.
+        # A cell that is not Python would keep `inspect` from finding the classes of all others.
         code = cell.code if _is_python(cell.code) else "\n" * cell.code.count("\n")
         lines += [line + "\n" for line in code.split("\n")]
     # With no time of change the entry is not compared with a file.
@@ -135,16 +135,16 @@ def _lines(path: str, cells: Sequence[Cell]) -> Iterator[None]:
 @contextmanager
 def _process(path: Path) -> Iterator[None]:
     """Restores what cells can change of the process itself."""
-    folder, words, search = Path.cwd(), sys.argv, sys.path[:]
+    folder, argv, search = Path.cwd(), sys.argv, sys.path[:]
     plotting = os.environ.get("MPLBACKEND")
     sys.argv = [str(path)]
-    # Draws into memory; read when matplotlib is imported.
+    # Matplotlib reads it when it is imported, and then draws into memory.
     os.environ["MPLBACKEND"] = "Agg"
     try:
         yield
     finally:
         os.chdir(folder)
-        sys.argv, sys.path[:] = words, search
+        sys.argv, sys.path[:] = argv, search
         if plotting is None:
             del os.environ["MPLBACKEND"]
         else:
@@ -153,7 +153,7 @@ def _process(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _warnings(path: str) -> Iterator[None]:
-    """Shows what cells are warned of, as a notebook does; for other code the filters stay as they are."""
+    """Shows the warnings of cells, as a notebook does; for other code the filters stay as they are."""
 
     def show(message: Warning | str, kind: type[Warning], file: str, line: int, *_: object) -> None:
         where = f"line {line}: " if file == path else ""
@@ -169,8 +169,8 @@ def _warnings(path: str) -> Iterator[None]:
 
 @contextmanager
 def _random_numbers(library: ModuleType) -> Iterator[None]:
-    """The same random numbers in every run; Python's and NumPy's go on afterwards as if nothing had been."""
-    # The old interface is what chapters use.
+    """The same random numbers in every run; Python's and NumPy's generators are restored afterwards."""
+    # Chapters use the legacy interface.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(_SEED)
     np.random.seed(_SEED)  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""A chapter that ran, as a notebook: its text, its cells, and what they showed."""
+"""A chapter that ran, as a notebook: its text, its cells, and their outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from d2lrnn.version import __version__
 
 
 def check_notebooks_can_be_made() -> None:
-    """Whether nbformat is installed.
+    """Checks that nbformat is installed.
 
     Raises:
         ChapterError: it is not; the message has the command that installs it.
@@ -26,7 +26,7 @@ def check_notebooks_can_be_made() -> None:
 def notebook_of(run: ChapterRun) -> bytes:
     """The chapter's tab as a notebook file.
 
-    Cells that were not begun have no output. The same run gives the same bytes but for times that it printed.
+    Cells that were not begun have no output. The same run gives the same bytes, but for printed times.
 
     Raises:
         ChapterError: nbformat is not installed.

@@ -1,4 +1,4 @@
-"""What a person sees while a chapter runs: each cell with what it showed."""
+"""What is printed while a chapter runs: each cell with its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INDENT = "    "
 
 
 class ChapterReport:
-    """Writes to stdout: a cell's number and first line when it begins, what it prints, what came of it.
+    """Writes to stdout: a cell's number and first line when it begins, its output, its value and its time.
 
     Args:
         num_cells: how many cells the tab has.
@@ -20,28 +20,28 @@ class ChapterReport:
 
     def __init__(self, num_cells: int) -> None:
         self._num_cells = num_cells
-        # Not what `sys.stdout` is while a cell runs.
+        # While a cell runs, `sys.stdout` is another stream.
         self._stream = sys.stdout
         self._line_is_open = False
 
     def restored(self, what: Restored) -> None:
-        """Says what was put back into the framework."""
+        """Reports what was put back into the framework."""
         self._line(f"put back  {what.name}: {what.why}")
 
     def begins(self, cell: Cell) -> None:
-        """Says which cell runs, before it does: it may take an hour."""
+        """Reports a cell before it runs: it may take an hour."""
         self._line(f"\ncell {cell.number} of {self._num_cells}, line {cell.line}: {cell.title}")
         self._stream.flush()
 
     def printed(self, text: str) -> None:
-        """Passes on what a cell prints, also to a terminal that lacks its letters."""
+        """Writes what a cell prints, also to a terminal whose encoding lacks some of it."""
         encoding = self._stream.encoding or "utf-8"
         self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         self._stream.flush()
         self._line_is_open = not text.endswith("\n")
 
     def ended(self, result: CellResult) -> None:
-        """Says what the cell came to."""
+        """Reports the cell's value, figures, error and time."""
         if self._line_is_open:
             self._line("")
         if result.value is not None:
@@ -54,7 +54,7 @@ class ChapterReport:
         self._line(f"{_INDENT}time    {result.seconds:.2f} s")
 
     def _block(self, what: str, text: str) -> None:
-        """Text of several lines, under each other."""
+        """Writes text of several lines, aligned."""
         indent = _INDENT + " " * len(what)
         self._line(_INDENT + what + textwrap.indent(text, indent).lstrip())
 

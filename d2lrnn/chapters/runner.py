@@ -1,8 +1,8 @@
 """Runs a chapter's cells as a notebook would: in order, in one scope, with d2lrnn in place of ``d2l``.
 
-A chapter is code that a person chose to run: it runs in this process, with all that this process may do. What
-the run changes around it is undone at its end (`d2lrnn.chapters.isolation`), and so is what was put back
-into a framework for the chapter's sake.
+A chapter is code that a person chose to run: it runs in this process, with all rights of this process. What
+its cells change in the process is undone at the end (`d2lrnn.chapters.isolation`), and so is what was put
+back into a framework for their sake.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from d2lrnn.chapters.epoch_limit import cap_epochs
-from d2lrnn.chapters.isolation import BOOK, surroundings
+from d2lrnn.chapters.isolation import BOOK, notebook_scope
 from d2lrnn.chapters.source import Cell, Chapter
 from d2lrnn.errors import SpecError
 from d2lrnn.registry import find_backend
@@ -34,16 +34,16 @@ _LONGEST_MESSAGE = 500
 
 @dataclass(frozen=True)
 class Restored:
-    """Something that a framework dropped and a chapter's cells still use.
+    """Something that a framework removed and a chapter's cells still use.
 
     A backend lists these as ``RESTORED`` in its module ``dropped``; the runner puts back those that are
     needed while a chapter runs, and says so.
 
     Attributes:
         name: what it was called, ``SimpleRNN(time_major=True)``.
-        why: one line: since when it is gone, what takes its place.
+        why: one line: since which version it is missing, and what replaces it.
         needed_in: whether the code of all cells, as one text, uses it.
-        put_back: makes it work again inside a ``with`` block, and takes it away after.
+        put_back: makes it work inside a ``with`` block, and removes it afterwards.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Restored:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What came of one cell.
+    """The result of one cell.
 
     Attributes:
         cell: the cell.
         seconds: how long it ran.
-        value: what its last expression is, as text; None where a notebook would show none.
+        value: the value of its last expression, as text; None where a notebook would show none.
         output: what it printed, in order: pairs of ``stdout`` or ``stderr`` and the text.
         figures: the pictures that it left open, each a PNG file's bytes.
         error: what went wrong, in one line; None where nothing did.
@@ -105,7 +105,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class ChapterRun:
-    """What came of a chapter: the results of the cells that were begun.
+    """The result of a chapter: those of the cells that were begun.
 
     Attributes:
         chapter: the chapter.
@@ -129,7 +129,7 @@ class ChapterRun:
 
 
 class Watcher(Protocol):
-    """Is told what happens while a chapter runs."""
+    """Has a method for each event of a chapter's run."""
 
     def restored(self, what: Restored) -> None:
         """Something that the framework dropped was put back."""
@@ -144,8 +144,8 @@ class Watcher(Protocol):
         """The cell has ended, well or not."""
 
 
-class _Nobody:
-    """Looks away."""
+class _IgnoreEvents:
+    """The watcher where none is given."""
 
     def restored(self, what: Restored) -> None: ...
 
@@ -165,15 +165,16 @@ def run_chapter(
     epochs: int | None = None,
     watcher: Watcher | None = None,
 ) -> ChapterRun:
-    """Runs the cells of one tab, and goes on behind a cell that fails; Ctrl-C ends it.
+    """Runs the cells of one tab; after a cell that fails it goes on with the next, Ctrl-C ends it.
 
     Args:
         chapter: the chapter.
-        tab: the book's name of the tab: ``pytorch``, ``tensorflow``, ``jax`` or ``mxnet``.
-        library: what the cells get as ``d2l``; `load_tab` gives it.
-        restored: what can be put back where the cells need it; `load_tab` gives it.
-        epochs: the most epochs that a cell may ask for; None leaves them as they are.
-        watcher: is told what happens.
+        tab: the book's name of the tab, ``pytorch``, ``tensorflow``, ``jax`` or ``mxnet``, or the name of
+            another package's backend.
+        library: what the cells import as ``d2l``, from `load_tab`.
+        restored: what can be put back where the cells need it, from `load_tab`.
+        epochs: the largest number of epochs that a cell may ask for; None leaves them as they are.
+        watcher: its methods are called as the cells run.
 
     Raises:
         ChapterError: the chapter has no code for this tab.
@@ -187,10 +188,10 @@ def run_chapter(
     if epochs is not None and epochs < 1:
         raise SpecError(f"the number of epochs is {epochs}: it must be at least 1")
     cells = chapter.cells(tab)
-    watcher = watcher or _Nobody()
+    watcher = watcher or _IgnoreEvents()
     results: list[CellResult] = []
     with ExitStack() as stack:
-        scope = stack.enter_context(surroundings(chapter.path, cells, tab, library))
+        scope = stack.enter_context(notebook_scope(chapter.path, cells, tab, library))
         code = "\n".join(cell.code for cell in cells)
         for what in restored:
             if what.needed_in(code):
@@ -207,7 +208,7 @@ def run_chapter(
 
 
 def load_tab(name: str) -> tuple[ModuleType, tuple[Restored, ...]]:
-    """What a tab's cells get as ``d2l``, and what can be put back for them.
+    """What a tab's cells import as ``d2l``, and what can be put back for them.
 
     Raises:
         BackendNotInstalledError: the framework of the tab is missing.
@@ -244,13 +245,13 @@ class _Session:
         except KeyboardInterrupt:
             error, kind = f"cell {cell.number}: interrupted", KeyboardInterrupt.__name__
         except (Exception, SystemExit) as raised:
-            (error, lines), kind = self._told(cell, raised), type(raised).__name__
+            (error, lines), kind = self._describe(cell, raised), type(raised).__name__
         seconds = time.perf_counter() - begun
         try:
             figures = _taken_figures()
         except Exception as raised:  # an axis label that cannot be drawn shows only now
-            told = f"cell {cell.number}: its figure cannot be drawn: {_message(raised)}"
-            error, kind = error or told, kind or type(raised).__name__
+            message = f"cell {cell.number}: its figure cannot be drawn: {_message(raised)}"
+            error, kind = error or message, kind or type(raised).__name__
         return CellResult(cell, seconds, value, _joined(output), figures, error, kind, lines)
 
     def _execute(self, cell: Cell) -> str | None:
@@ -267,22 +268,22 @@ class _Session:
         value = eval(_compiled(ast.Expression(last.value), self.path, "eval"), self.scope)
         return None if value is None else repr(value)
 
-    def _told(self, cell: Cell, error: BaseException) -> tuple[str, str]:
+    def _describe(self, cell: Cell, error: BaseException) -> tuple[str, str]:
         """The error in one line, and with the lines of the chapter that led to it."""
         frames = traceback.extract_tb(error.__traceback__)
         in_chapter = [frame for frame in frames if frame.filename == self.path]
         line = in_chapter[-1].lineno if in_chapter else getattr(error, "lineno", None)
         where = f"cell {cell.number}" + (f", line {line}" if line else "")
-        told = f"{where}: {self._missing(error) or _message(error)}"
+        message = f"{where}: {self._missing(error) or _message(error)}"
         if not in_chapter:
-            return told, "".join(traceback.format_exception_only(error)).rstrip()
-        # The library's last line as well, for whoever mends the library.
+            return message, "".join(traceback.format_exception_only(error)).rstrip()
+        # The last line of the library as well, to mend the library by.
         shown = in_chapter if frames[-1].filename == self.path else [*in_chapter, frames[-1]]
         lines = ["Traceback (most recent call last):\n", *traceback.format_list(shown)]
-        return told, "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+        return message, "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
 
     def _missing(self, error: BaseException) -> str | None:
-        """What a cell asked for that is not there, by its name."""
+        """Which name or module a cell uses that does not exist here."""
         if isinstance(error, AttributeError) and error.obj is self.library:
             return f"needs {BOOK}.{error.name}, which the tab {self.tab} does not have"
         if isinstance(error, ModuleNotFoundError) and error.name is not None:
@@ -296,7 +297,7 @@ class _Session:
 
 
 class _Recorder(io.TextIOBase):
-    """Keeps what is printed, and passes it on."""
+    """Records what is printed, and passes it on."""
 
     encoding = "utf-8"
 

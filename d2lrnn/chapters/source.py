@@ -78,7 +78,7 @@ class Text:
 
 @dataclass(frozen=True)
 class _Block:
-    """A cell before anyone chose a tab."""
+    """A cell with the tabs that it is for."""
 
     line: int
     source: str
@@ -161,7 +161,7 @@ class Chapter:
 
 
 class Tab:
-    """The object ``tab`` that the cells of the current edition ask which framework was chosen."""
+    """The object ``tab`` of the current edition's cells, which says which framework was chosen."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -208,7 +208,8 @@ def _split(lines: list[str], path: Path) -> Iterator[str | _Block]:
             body.append(inner)
         else:
             raise ChapterError(
-                f"{path}, line {number}: the block that begins here does not end: add {fence['marks']}"
+                f"{path}, line {number}: the code block that begins here does not end: add a line with "
+                f"{fence['marks']} after it"
             )
         if {".python", ".input"} <= set(fence["info"].strip().strip("{}").split()):
             yield "\n".join(text[: -len(body) - 2]) + "\n"
@@ -285,7 +286,7 @@ def _announced(code: str) -> list[str]:
 
 
 def _does_something(code: str) -> bool:
-    """Whether more is left of a cell than the choice of the tab."""
+    """Whether a cell has more than the choice of the tab."""
     return bool(_ANNOUNCED.sub("", code).strip())
 
 

@@ -1,7 +1,8 @@
 """What a command is asked to do, as frozen values: `d2lrnn.cli.parser` makes them of argv.
 
-A field that nobody gave has the default that stands here. Those of `TrainRequest.model`, `data`, `training`,
-`optimizer` and `schedule` stand in the classes that they are fields of. Nothing here imports NumPy.
+What was not given has the default that stands here. Defaults of a model, its data and its training stand in
+the specifications that `TrainRequest.model`, `data`, `training`, `optimizer` and `schedule` hold fields of.
+Nothing here imports NumPy.
 """
 
 from __future__ import annotations
@@ -146,9 +147,9 @@ class BenchRequest(Request):
 
     Attributes:
         quick: whether to be done soon, with numbers that are not for comparison.
-        settings: names with commas between them, as `models` and `backends`.
-        models: likewise.
-        backends: likewise; None takes all that are installed.
+        settings: names with commas between them.
+        models: names with commas between them.
+        backends: names with commas between them; None takes all that are installed.
         rounds: how often each subject has its turn.
         seconds: how long training steps are repeated in a turn.
         timeout: after how many seconds a process is ended.

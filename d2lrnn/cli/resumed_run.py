@@ -1,4 +1,4 @@
-"""From a request to train to a saved run that goes on: what may change, and what must stay."""
+"""From a request to train to a saved run that is resumed: what may change, and what must stay."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _changed_schedule(given: Mapping[str, Any], schedule: Any, num_steps: int) -
 
 
 def _check_unchanged(request: TrainRequest, run: Run, data: DataSpec, training: TrainingSpec) -> None:
-    """Refuses what a run that goes on cannot have otherwise than it was begun."""
+    """Refuses options that describe another run than the one that is resumed."""
     for name, value in request.model.items():
         _check(request, option_of("model", name).flag, value, getattr(run.model, name))
     # A batch of the data has the rows of all that are accumulated.

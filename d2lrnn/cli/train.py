@@ -1,4 +1,4 @@
-"""``d2lrnn train``: a new run, or one that goes on."""
+"""``d2lrnn train``: a new run, or a saved one that is resumed."""
 
 from __future__ import annotations
 

@@ -71,12 +71,12 @@ def _parameters(
     for name, text in help_texts.items():
         having = {owner: _field(table[owner], name) for owner in owners(table, name)}
         defaults = {owner: field.default for owner, field in having.items()}
-        told = ", ".join(f"{owner} {default:g}" for owner, default in defaults.items())
+        listed = ", ".join(f"{owner} {default:g}" for owner, default in defaults.items())
         if len(set(defaults.values())) == 1:
-            told = f"{', '.join(defaults)}; default: {next(iter(defaults.values())):g}"
+            listed = f"{', '.join(defaults)}; default: {next(iter(defaults.values())):g}"
         kind = kinds[str(next(iter(having.values())).type)]
         if not text.endswith(")"):
-            text += f" ({', '.join(defaults) if kind is None else told})"
+            text += f" ({', '.join(defaults) if kind is None else listed})"
         yield Option(flags + name.replace("_", "-"), group, name, kind, text)
 
 

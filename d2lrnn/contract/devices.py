@@ -28,7 +28,7 @@ def choose_device(requested: str, available: Sequence[Device]) -> Device:
     listed = ", ".join(f"{device.name} ({device.description})" for device in available)
     if not re.fullmatch(r"cpu|gpu(:\d+)?", requested):
         raise DeviceError(
-            f"{requested!r} is no device: say auto, cpu, gpu or gpu:0. Available here: {listed}"
+            f"{requested!r} is not the name of a device: use auto, cpu, gpu or gpu:0. Available: {listed}"
         )
     wanted = "gpu:0" if requested == "gpu" else requested
     for device in available:

@@ -1,11 +1,11 @@
-"""From a corpus to minibatches: the book's three ways of cutting a text, and how each one holds text back.
+"""From a corpus to minibatches: the book's three iterators, and the validation part of each.
 
-Nothing is cut in advance. A window is a view of the corpus, and only the batch that is asked for is ever
-written out, so that memory is that of the corpus however many windows there are (a shuffled epoch adds one
+Nothing is copied in advance. A window is a view of the corpus, and only the batch under way is an array of
+its own, so that memory is that of the corpus however many windows there are (a shuffled epoch adds one
 integer a window: its order).
 
-Every batch has the shape (B, T), the last one included: what is missing is filled up with inputs 0 and
-targets `PADDING`, so that no backend compiles twice. The order of an epoch is decided by the seed and the
+Every batch has the shape (B, T), the last one included: it is padded with inputs 0 and targets `PADDING`, so
+that no backend compiles twice. The order of an epoch is decided by the seed and the
 number of the epoch alone, and is the same on every backend.
 
 Shapes are written with n = tokens, B = batch size, T = time steps.
@@ -27,7 +27,7 @@ from d2lrnn.errors import SpecError, TextError
 #: How many windows the book's current edition trains on, and validates with.
 BOOK_NUM_TRAIN, BOOK_NUM_VAL = 10_000, 5_000
 
-#: A batch is written out, and padded where the text is short: more than this is a mistake, not a wish.
+#: A batch is an array of its own, padded where the text is short: more tokens than this are a mistake.
 _MAX_BATCH_TOKENS = 1 << 26
 
 
@@ -64,7 +64,7 @@ class DataModule(Protocol):
         """The validation batches: every validation target once, in the order of the text."""
 
     def describe(self) -> str:
-        """What is trained on, in one line for a person."""
+        """The iterator and its sizes, in one line."""
 
 
 class SlidingWindows:
@@ -148,7 +148,7 @@ class SlidingWindows:
             yield _padded(windows[start : start + self.batch_size], self.batch_size)
 
     def describe(self) -> str:
-        """What is trained on, in one line for a person."""
+        """The iterator and its sizes, in one line."""
         return (
             f"sliding windows of {self.num_steps} steps, shuffled: {self.num_train:,} for training and "
             f"{self.num_val:,} for validation, in batches of {self.batch_size:,}"
@@ -156,7 +156,7 @@ class SlidingWindows:
 
 
 class _HeldBack:
-    """What the first edition's iterators share: the last part of a text is held back to validate with."""
+    """What the first edition's iterators share: the last part of a text is held out for validation."""
 
     #: How many tokens an epoch drops at its beginning at most, counted from T.
     _LARGEST_OFFSET_FROM_T: int
@@ -189,7 +189,7 @@ class RandomSampling(_HeldBack):
         corpus: a corpus, or its tokens, integers (n,).
         batch_size: B.
         num_steps: T.
-        val_fraction: the share of the tokens, the last ones, that is held back for validation.
+        val_fraction: the share of the tokens, the last ones, that is held out for validation.
         seed: decides, with the number of the epoch, offset and order.
 
     Attributes:
@@ -236,7 +236,7 @@ class RandomSampling(_HeldBack):
             yield _padded(_cut(self.val_tokens, starts, ends, self.num_steps), self.batch_size)
 
     def describe(self) -> str:
-        """What is trained on, in one line for a person."""
+        """The iterator and its sizes, in one line."""
         return (
             f"random sampling of sequences of {self.num_steps} steps: {len(self.train_tokens):,} tokens for "
             f"training and {len(self.val_tokens):,} for validation, in batches of {self.batch_size:,}"
@@ -255,7 +255,7 @@ class SequentialPartitioning(_HeldBack):
         corpus: a corpus, or its tokens, integers (n,).
         batch_size: B.
         num_steps: T.
-        val_fraction: the share of the tokens, the last ones, that is held back for validation.
+        val_fraction: the share of the tokens, the last ones, that is held out for validation.
         seed: decides, with the number of the epoch, the offset.
 
     Attributes:
@@ -306,7 +306,7 @@ class SequentialPartitioning(_HeldBack):
             yield _padded(_cut(self.val_tokens, starts + step, ends, self.num_steps), self.batch_size)
 
     def describe(self) -> str:
-        """What is trained on, in one line for a person."""
+        """The iterator and its sizes, in one line."""
         return (
             f"sequential partitioning, {self.num_steps} steps at a time, state carried: "
             f"{len(self.train_tokens):,} tokens for training and {len(self.val_tokens):,} for validation, in "
@@ -406,15 +406,15 @@ def _check_parts(
         # Each step takes a token in every row and one of the offset.
         steps = (len(train) - (largest_offset + 1 - num_steps)) // (batch_size + 1)
         raise TextError(
-            f"the text has {whole:,} tokens, {len(train):,} of them to train on: a batch of {batch_size:,} "
+            f"the text has {whole:,} tokens, {len(train):,} of them for training: a batch of {batch_size:,} "
             f"sequences of {num_steps:,} steps needs at least {needed:,}. Take a longer text"
             + (f", a batch size of at most {rows:,}" if rows > 0 else "")
             + _or_fewer_steps(steps)
         )
     if len(val) < 2:
         raise TextError(
-            f"the text has {whole:,} tokens, {len(val):,} of them to validate with, where at least 2 are "
-            f"needed. Take a longer text or a larger validation fraction"
+            f"the text has {whole:,} tokens, {len(val):,} of them for validation, which needs at least 2. "
+            f"Take a longer text or a larger validation fraction"
         )
 
 
@@ -461,7 +461,9 @@ def _tokens_of(corpus: Corpus | TokenArray) -> TokenArray:
             f"tokens must be a row of integers, not an array of shape {tokens.shape} and type {tokens.dtype}"
         )
     if tokens.dtype.kind == "i" and tokens.size and tokens.min() < 0:
-        raise SpecError(f"tokens must be 0 or above, and one is {tokens.min()}: negative ones mean padding")
+        raise SpecError(
+            f"a token is {tokens.min()}: tokens must be 0 or above (negative targets are padding)"
+        )
     return tokens
 
 

@@ -62,7 +62,7 @@ def tokenize(text: str, unit: Unit = "char") -> list[str]:
 
 
 def join_tokens(tokens: Sequence[str], unit: Unit = "char") -> str:
-    """Puts a text together again: characters as they are, words with a space between them.
+    """Joins tokens to a text: characters as they are, words with a space between them.
 
     Raises:
         SpecError: the unit is neither ``"char"`` nor ``"word"``.
@@ -86,7 +86,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         built_in = " and ".join(BUILT_IN)
-        raise TextError(f"there is no file {path}; the built-in texts are {built_in}") from None
+        raise TextError(
+            f"there is no file {path}: give the path of a text file, or one of the built-in texts, {built_in}"
+        ) from None
     except (OSError, ValueError) as error:
         if Path(path).is_dir():
             raise TextError(f"{path} is a folder: name a text file in it") from None
@@ -98,15 +100,15 @@ def read_text(path: str | os.PathLike[str]) -> str:
         encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
         raise TextError(
             f"{path} is not UTF-8: the byte 0x{data[error.start]:02x} at offset {error.start} (line {line}) "
-            f"does not belong there. Save the file as UTF-8, for instance with: "
+            f"is not valid there. Save the file as UTF-8, for instance with: "
             f"iconv -f {encoding} -t utf-8 {path} > converted.txt"
         ) from None
-    del data  # it need not stand in memory beside the text and its copies
+    del data  # the text and its copies take enough memory
     text = text.removeprefix("\ufeff")
-    if "\r" in text:  # far faster to look for than for the pair
+    if "\r" in text:  # far faster than to search for the pair
         text = text.replace("\r\n", "\n")
     if _is_blank(text):
-        raise TextError(f"{path} is empty")
+        raise TextError(f"{path} has no text: it is empty or holds white space only")
     return text
 
 
@@ -174,8 +176,8 @@ def load_corpus(
         vocab: encode with this vocabulary, that of a saved run, instead of making the text's own.
 
     Raises:
-        TextError: the text cannot be had (`read_text`, `time_machine_text`), or nothing of it is left after
-            normalising.
+        TextError: the text cannot be read or fetched (`read_text`, `time_machine_text`), or nothing of it is
+            left after normalising.
         SpecError: the unit is neither ``"char"`` nor ``"word"``.
 
     Example:
@@ -190,7 +192,7 @@ def load_corpus(
         normalized = built_in is not None
     text = built_in() if built_in else read_text(source)
     content = _content(text, unit, normalized, name)
-    del text  # a large text need not stand in memory beside what was made of it
+    del text  # a large text takes memory that its tokens need
     return _encoded(content, unit, normalized, min_freq, vocab, name)
 
 
@@ -242,15 +244,15 @@ def _is_blank(text: str | bytearray) -> bool:
 def _content(text: str, unit: Unit, normalized: bool, source: str) -> str | bytearray:
     """The text to be tokenised; where it was normalised, its characters as ASCII codes."""
     if _is_blank(text):
-        raise TextError(f"{source} is empty")
+        raise TextError(f"{source} has no text: it is empty or holds white space only")
     if not normalized:
         return text
     letters = _normalized_letters(text)
     if _is_blank(letters):
         beginning = " ".join(text[:1000].split())[:20]
         raise TextError(
-            f"nothing is left of {source} after normalising, which keeps the letters A to Z only, and this "
-            f"text ({beginning} …) has none of them. Take it as it is: normalized=False"
+            f"nothing is left of {source} after normalising, which keeps the letters A to Z only: this text "
+            f"({beginning} …) has none of them. Leave it as it is, with --no-normalize or normalized=False"
         )
     return letters if unit == "char" else letters.decode("ascii")
 
@@ -289,7 +291,7 @@ def _normalized_letters(text: str) -> bytearray:
         codes[length : length + len(selected)] = selected
         length += len(selected)
         after_space = not is_letter[-1]
-    del codes  # a bytearray that NumPy still looks at cannot be shortened
+    del codes  # a bytearray cannot be shortened while an array is a view of it
     del result[length:]
     return result
 
@@ -297,7 +299,7 @@ def _normalized_letters(text: str) -> bytearray:
 def _numbered_words(text: str) -> tuple[dict[str, int], npt.NDArray[np.int32]]:
     """How often every word occurs, and for every word of the text its number among them.
 
-    One pass over the words, which are the slow part: each looks its number up, or gets the next one.
+    One pass over the words, which is the slow part: each has a number already, or gets the next one.
     """
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__

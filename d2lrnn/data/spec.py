@@ -1,4 +1,4 @@
-"""Which text, and how it is cut into batches: a value that goes into a saved run."""
+"""Which text, and how it is cut into batches, as a value that a saved run contains."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DataSpec:
         batch_size: B.
         num_steps: T.
         num_train: training windows of the sliding iterator; None is 10,000, or fewer in a short text.
-        num_val: validation windows, likewise; None is 5,000.
+        num_val: validation windows of the sliding iterator; None is 5,000, or fewer in a short text.
         seed: decides the order of the batches.
 
     Raises:
@@ -51,7 +51,8 @@ class DataSpec:
             )
         if self.iterator != "sliding" and (self.num_train is not None or self.num_val is not None):
             raise SpecError(
-                f"window counts belong to the sliding iterator; the {self.iterator} one takes the whole text"
+                "numbers of windows apply to the sliding iterator only: leave them out, the "
+                f"{self.iterator} iterator takes the whole text"
             )
 
     @property
@@ -73,7 +74,7 @@ class DataSpec:
         return corpus, self.batches(corpus)
 
     def batches(self, corpus: Corpus) -> DataModule:
-        """The iterator over a corpus that was read already."""
+        """The iterator over a corpus."""
         sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps, "seed": self.seed}
         if self.iterator == "random":
             return RandomSampling(corpus, **sizes)

@@ -1,7 +1,6 @@
-"""The novel *The Time Machine*: from a folder, the cache or the book's address, and always checked.
+"""The novel *The Time Machine*: from a folder, the cache or the book's address, with its checksum checked.
 
-Nothing with another checksum is ever taken or kept: the log-in page of a network has been seen saved under
-the novel's name.
+A file with another checksum is never used or cached: networks answer with their log-in page.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ Opener: TypeAlias = Callable[..., AbstractContextManager[_Stream]]
 def time_machine_text(opener: Opener = urlopen) -> str:
     """The novel *The Time Machine* by H. G. Wells (1895), the book's text, in lines.
 
-    It is looked for in the folder that ``D2LRNN_DATA`` names, then in the user's cache, and else fetched from
-    the book's address and put into the cache. Nothing with another checksum is ever taken or kept.
+    It is taken from the folder that ``D2LRNN_DATA`` names, else from the user's cache, else fetched from the
+    book's address and cached. A file with another checksum is never used.
 
     Args:
         opener: opens the address; tests pass their own.
@@ -68,7 +67,7 @@ def time_machine_file(opener: Opener = urlopen) -> Path:
         return Path(os.environ[DATA_VARIABLE]) / TIME_MACHINE_FILE
     data, file = _from_cache_or_address(opener), _cached_file()
     if file is None or not file.is_file() or file.read_bytes() != data:
-        raise TextError(f"the novel cannot be kept: the cache {file} cannot be written. {_WAY_OUT}")
+        raise TextError(f"the novel cannot be cached: {file} cannot be written. {_WAY_OUT}")
     return file
 
 
@@ -103,7 +102,9 @@ def _from_cache_or_address(opener: Opener) -> bytes:
         data = _download(opener)
     except TextError as error:
         if fault:
-            raise TextError(f"{cached} is not the novel: {fault}. And no fresh copy: {error}") from error
+            raise TextError(
+                f"{cached} is not the novel: {fault}. It could not be fetched anew: {error}"
+            ) from error
         raise
     if cached:
         with suppress(OSError):  # nor is one that cannot be written
@@ -135,8 +136,8 @@ def _download(opener: Opener) -> bytes:
 
 
 _WAY_OUT = (
-    f"Put the file {TIME_MACHINE_FILE} into a folder and name that folder in {DATA_VARIABLE}, or take the "
-    f"built-in text: sample"
+    f"Put the file {TIME_MACHINE_FILE} into a folder and set {DATA_VARIABLE} to that folder, or train on the "
+    "built-in text: sample"
 )
 
 

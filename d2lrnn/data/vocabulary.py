@@ -22,7 +22,7 @@ TokenArray: TypeAlias = npt.NDArray[np.integer[Any]]
 #: Characters, as a text or as code points below 256, one byte each (ASCII, Latin-1).
 Characters: TypeAlias = str | bytes | bytearray
 
-#: What stands for every token that the vocabulary does not have.
+#: The token in place of every one that the vocabulary does not have.
 UNKNOWN = "<unk>"
 
 # Characters worked on at a time: the temporary arrays fit in the processor's cache.
@@ -31,13 +31,13 @@ _NUM_CODE_POINTS = 0x110000
 
 
 class Vocab:
-    """A vocabulary: the sorted set of ``'<unk>'``, the reserved tokens and all that is frequent enough.
+    """A vocabulary: the sorted set of ``'<unk>'``, the reserved tokens and the frequent ones.
 
     Attributes:
         idx_to_token: the tokens, in the order of their indices.
         token_to_idx: the index of every token.
-        token_freqs: ``(token, count)`` of everything that was counted, also what was too rare; the most
-            frequent first, equals by name. Empty where the vocabulary was read from a saved run.
+        token_freqs: ``(token, count)`` of all tokens that were counted, the rare ones too; the most frequent
+            first, those of the same count by name. Empty where the vocabulary was read from a saved run.
 
     Args:
         tokens: a list of tokens, or a list of lists of them.
@@ -89,7 +89,7 @@ class Vocab:
     def _select(self, counts: Mapping[str, int], min_freq: int, reserved_tokens: Sequence[str]) -> None:
         for token in chain(counts, reserved_tokens):
             if not isinstance(token, str):
-                raise SpecError(f"a token must be a string, and {token!r} is not")
+                raise SpecError(f"a token is {token!r}: it must be a string")
         frequent = (token for token, count in counts.items() if count >= min_freq)
         self._index(sorted({UNKNOWN, *reserved_tokens, *frequent}))
         self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -210,12 +210,12 @@ class Vocab:
             2
         """
         if not isinstance(tokens, list):
-            raise RunError(f"the vocabulary must be a list of tokens, and is a {type(tokens).__name__}")
+            raise RunError(f"the vocabulary is a {type(tokens).__name__}: it must be a list of tokens")
         for token in tokens:
             if not isinstance(token, str):
                 raise RunError(f"the vocabulary holds {token!r}, which is not a string")
             if any("\ud800" <= character <= "\udfff" for character in token):
-                raise RunError(f"the vocabulary holds {token!r}, which is no text")
+                raise RunError(f"the vocabulary holds {token!r}, which is not valid Unicode text")
         if UNKNOWN not in tokens:
             raise RunError(f"the vocabulary lacks the token {UNKNOWN!r}")
         vocab = cls.__new__(cls)

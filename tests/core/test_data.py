@@ -208,7 +208,7 @@ def test_the_way_out_of_a_short_text_is_one(
         try:
             kind(np.arange(num_tokens), **{"batch_size": batch_size, "num_steps": num_steps, **how})
         except TextError as error:
-            return "to validate with" in str(error)  # there is enough to train on
+            return "for validation, which" in str(error)  # there is enough to train on
         return True
 
     for steps in re.findall(r"at most [\d,]+ steps \(--steps (\d+)\)", message):
@@ -217,7 +217,7 @@ def test_the_way_out_of_a_short_text_is_one(
     for rows in re.findall(r"a batch size of at most (\d+)", message):
         assert works(batch_size=int(rows))
         assert not works(batch_size=int(rows) + 1)
-    if "steps (--steps" not in message and "to validate with" not in message:
+    if "steps (--steps" not in message and "for validation, which" not in message:
         assert not works(num_steps=1), "there was a way out"
 
 
@@ -427,7 +427,7 @@ def test_fractions_that_cannot_be(kind: type, val_fraction: float) -> None:
 
 @pytest.mark.parametrize("kind", FIRST_EDITION)
 def test_a_validation_part_that_is_empty(kind: type) -> None:
-    with pytest.raises(TextError, match="has 2,000 tokens, 1 of them to validate with, where at least 2"):
+    with pytest.raises(TextError, match="has 2,000 tokens, 1 of them for validation, which needs at least 2"):
         kind(np.arange(2000), val_fraction=0.0005)
 
 
@@ -435,7 +435,7 @@ def test_a_text_that_is_too_short_for_a_batch() -> None:
     with pytest.raises(TextError) as caught:
         RandomSampling(np.arange(1000))
     assert str(caught.value) == (
-        "the text has 1,000 tokens, 900 of them to train on: a batch of 32 sequences of 35 steps needs at "
+        "the text has 1,000 tokens, 900 of them for training: a batch of 32 sequences of 35 steps needs at "
         "least 1,155. Take a longer text, a batch size of at most 24 or at most 27 steps (--steps 27)"
     )
     with pytest.raises(TextError) as caught:

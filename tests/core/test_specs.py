@@ -78,7 +78,7 @@ def test_specs_survive_the_way_through_json() -> None:
 def test_data_that_cannot_be() -> None:
     with pytest.raises(SpecError, match="unknown iterator 'zigzag': choose one of sliding"):
         DataSpec(iterator="zigzag")  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="window counts belong to the sliding iterator"):
+    with pytest.raises(SpecError, match="numbers of windows apply to the sliding iterator only"):
         DataSpec(iterator="random", num_train=5)
 
 

@@ -90,13 +90,14 @@ def test_a_file_without_its_byte_order_mark_and_carriage_returns(tmp_path: Path)
 def test_an_empty_file_is_refused(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "text.txt"
     file.write_bytes(data)
-    with pytest.raises(TextError, match=r"text\.txt is empty"):
+    with pytest.raises(TextError, match=r"text\.txt has no text: it is empty"):
         read_text(file)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        TextError, match=r"there is no file .*nothing\.txt; the built-in texts are sample and time"
+        TextError,
+        match=r"there is no file .*nothing\.txt: give the path of a text file, or one of the",
     ):
         load_corpus(tmp_path / "nothing.txt")
     with pytest.raises(TextError, match="is a folder: name a text file in it"):
@@ -212,7 +213,7 @@ def test_a_text_without_letters_cannot_be_normalised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_empty_text_is_refused(text: str) -> None:
     for normalized in (False, True):
-        with pytest.raises(TextError, match="my text is empty"):
+        with pytest.raises(TextError, match="my text has no text: it is empty"):
             corpus_from_text(text, normalized=normalized, source="my text")
 
 

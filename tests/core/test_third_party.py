@@ -82,7 +82,7 @@ def test_it_is_found_by_its_name() -> None:
         ("broken", "the backend broken cannot be imported: No module named 'a_framework_that_is_not_here'."),
         ("broken", "Install what is missing, or mend its installation: pip install broken-rnn"),
         ("gone", "needs gone_rnn, which is not installed here. Install it with: pip install gone-rnn"),
-        ("misnamed", "its package announces own_rnn.adapter:NoBackend, and own_rnn.adapter has no NoBackend"),
+        ("misnamed", "its package announces own_rnn.adapter:NoBackend, but own_rnn.adapter has no NoBackend"),
     ],
 )  # fmt: skip
 def test_one_that_cannot_be_used_says_why(name: str, message: str) -> None:

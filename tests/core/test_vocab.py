@@ -82,9 +82,9 @@ def test_to_tokens_refuses_a_matrix() -> None:
 
 
 def test_tokens_must_be_strings() -> None:
-    with pytest.raises(SpecError, match="3 is not"):
+    with pytest.raises(SpecError, match="a token is 3: it must be a string"):
         Vocab(["a", 3])  # type: ignore[list-item]
-    with pytest.raises(SpecError, match="None is not"):
+    with pytest.raises(SpecError, match="a token is None: it must be a string"):
         Vocab(["a"], reserved_tokens=[None])  # type: ignore[list-item]
 
 
@@ -156,8 +156,8 @@ def test_json_keeps_the_order() -> None:
 @pytest.mark.parametrize(
     ("tokens", "problem"),
     [
-        ({"<unk>": 0}, "must be a list of tokens, and is a dict"),
-        (None, "must be a list of tokens, and is a NoneType"),
+        ({"<unk>": 0}, "is a dict: it must be a list of tokens"),
+        (None, "is a NoneType: it must be a list of tokens"),
         (["<unk>", 1], "holds 1, which is not a string"),
         (["a", "b"], "lacks the token '<unk>'"),
         ([], "lacks the token '<unk>'"),

@@ -29,7 +29,7 @@ def test_a_device_that_is_not_there(backend: Backend) -> None:
     model = backend.build(SPEC, drawn_parameters(SPEC))
     with pytest.raises(DeviceError, match=r"no device gpu:99 .*Available here: .*cpu"):
         backend.learner(model, TrainingSpec(), device="gpu:99")
-    with pytest.raises(DeviceError, match="'toaster' is no device"):
+    with pytest.raises(DeviceError, match="'toaster' is not the name of a device"):
         backend.learner(model, TrainingSpec(), device="toaster")
 
 
