@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,64 +17,34 @@ from d2lrnn_jax.gradients import clip
 from d2lrnn_jax.module import TrainState, compiled_apply, get_key
 
 
-class ArrayLoader:
-    """Batches of NumPy rows, cut when they are asked for; compiled functions take them as they are.
+class ArrayLoader(book.TensorLoader):
+    """Batches of rows as NumPy's arrays, which compiled functions take.
 
-    Args:
-        arrays: rows that belong together, also views: what is written out is the batch alone.
-        batch_size: rows of a batch; the last one can have fewer.
-        shuffle: whether the order is another one each time; it comes from Python's random numbers.
+    See `d2lrnn.book.current_edition.TensorLoader`.
     """
 
-    def __init__(self, arrays: Sequence[npt.NDArray[Any]], batch_size: int, shuffle: bool) -> None:
-        self._arrays, self._batch_size, self._shuffle = arrays, batch_size, shuffle
+    def __init__(self, tensors: Sequence[Any], rows: book.RowNumbers, batch_size: int, shuffle: bool) -> None:
+        super().__init__([np.asarray(tensor) for tensor in tensors], rows, batch_size, shuffle)
 
-    def __len__(self) -> int:
-        return -(-len(self._arrays[0]) // self._batch_size)
+    def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
+        """By Python's random numbers."""
+        return np.random.default_rng(random.getrandbits(64)).permutation(rows)
 
-    def __iter__(self) -> Iterator[tuple[npt.NDArray[Any], ...]]:
-        order = np.arange(len(self._arrays[0]))
-        if self._shuffle:
-            np.random.default_rng(random.getrandbits(64)).shuffle(order)
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            # Taken by a list of rows, a batch is a copy: JAX may read it after the call has returned.
-            yield tuple(array[rows] for array in self._arrays)
+    def take(self, tensor: npt.NDArray[Any], rows: book.RowNumbers) -> npt.NDArray[Any]:
+        """A copy, as a list of rows gives one: JAX may read it after the call has returned."""
+        return tensor[rows]
 
 
 class DataModule(book.DataModule):
     """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
-    def get_tensorloader(
-        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
-    ) -> ArrayLoader:
-        """Batches of ``self.batch_size`` rows.
-
-        Args:
-            tensors: rows that belong together: arrays of NumPy or of JAX.
-            train: whether to shuffle them anew each time.
-            indices: which rows.
-        """
-        return ArrayLoader([np.asarray(tensor)[indices] for tensor in tensors], self.batch_size, train)
+    tensor_loader = ArrayLoader
 
 
 class TimeMachine(book.NovelWindows, DataModule):
-    """The windows of the novel *The Time Machine*, characters.
+    """The windows of the novel *The Time Machine*; see `d2lrnn.book.current_edition.NovelWindows`.
 
-    Args:
-        batch_size: B.
-        num_steps: T.
-        num_train: how many windows to train on.
-        num_val: how many to validate with: those that begin behind the training text.
-
-    Attributes:
-        X: (number of windows, T), a NumPy view of the text: JAX has none.
-        Y: the same, one character later.
-        vocab: what the indices mean.
-
-    Raises:
-        SpecError: a number is below 1.
-        TextError: the novel cannot be had, or has not so many windows.
+    Windows are NumPy's views of the text: JAX has none.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
-import numpy
 from mxnet import autograd
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -48,67 +47,24 @@ class Windows:
         return on_device(self._rows[key], "int32", cpu())
 
 
-class TensorLoader:
-    """Batches of rows that belong together, in order or shuffled anew each time it is walked.
+class TensorLoader(book.TensorLoader):
+    """Batches of rows; see `d2lrnn.book.current_edition.TensorLoader`."""
 
-    Args:
-        tensors: arrays or `Windows`.
-        rows: the numbers of the rows.
-        batch_size: rows in a batch; the last one may have fewer.
-        shuffle: whether to shuffle.
-    """
-
-    def __init__(
-        self, tensors: Sequence[Any], rows: numpy.ndarray[Any, Any], batch_size: int, shuffle: bool
-    ) -> None:
-        self._tensors, self._rows, self._batch_size, self._shuffle = tensors, rows, batch_size, shuffle
-
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Array, ...]]:
-        rows = self._rows
-        if self._shuffle:
-            rows = rows[mx.nd.random.shuffle(mx.nd.arange(len(rows), dtype="int64")).asnumpy()]
-        for first in range(0, len(rows), self._batch_size):
-            chosen = rows[first : first + self._batch_size]
-            yield tuple(tensor[chosen] for tensor in self._tensors)
+    def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
+        """By MXNet's random numbers."""
+        return rows[mx.nd.random.shuffle(mx.nd.arange(len(rows), dtype="int64")).asnumpy()]
 
 
 class DataModule(book.DataModule):
     """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
-    def get_tensorloader(
-        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
-    ) -> TensorLoader:
-        """Batches of ``self.batch_size`` rows.
-
-        Args:
-            tensors: rows that belong together, also `Windows`: what is written out is the batch alone.
-            train: whether to shuffle them anew each time.
-            indices: which rows.
-        """
-        rows = numpy.arange(len(tensors[0]))[indices]
-        return TensorLoader(tensors, rows, self.batch_size, train)
+    tensor_loader = TensorLoader
 
 
 class TimeMachine(book.NovelWindows, DataModule):
-    """The windows of the novel *The Time Machine*, characters.
+    """The windows of the novel *The Time Machine*; see `d2lrnn.book.current_edition.NovelWindows`.
 
-    Args:
-        batch_size: B.
-        num_steps: T.
-        num_train: how many windows to train on.
-        num_val: how many to validate with: those that begin behind the training text.
-
-    Attributes:
-        X: the windows, (number of windows, T); see `Windows`.
-        Y: the same, one character later.
-        vocab: what the indices mean.
-
-    Raises:
-        SpecError: a number is below 1.
-        TextError: the novel cannot be had, or has not so many windows.
+    Windows are cut out when they are asked for: see `Windows`.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)

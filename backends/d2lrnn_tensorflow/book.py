@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,74 +15,28 @@ from d2lrnn_tensorflow.gradients import clipped, dense
 from d2lrnn_tensorflow.recurrence import Tensor
 
 
-class TensorLoader:
-    """Batches of rows that belong together; each walk is an epoch.
+class TensorLoader(book.TensorLoader):
+    """Batches of rows; see `d2lrnn.book.current_edition.TensorLoader`. Views are NumPy's."""
 
-    Args:
-        arrays: what has rows: tensors, or NumPy arrays, also views, of which only a batch is written out.
-        rows: the numbers of the rows (n,).
-        batch_size: B; the last batch has what is left.
-        shuffle: whether each epoch has an order of its own.
-    """
+    def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
+        """By TensorFlow's random numbers."""
+        return tf.random.shuffle(rows).numpy()
 
-    def __init__(
-        self, arrays: Sequence[Any], rows: np.ndarray[Any, Any], batch_size: int, shuffle: bool
-    ) -> None:
-        self._arrays, self._rows = arrays, rows
-        self._batch_size, self._shuffle = batch_size, shuffle
-
-    def __len__(self) -> int:
-        """How many batches an epoch has."""
-        return -(-len(self._rows) // self._batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """One epoch: tuples of tensors (B, …)."""
-        rows = self._rows
-        if self._shuffle:
-            rows = tf.random.shuffle(rows).numpy()
-        for first in range(0, len(rows), self._batch_size):
-            batch = rows[first : first + self._batch_size]
-            yield tuple(_take(array, batch) for array in self._arrays)
-
-
-def _take(array: Any, rows: np.ndarray[Any, Any]) -> Tensor:
-    return tf.gather(array, rows) if tf.is_tensor(array) else tf.constant(array[rows])
+    def take(self, tensor: Any, rows: book.RowNumbers) -> Tensor:
+        """A tensor of the rows of a tensor, or of a NumPy array."""
+        return tf.gather(tensor, rows) if tf.is_tensor(tensor) else tf.constant(tensor[rows])
 
 
 class DataModule(book.DataModule):
     """Data as two loaders; see `d2lrnn.book.current_edition.DataModule`."""
 
-    def get_tensorloader(
-        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
-    ) -> TensorLoader:
-        """Batches of ``self.batch_size`` rows.
-
-        Args:
-            tensors: rows that belong together: tensors or NumPy arrays.
-            train: whether to shuffle them anew each time.
-            indices: which rows.
-        """
-        rows = np.arange(len(tensors[0]), dtype=np.int32)[indices]
-        return TensorLoader(tensors, rows, self.batch_size, train)
+    tensor_loader = TensorLoader
 
 
 class TimeMachine(book.NovelWindows, DataModule):
-    """The windows of the novel *The Time Machine*, characters.
+    """The windows of the novel *The Time Machine*; see `d2lrnn.book.current_edition.NovelWindows`.
 
-    Args:
-        batch_size: B.
-        num_steps: T.
-        num_train: how many windows to train on.
-        num_val: how many to validate with: those that begin behind the training text.
-
-    Attributes:
-        X: (number of windows, T), a NumPy view of the text: TensorFlow has no views, and would write it out.
-        Y: the same, one character later.
-        vocab: what the indices mean.
-
-    Raises:
-        SpecError: a number is below 1.
-        TextError: the novel cannot be had, or has not so many windows.
+    Windows are NumPy's views of the text: TensorFlow has none.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)
@@ -138,8 +92,8 @@ class Trainer(book.Trainer):
     def update(self, batch: Sequence[Tensor]) -> Tensor:
         """Loss, gradient, clip, update."""
         self.model.training = True
-        loss, gradients, told = self._differentiate(self.prepare_batch(batch))
-        self._plot(told, train=True)
+        loss, gradients, plotted = self._differentiate(self.prepare_batch(batch))
+        self._plot(plotted, train=True)
         pairs = zip(gradients, self.model.trainable_variables, strict=True)
         gradients, variables = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
         gradients = dense(gradients)
@@ -151,8 +105,8 @@ class Trainer(book.Trainer):
     def evaluate(self, batch: Sequence[Tensor]) -> Tensor | None:
         """The loss alone, dropout off."""
         self.model.training = False
-        loss, told = self._validate(self.prepare_batch(batch))
-        self._plot(told, train=False)
+        loss, plotted = self._validate(self.prepare_batch(batch))
+        self._plot(plotted, train=False)
         return loss
 
     def copy_parameters(self) -> list[np.ndarray[Any, Any]]:
@@ -174,8 +128,8 @@ class Trainer(book.Trainer):
         self.traced = {}
         return self.model.validation_step(batch), self.traced
 
-    def _plot(self, told: dict[str, Tensor], train: bool) -> None:
-        for key, value in told.items():
+    def _plot(self, plotted: dict[str, Tensor], train: bool) -> None:
+        for key, value in plotted.items():
             self.model.plot(key, value, train)
 
 

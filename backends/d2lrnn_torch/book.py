@@ -35,22 +35,9 @@ class DataModule(book.DataModule):
 
 
 class TimeMachine(book.NovelWindows, DataModule):
-    """The windows of the novel *The Time Machine*, characters.
+    """The windows of the novel *The Time Machine*; see `d2lrnn.book.current_edition.NovelWindows`.
 
-    Args:
-        batch_size: B.
-        num_steps: T.
-        num_train: how many windows to train on.
-        num_val: how many to validate with: those that begin behind the training text.
-
-    Attributes:
-        X: (number of windows, T), a view of the text.
-        Y: the same, one character later.
-        vocab: what the indices mean.
-
-    Raises:
-        SpecError: a number is below 1.
-        TextError: the novel cannot be had, or has not so many windows.
+    Windows are views of the text.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)

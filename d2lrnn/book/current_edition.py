@@ -1,20 +1,19 @@
 """The book's current edition, as far as no framework is in it.
 
 How a tab is made of this. What is here is the logic that the tabs share; a backend's ``module.py`` and
-``book.py`` put its framework under it, and its ``__init__`` offers the book's names:
+``book.py`` put its framework under it, and its ``__init__`` offers the book's names (`d2lrnn.book.tab`):
 
 - ``Module(current_edition.Module, <the framework's module>)``: adds ``forward``, ``configure_optimizers`` and
   `Module.detach`. The library's own models derive from it, so that they are the book's modules too.
 - ``Classifier(Module)``: ``loss``, ``accuracy``, ``layer_summary``. ``RNNLMScratch(Classifier)`` has steps
   that plot ``"ppl"``, and ``predict``, which hands `d2lrnn.generation.generate` a `Predictor`.
-- ``DataModule(current_edition.DataModule)``: ``get_tensorloader``, whose loader has a length, gives tuples of
-  tensors and can be walked again. ``TimeMachine(NovelWindows, DataModule)``: a constructor with the book's
-  arguments that makes ``X`` and ``Y``, views of the corpus where the framework has views.
+- ``DataModule(current_edition.DataModule)`` with its `TensorLoader`, which shuffles and takes rows.
+  ``TimeMachine(NovelWindows, DataModule)``: a constructor with the book's arguments.
 - ``Trainer(current_edition.Trainer)``: ``prepare_model``, ``prepare_batch``, ``clip_gradients``, which cells
   override, and what a step is: `Trainer.update`, `Trainer.evaluate`, `Trainer.copy_parameters`,
-  `Trainer.put_back_parameters`. The loop is not the tab's: `Trainer.fit_epoch` runs the core's.
+  `Trainer.put_back_parameters`. The loop is the core's: `d2lrnn.training.epoch.run_epoch`.
 - ``tensors.py``: the tensor helpers, the framework's own functions where they agree with the book's use.
-- ``classic.py``: the first edition, see `d2lrnn.book.first_edition`.
+- ``first_edition.py``: the first edition, see `d2lrnn.book.first_edition`.
 - ``seed_everything(seed)``: seeds the framework's random numbers; the runner of chapters calls it.
 
 Cells patch these classes with `add_to_class`. Nothing here guards against that: the runner of chapters puts
@@ -25,10 +24,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, SupportsFloat, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
 from d2lrnn.contract.values import State
@@ -40,6 +40,9 @@ from d2lrnn.errors import SpecError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
 from d2lrnn.training.history import EpochRecord
 from d2lrnn.training.interrupts import interrupt_flag
+
+#: The numbers of rows (n,).
+RowNumbers: TypeAlias = npt.NDArray[np.int64]
 
 _Object = TypeVar("_Object", bound=Callable[..., Any])
 
@@ -188,8 +191,39 @@ class Module(HyperParameters):
         return number
 
 
+class TensorLoader:
+    """Batches of rows that belong together; each walk is an epoch. A tab adds `shuffled`, and `take`.
+
+    Args:
+        tensors: what has rows, also views: what is written out is the batch alone.
+        rows: the numbers of the rows to take (n,).
+        batch_size: B; the last batch has what is left.
+        shuffle: whether each epoch has an order of its own.
+    """
+
+    def __init__(self, tensors: Sequence[Any], rows: RowNumbers, batch_size: int, shuffle: bool) -> None:
+        self._tensors, self._rows, self._batch_size, self._shuffle = tensors, rows, batch_size, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        rows = self.shuffled(self._rows) if self._shuffle else self._rows
+        for first in range(0, len(rows), self._batch_size):
+            chosen = rows[first : first + self._batch_size]
+            yield tuple(self.take(tensor, chosen) for tensor in self._tensors)
+
+    def shuffled(self, rows: RowNumbers) -> RowNumbers:
+        """The rows in another order, by the random numbers that the tab's ``seed_everything`` seeds."""
+        raise NotImplementedError
+
+    def take(self, tensor: Any, rows: RowNumbers) -> Any:
+        """These rows of one of the tensors, (B, …)."""
+        return tensor[rows]
+
+
 class DataModule(HyperParameters):
-    """Data as two loaders. A tab adds ``get_tensorloader``, a subclass `batch_size`.
+    """Data as two loaders. A tab adds its `TensorLoader`, a subclass `batch_size`.
 
     Args:
         root: the folder of the data, as the book calls it. The novel is kept in the user's cache.
@@ -197,9 +231,24 @@ class DataModule(HyperParameters):
     """
 
     batch_size: int
+    #: The tab's.
+    tensor_loader: type[TensorLoader]
 
     def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
         self.save_hyperparameters()
+
+    def get_tensorloader(
+        self, tensors: Sequence[Any], train: bool, indices: slice | Sequence[int] = slice(0, None)
+    ) -> Any:
+        """Batches of ``self.batch_size`` rows.
+
+        Args:
+            tensors: rows that belong together, also views.
+            train: whether to shuffle them anew each time.
+            indices: which rows.
+        """
+        rows = np.arange(len(tensors[0]))[indices]
+        return self.tensor_loader(tensors, rows, self.batch_size, train)
 
     def get_dataloader(self, train: bool) -> Any:
         """The loader of the training or the validation part.
@@ -219,11 +268,25 @@ class DataModule(HyperParameters):
 
 
 class NovelWindows:
-    """What a tab's ``TimeMachine`` is made of: the novel's text, and which windows are for what.
+    """The windows of the novel *The Time Machine*, characters: what a tab's ``TimeMachine`` is made of.
 
-    A mixin before the tab's `DataModule`. A subclass saves ``batch_size``, ``num_steps``, ``num_train`` and
-    ``num_val``, builds corpus and `vocab`, calls `check_windows`, and makes ``X`` and ``Y``, windows and
-    targets, each (number of windows, T).
+    A mixin before the tab's `DataModule`. Its constructor takes and saves the four numbers, builds corpus and
+    `vocab`, calls `check_windows`, and makes ``X`` and ``Y``, views where the framework has them.
+
+    Args:
+        batch_size: B.
+        num_steps: T.
+        num_train: how many windows to train on.
+        num_val: how many to validate with: those that begin behind the training text.
+
+    Attributes:
+        X: (number of windows, T).
+        Y: the same, one character later.
+        vocab: what the indices mean.
+
+    Raises:
+        SpecError: a number is below 1.
+        TextError: the novel cannot be had, or has not so many windows.
     """
 
     X: Any

@@ -208,6 +208,30 @@ def test_no_batches_and_no_epochs_are_errors() -> None:
         book.DataModule().train_dataloader()
 
 
+class Loader(book.TensorLoader):
+    def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
+        return rows[::-1]
+
+
+class Rows(book.DataModule):
+    tensor_loader = Loader
+    batch_size = 2
+
+
+def test_a_loader_has_whole_batches_and_what_is_left() -> None:
+    X, Y = np.arange(7), np.arange(7) * 10
+    loader = Rows().get_tensorloader([X, Y], False, slice(1, 6))
+    assert len(loader) == 3
+    for _ in range(2):
+        assert [(x.tolist(), y.tolist()) for x, y in loader] == [
+            ([1, 2], [10, 20]),
+            ([3, 4], [30, 40]),
+            ([5], [50]),
+        ]
+    shuffled = Rows().get_tensorloader([X], True)
+    assert [x.tolist() for (x,) in shuffled] == [[6, 5], [4, 3], [2, 1], [0]]
+
+
 class Windows(book.NovelWindows, book.DataModule):
     """A text instead of the novel, loaders that tell their rows."""
 
