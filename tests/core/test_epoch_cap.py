@@ -37,4 +37,5 @@ from d2lrnn.chapters.epoch_limit import cap_epochs
 def test_cap(code: str, capped: str) -> None:
     tree = ast.parse(code)
     cap_epochs(tree, 2)
-    assert ast.unparse(tree) == capped
+    # Not compared as text: Python 3.10 writes more parentheses.
+    assert ast.dump(tree) == ast.dump(ast.parse(capped))
