@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TextIO
@@ -39,6 +40,8 @@ class ProgressDisplay:
             f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] epoch {progress.epoch}/{progress.num_epochs}"
             f"  perplexity {progress.perplexity:.2f}  {thousands(progress.tokens_per_second)} tokens/s"
         )
+        # A line that wraps could not be drawn over.
+        line = line[: _columns(self._stream) - 1]
         self._width = max(self._width, len(line))
         self._stream.write("\r" + line.ljust(self._width))
         self._stream.flush()
@@ -60,6 +63,14 @@ class ProgressDisplay:
         if self._live and self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
+
+
+def _columns(terminal: TextIO) -> int:
+    """The width of a terminal; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def thousands(number: float) -> str:

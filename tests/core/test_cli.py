@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from d2lrnn.cli.main import main
+from d2lrnn.cli.progress import ProgressDisplay
 from d2lrnn.contract import cells
 from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.training.history import Progress
 
 QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]
 
@@ -337,3 +340,13 @@ def test_help_is_quick_and_imports_no_numpy() -> None:
     assert done.stdout.endswith("False\n")
     assert "--top-k" in subprocess.run(_command("generate", "--help"), capture_output=True, text=True,
                                        check=True, env={**os.environ, "COLUMNS": "100"}).stdout  # fmt: skip
+
+
+def test_the_progress_bar_fits_a_narrow_terminal() -> None:
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb") as screen:
+        ProgressDisplay(3, terminal).step(Progress(2, 3, 5, 10, 12.5, 1e6))
+        drawn = screen.read(40).decode()
+    assert drawn == "\r[############............] epoch 2/3  p"
