@@ -1,4 +1,4 @@
-"""What only the PyTorch backend has: its fast recurrences, its modules, its second bias, its dropout."""
+"""What only the PyTorch backend has: its fast recurrences, modules and second bias, and its own dropout."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from d2lrnn_torch import (  # noqa: E402
     RNNLM,
     GRUScratch,
     LSTMScratch,
+    MGUScratch,
+    ReluRNN,
+    ReluRNNScratch,
     RNNLMScratch,
     RNNScratch,
     StackedRNNScratch,
@@ -29,14 +32,12 @@ from d2lrnn_torch.activations import tanh, tanh_  # noqa: E402
 from d2lrnn_torch.adapter import TorchBackend  # noqa: E402
 from d2lrnn_torch.concise import LayerStates, stacked  # noqa: E402
 from d2lrnn_torch.devices import full_precision, native_device  # noqa: E402
+from d2lrnn_torch.layer import project, unroll  # noqa: E402
 from d2lrnn_torch.recurrence import (  # noqa: E402
     GRUBeforeRecurrence,
     GRURecurrence,
     LSTMRecurrence,
     TanhRecurrence,
-    lstm,
-    project,
-    unroll,
 )
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of  # noqa: E402
 from torch import nn  # noqa: E402
@@ -44,9 +45,16 @@ from torch import nn  # noqa: E402
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
 from d2lrnn.contract.values import Device  # noqa: E402
 
-SCRATCH = [RNNScratch, GRUScratch, partial(GRUScratch, reset_after=True), LSTMScratch]
-SCRATCH_NAMES = ["rnn", "gru-before", "gru-after", "lstm"]
-CONCISE = [RNN, GRU, LSTM]
+SCRATCH = [
+    RNNScratch,
+    ReluRNNScratch,
+    GRUScratch,
+    partial(GRUScratch, reset_after=True),
+    LSTMScratch,
+    MGUScratch,
+]
+SCRATCH_NAMES = ["rnn", "relu", "gru-before", "gru-after", "lstm", "mgu"]
+CONCISE = [RNN, ReluRNN, GRU, LSTM]
 ALL_MODELS = [
     *(partial(make, 7, 6) for make in SCRATCH),
     partial(StackedRNNScratch, 7, 6, num_layers=2),
@@ -95,7 +103,7 @@ def test_scratch_recurrences_are_their_formulas(make, tokens: bool) -> None:
     leaves = _tensors(state)
 
     outputs, final = model(X, state)
-    weights = (model.W_xh, model.b_h) if make is RNNScratch else (model.W_x, model.b)
+    weights = (getattr(model, model.own_names[name]) for name in ("w_x", "b"))
     expected, expected_final = unroll(model.step, project(X, *weights), state)
     for one, other in zip(_tensors((outputs, final)), _tensors((expected, expected_final)), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
@@ -148,21 +156,36 @@ def test_the_hyperbolic_tangent_is_pytorch_s(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("inputs", ["vectors", "tokens", "tokens of a large vocabulary"])
 def test_the_fused_lstm_is_the_formula(inputs: str) -> None:
     num_inputs = 20 if "large" in inputs else 7
-    model = _randomized(LSTMScratch(num_inputs, 6)).float()
+    model = _randomized(LSTM(num_inputs, 6)).float()
+    w_x, w_h, b, _ = model.rnn._flat_weights
     X = torch.randn(9, 3, 7) if inputs == "vectors" else torch.randint(0, num_inputs, (9, 3))
-    state = tuple(torch.randn(3, 6, requires_grad=True) for _ in range(2))
-    outputs, C = lstm(X, *state, model.W_x, model.W_h, model.b)
-    fused = type(outputs.grad_fn).__name__ != "LSTMRecurrenceBackward"
+    state = tuple(torch.randn(1, 3, 6, requires_grad=True) for _ in range(2))
+    outputs, (H, C) = model(X, state)
+    fused = "LSTMRecurrenceBackward" not in {type(node).__name__ for node in _graph(outputs)}
     assert fused == ("large" not in inputs)
-    expected, (_, expected_C) = unroll(model.step, project(X, model.W_x, model.b), state)
-    got = [outputs, C, *_gradients(model, outputs, C, *state)]
-    wanted = [expected, expected_C, *_gradients(model, expected, expected_C, *state)]
-    for one, other in zip(got, wanted, strict=True):
+    formula = LSTMScratch(num_inputs, 6)
+    for own, weight in ((formula.W_x, w_x.t()), (formula.W_h, w_h.t()), (formula.b, b)):
+        own.data = weight.detach()
+    before = tuple(part.squeeze(0) for part in state)
+    expected, (expected_H, expected_C) = unroll(formula.step, project(X, formula.W_x, formula.b), before)
+    got = [outputs, H[0], C[0], *_gradients(model, outputs, C, *state)]
+    of_formula = list(_gradients(formula, expected, expected_C.unsqueeze(0), *state))
+    of_formula[:2] = [gradient.t() for gradient in of_formula[:2]]
+    for one, other in zip(got, [expected, expected_H, expected_C, *of_formula], strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6 * max(1.0, other.abs().max().item()))
     with torch.no_grad():
-        torch.testing.assert_close(
-            lstm(X, *state, model.W_x, model.W_h, model.b)[0], expected, rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(model(X, state)[0], expected, rtol=0, atol=1e-6)
+
+
+def _graph(tensor: torch.Tensor) -> set[object]:
+    """The nodes of its graph."""
+    nodes, ahead = set(), [tensor.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            ahead += [following for following, _ in node.next_functions]
+    return nodes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -265,8 +288,7 @@ def test_one_state_after_the_other_is_the_sequence(make, tokens: bool) -> None:
 
 def test_layers_of_another_form_are_left_to_the_framework() -> None:
     """A subclass may put any layer in `rnn`: the formulas here are those of some."""
-    relu, both_ways = nn.RNN(7, 6, nonlinearity="relu"), nn.GRU(7, 6, bidirectional=True)
-    for native in (relu, both_ways, nn.GRU(7, 6, bias=False)):
+    for native in (nn.GRU(7, 6, bidirectional=True), nn.GRU(7, 6, bias=False)):
         model = RNN(7, 6)
         model.rnn = native
         for num_steps in (1, 5):
@@ -350,7 +372,7 @@ def _through_pickle(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "native"])
 def test_the_second_bias_of_a_gru_stays_zero(change, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fast:
-        monkeypatch.setattr(concise, "_is_plain", lambda _: False)
+        monkeypatch.setattr(concise, "is_plain", lambda _: False)
     model = change(GRU(7, 6, num_layers=2))
     X = torch.randn(5, 3, 7, dtype=model.rnn.bias_hh_l0.dtype)
     model(X)[0].sum().backward()
@@ -416,6 +438,9 @@ def test_dropout_is_never_after_the_last_layer(make) -> None:
     X = torch.randn(5, 3, 7)
     torch.testing.assert_close(one(X)[0], one(X)[0], rtol=0, atol=0)
     two = make(7, 6, num_layers=2, dropout=0.9).train()
+    if make is ReluRNN:  # which has zeros of its own, unless a bias keeps it above them
+        two.rnn.bias_ih_l1.data.fill_(100.0)
+        two.rnn.weight_hh_l1.data.zero_()
     assert (two(X)[0] != 0).all()
 
 

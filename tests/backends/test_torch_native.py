@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -15,8 +17,8 @@ from d2lrnn_torch import from_native, to_native  # noqa: E402
 from parity.models import drawn_parameters, name_of  # noqa: E402
 from torch import nn  # noqa: E402
 
-LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-SPECS = [ModelSpec(11, cell, "concise", 8, num_layers=layers) for cell in LAYERS for layers in (1, 3)]  # type: ignore[arg-type]
+LAYERS = {"rnn": nn.RNN, "rnn-relu": partial(nn.RNN, nonlinearity="relu"), "gru": nn.GRU, "lstm": nn.LSTM}
+SPECS = [ModelSpec(11, cell, "concise", 8, num_layers=layers) for cell in LAYERS for layers in (1, 3)]
 X = np.random.default_rng(0).normal(size=(7, 4, 11)).astype(np.float32)
 
 
@@ -57,7 +59,7 @@ def test_a_model_becomes_a_state_dict(spec: ModelSpec) -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    spec = SPECS[2]
+    spec = ModelSpec(11, "gru", "concise", 8)
     layer, linear = nn.GRU(11, 8), nn.Linear(8, 11)
     rnn, head = layer.state_dict(), linear.state_dict()
     for broken, message in (
@@ -71,6 +73,29 @@ def test_what_does_not_fit_is_named() -> None:
             from_native(spec, broken, head)
     with pytest.raises(ParameterError, match="the output layer lacks weight"):
         from_native(spec, rnn, {})
+    with pytest.raises(ParameterError, match="the embedding lacks weight"):
+        from_native(ModelSpec(11, "gru", "concise", 8, embedding_size=11), rnn, head)
+    minimal = ModelSpec(11, "mgu", "scratch", 8)
+    with pytest.raises(ParameterError, match="no layer of the cell mgu"):
+        to_native(minimal, drawn_parameters(minimal))
     book = ModelSpec(11, "gru", "scratch", 8)
     with pytest.raises(ParameterError, match="none of PyTorch's layers"):
         to_native(book, drawn_parameters(book))
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_an_embedding_goes_along(tied: bool) -> None:
+    spec = ModelSpec(11, "lstm", "concise", 8, embedding_size=8, tied=tied)
+    parameters = drawn_parameters(spec)
+    weights = to_native(spec, parameters)
+    table, layer, linear = nn.Embedding(11, 8), nn.LSTM(8, 8), nn.Linear(8, 11)
+    for module, state in zip((layer, linear, table), weights, strict=True):
+        module.load_state_dict(state)
+    tokens = np.random.default_rng(1).integers(0, 11, (3, 5))
+    logits = linear(layer(table(torch.tensor(tokens.T)))[0]).swapaxes(0, 1)
+    model = d2lrnn.backend("torch").build(spec, parameters)
+    torch.testing.assert_close(model(torch.tensor(tokens)), logits, rtol=0, atol=1e-6)
+    back = from_native(spec, *weights)
+    assert list(back) == list(parameters)
+    for name, value in parameters.items():
+        np.testing.assert_array_equal(back[name], value)
