@@ -110,11 +110,12 @@ def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:
     """Where the run stands, and what is otherwise from here on."""
     assert run.training is not None
     print(f"resumed  {request.resume}: {_where(run)}, trained with {run.backend}")
+    if len(run.position.epochs) >= run.num_epochs:
+        print(f"finished: to train further, give --epochs and more than {len(run.position.epochs)}")
+        return
     if run.changes and run.changes[-1].step == run.step:
         described = describe_change(run.changes[-1].before, run.training)
         print(f"changed  {described} from step {run.step:,}")
-    if len(run.position.epochs) >= run.num_epochs:
-        print(f"nothing to do: to go on, give --epochs and more than {run.num_epochs}")
     schedule, num_steps = run.training.schedule, run.num_epochs * data.num_train_batches
     if isinstance(schedule, Cosine) and schedule.final == 0 and schedule.steps < num_steps:
         print(

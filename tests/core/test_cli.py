@@ -208,7 +208,11 @@ BAD_TEXTS = {
         (["train", "--json", "nowhere/x.json"], "there is no folder"),
         (["train", "--json", "."], "is a folder: give the name of a file"),
         (["train", "--out", "empty.txt/run"], "cannot be made"),
-        (["train", "--epochs", "many"], "invalid int value: 'many'"),
+        (
+            ["train", "--epochs", "many"],
+            "argument --epochs: 'many' is not a whole number; see d2lrnn train --help",
+        ),
+        (["train", "--lr", "fast"], "argument --lr: 'fast' is not a number"),
         (["train", "--colour"], "unrecognized arguments: --colour"),
         (["generate", "nowhere"], "nowhere does not exist"),
         (["generate", "."], "is no saved run"),

@@ -71,7 +71,7 @@ def test_a_finished_run_has_nothing_to_do(half: Path, capsys: pytest.CaptureFixt
     assert _train("--resume", str(half)) == 0
     printed = capsys.readouterr().out
     assert "2 of 2 epochs" in printed
-    assert "nothing to do: to go on, give --epochs and more than 2" in printed
+    assert "finished: to train further, give --epochs and more than 2" in printed
     assert "validation  perplexity" in printed
     assert load_run(half).step == 10
 
