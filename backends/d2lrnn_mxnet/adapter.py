@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,23 +10,37 @@ import mxnet as mx
 import numpy
 from mxnet import autograd, np, npx
 
+from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import dropout_masks
-from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.optimizers import slot_name
+from d2lrnn.contract.parameters import check_optimizer_state, check_parameters
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.contract.values import Batch, Device, FloatArray, IntArray, Parameters, StateArrays, StepResult
+from d2lrnn.contract.values import (
+    Batch,
+    Device,
+    FloatArray,
+    Implementation,
+    IntArray,
+    Parameters,
+    StateArrays,
+    StepResult,
+    row_slices,
+)
 from d2lrnn_mxnet.arrays import on_device
-from d2lrnn_mxnet.concise import GRU, LSTM, RNN
+from d2lrnn_mxnet.concise import CONCISE, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
+from d2lrnn_mxnet.dropout import Masks, masks_on_device
 from d2lrnn_mxnet.engine import compute_where_asked
-from d2lrnn_mxnet.gradients import square
+from d2lrnn_mxnet.gradients import clip_scale, global_norm
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
-from d2lrnn_mxnet.parameters import parameter_slots, set_parameters
-from d2lrnn_mxnet.prediction import Prediction
+from d2lrnn_mxnet.optimizers import STEPS
+from d2lrnn_mxnet.parameters import parameter_places, set_parameters
+from d2lrnn_mxnet.prediction import GraphPredictor
 from d2lrnn_mxnet.program import Program
 from d2lrnn_mxnet.recurrence import Array
-from d2lrnn_mxnet.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
-from d2lrnn_mxnet.states import detached, export_state, import_state, whole, zero_state
+from d2lrnn_mxnet.scratch import SCRATCH, ScratchCell, StackedRNNScratch, find_scratch
+from d2lrnn_mxnet.states import detached, export_state, import_state, join_rows, rows_of, whole, zero_state
 
 
 @mx.util.use_np
@@ -47,21 +61,31 @@ class MXNetBackend:
         """See `d2lrnn.contract.protocols.Backend`."""
         return available_devices()
 
+    def cells(self, implementation: Implementation) -> Sequence[str]:
+        """See `d2lrnn.contract.protocols.Backend`."""
+        return [*CONCISE] if implementation == "concise" else [*SCRATCH, *cells_with_formula(self.name)]
+
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
         """See `d2lrnn.contract.protocols.Backend`."""
         values = check_parameters(spec, parameters)
-        if spec.implementation == "concise":
-            model = RNNLM(_concise_layers(spec), spec.vocab_size)
-        else:
-            model = RNNLMScratch(_scratch_layers(spec), spec.vocab_size)
+        concise = spec.implementation == "concise"
+        layers = _concise_layers(spec) if concise else _scratch_layers(spec)
+        model = (RNNLM if concise else RNNLMScratch)(
+            layers,
+            spec.vocab_size,
+            embedding_size=spec.embedding_size,
+            tied=spec.tied,
+            input_dropout=spec.input_dropout,
+            output_dropout=spec.output_dropout,
+        )
         model.cast(spec.dtype)
-        set_parameters(parameter_slots(model, spec), values)
+        set_parameters(parameter_places(model, spec), values)
         model.spec = spec
         return model
 
     def export_model(self, model: RNNLMScratch) -> tuple[ModelSpec, dict[str, FloatArray]]:
         """See `d2lrnn.contract.protocols.Backend`."""
-        return model.spec, {name: slot.get() for name, slot in parameter_slots(model, model.spec).items()}
+        return model.spec, {name: place.get() for name, place in parameter_places(model, model.spec).items()}
 
     def run_layers(
         self, model: RNNLMScratch, inputs: FloatArray, state: StateArrays | None = None
@@ -84,14 +108,19 @@ class MXNetLearner:
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, context: Any) -> None:
         self.model, self.training, self.context = model, training, context
         self.step = 0
+        self.learning_rate = training.learning_rate
         self._spec: ModelSpec = model.spec
         if model.collect_params().list_ctx() != [context]:
             model.collect_params().reset_ctx(context)
-        self._slots = parameter_slots(model, self._spec)
+        self._places = parameter_places(model, self._spec)
+        self._slots = {
+            name: {slot: np.zeros_like(place.parameter.data()) for slot in training.optimizer.slots}
+            for name, place in self._places.items()
+        }
         self._programs: dict[tuple[Any, ...], Program] = {}
-        self._predictions: dict[int, Prediction] = {}
-        # Keeps Gluon's own dropout out of evaluation; a model without dropout takes no masks.
-        self._no_masks: list[Array] | None = [] if self._spec.dropout else None
+        self._predictor = GraphPredictor(self._spec, self._places, context)
+        # Given at every step without dropout: they keep Gluon's own out of it.
+        self._no_masks = masks_on_device(None, self._spec.dtype, context)
 
     def initial_state(self, batch_size: int) -> Any:
         """Zeros."""
@@ -99,15 +128,43 @@ class MXNetLearner:
 
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
         """Loss, gradient, clip, update."""
-        loss, state = self._backward("train", batch, state, self._masks(batch))
-        parameters = [slot.parameter for slot in self._slots.values()]
-        norm = np.sqrt(sum(square(parameter.grad()) for parameter in parameters))
-        rate = self.training.learning_rate * _clip_scale(norm, self.training.clip)
-        for parameter in parameters:
-            value = parameter.data()
-            value -= rate * parameter.grad()
+        loss, gradients, state = self._accumulated(batch, state)
+        norm, theta = global_norm(gradients.values()), self.training.clip
+        self._update(gradients, 1.0 if theta is None else clip_scale(norm, theta))
         self.step += 1
         return StepResult(loss, norm), state
+
+    def _accumulated(self, batch: Batch, state: Any) -> tuple[Array, dict[str, Array], Any]:
+        """The mean loss, its gradients in Gluon's layout, and the final state, part after part."""
+        batch_size, num_steps = batch.inputs.shape
+        masks = dropout_masks(
+            self._spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
+        )
+        parts = row_slices(batch_size, self.training.accumulate)
+        if len(parts) == 1:
+            loss, final = self._backward("train", batch, state, self._on_device(masks))
+            return loss, self._gradients(), final
+        loss, finals = 0.0, []
+        sums: dict[str, Array] = {}
+        for rows in parts:
+            part, before = batch.rows(rows), rows_of(self._spec, state, rows)
+            own = self._on_device(masks and masks.rows(rows))
+            mean, final = self._backward("train", part, before, own)
+            # The mean over a part, weighted by how many of the batch's tokens are in it.
+            weight = part.num_tokens / max(1, batch.num_tokens)
+            loss = loss + weight * mean
+            gradients = {name: weight * gradient for name, gradient in self._gradients().items()}
+            sums = {name: sums[name] + g if name in sums else g for name, g in gradients.items()}
+            finals.append(final)
+        return loss, sums, join_rows(self._spec, finals)
+
+    def _update(self, gradients: dict[str, Array], scale: Any) -> None:
+        """The optimiser's step, on gradients that are `scale` times as large."""
+        optimizer, t = self.training.optimizer, self.step + 1
+        step = STEPS[optimizer.name]
+        for name, place in self._places.items():
+            value = place.parameter.data()
+            step(optimizer, value, gradients[name], self._slots[name], self.learning_rate, t, scale)
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         """The loss alone."""
@@ -122,23 +179,35 @@ class MXNetLearner:
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
-        size = len(tokens)
-        if size not in self._predictions:
-            self._predictions[size] = Prediction(self._spec, self._slots, size, self.context)
-        return self._predictions[size](tokens, state)
+        return self._predictor.predict_step(tokens, state)
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
         loss, _ = self._backward("gradients", batch, state, self._no_masks)
-        return float(loss), {name: slot.gradient() for name, slot in self._slots.items()}
+        return float(loss), {name: place.gradient() for name, place in self._places.items()}
 
     def export_parameters(self) -> dict[str, FloatArray]:
         """Copies by canonical name."""
-        return {name: slot.get() for name, slot in self._slots.items()}
+        return {name: place.get() for name, place in self._places.items()}
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Writes into the model's arrays."""
-        set_parameters(self._slots, check_parameters(self._spec, parameters))
+        set_parameters(self._places, check_parameters(self._spec, parameters))
+
+    def export_optimizer_state(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        return {
+            slot_name(slot, name): place.canonical(self._slots[name][slot])
+            for slot in self.training.optimizer.slots
+            for name, place in self._places.items()
+        }
+
+    def import_optimizer_state(self, arrays: Parameters) -> None:
+        """Writes into the learner's arrays."""
+        checked = check_optimizer_state(self._spec, self.training.optimizer, arrays)
+        for name, place in self._places.items():
+            for slot, array in self._slots[name].items():
+                array[:] = np.array(place.to_native(checked[slot_name(slot, name)]), dtype=array.dtype)
 
     def export_state(self, state: Any) -> StateArrays:
         """See `d2lrnn_mxnet.states`."""
@@ -152,9 +221,7 @@ class MXNetLearner:
         """Waits for MXNet's engine."""
         npx.waitall()
 
-    def _backward(
-        self, purpose: str, batch: Batch, state: Any, masks: list[Array] | None
-    ) -> tuple[Array, Any]:
+    def _backward(self, purpose: str, batch: Batch, state: Any, masks: Masks) -> tuple[Array, Any]:
         """The mean loss and the final state; the gradients are left in the parameters."""
         program = self._program(purpose, batch.inputs.shape)
         targets = self._tokens(batch.targets)
@@ -175,30 +242,23 @@ class MXNetLearner:
     def _tokens(self, tokens: IntArray) -> Array:
         return on_device(tokens, "int32", self.context)
 
-    def _masks(self, batch: Batch) -> list[Array] | None:
-        batch_size, num_steps = batch.inputs.shape
-        masks = dropout_masks(
-            self._spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
-        )
-        return None if masks is None else [on_device(mask, self._spec.dtype, self.context) for mask in masks]
+    def _gradients(self) -> dict[str, Array]:
+        return {name: place.parameter.grad() for name, place in self._places.items()}
+
+    def _on_device(self, masks: DropoutMasks | None) -> Masks:
+        return masks_on_device(masks, self._spec.dtype, self.context) if masks else self._no_masks
 
 
 def _concise_layers(spec: ModelSpec) -> RNN:
-    layers = {"rnn": RNN, "gru": GRU, "lstm": LSTM}[spec.cell]
-    return layers(spec.num_hiddens, spec.num_layers, spec.dropout, num_inputs=spec.vocab_size)
+    return CONCISE[spec.cell](spec.num_hiddens, spec.num_layers, spec.dropout, num_inputs=spec.num_inputs)
 
 
-def _scratch_layers(spec: ModelSpec) -> RNNScratch | StackedRNNScratch:
-    layers: dict[str, Callable[..., RNNScratch]] = {
-        "rnn": RNNScratch,
-        "gru": partial(GRUScratch, reset_after=bool(spec.reset_after)),
-        "lstm": LSTMScratch,
-    }
-    layer = layers[spec.cell]
+def _scratch_layers(spec: ModelSpec) -> ScratchCell | StackedRNNScratch:
+    layer: Any = find_scratch(spec.cell)
+    if spec.reset_after is not None:
+        layer = partial(layer, reset_after=spec.reset_after)
     if spec.num_layers == 1:
-        return layer(spec.vocab_size, spec.num_hiddens)
-    return StackedRNNScratch(spec.vocab_size, spec.num_hiddens, spec.num_layers, layer=layer)
-
-
-def _clip_scale(norm: Array, theta: float | None) -> Array | float:
-    return 1.0 if theta is None else theta / np.maximum(norm, theta)
+        return layer(spec.num_inputs, spec.num_hiddens)
+    return StackedRNNScratch(
+        spec.num_inputs, spec.num_hiddens, spec.num_layers, layer=layer, dropout=spec.dropout
+    )

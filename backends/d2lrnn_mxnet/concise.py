@@ -9,11 +9,13 @@ save that of a GRU's n gate, which the reset gate multiplies.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from mxnet import np
 from mxnet.gluon import nn, rnn
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
 from d2lrnn_mxnet.layers import run_layers
 from d2lrnn_mxnet.module import Module
 from d2lrnn_mxnet.recurrence import Array
@@ -41,6 +43,8 @@ class RNN(Module, nn.HybridBlock):
         >>> outputs.shape, H.shape
         ((5, 3, 32), (2, 3, 32))
     """
+
+    cell: ClassVar[Cell] = cells.RNN
 
     #: A layer that a chapter has made trains all its biases.
     _one_bias = False
@@ -82,8 +86,21 @@ class RNN(Module, nn.HybridBlock):
 
 
 @use_np
+class ReluRNN(RNN):
+    """A ReLU RNN on ``gluon.rnn.RNN``; the arguments are those of `RNN`."""
+
+    cell = cells.RELU_RNN
+
+    def _native(self, num_hiddens: int, num_layers: int, dropout: float, num_inputs: int) -> Any:
+        layer = rnn.RNN(num_hiddens, num_layers, "relu", dropout=dropout, input_size=num_inputs)
+        return _without_recurrent_biases(layer)
+
+
+@use_np
 class GRU(RNN):
     """A gated recurrent unit on ``gluon.rnn.GRU``; the arguments are those of `RNN`."""
+
+    cell = cells.GRU
 
     def _native(self, num_hiddens: int, num_layers: int, dropout: float, num_inputs: int) -> Any:
         # Its biases are trained: `run_layers` leaves out those of the r and z gates.
@@ -97,9 +114,15 @@ class LSTM(RNN):
     Its state is ``(H, C)``.
     """
 
+    cell = cells.LSTM
+
     def _native(self, num_hiddens: int, num_layers: int, dropout: float, num_inputs: int) -> Any:
         layer = rnn.LSTM(num_hiddens, num_layers, dropout=dropout, input_size=num_inputs)
         return _without_recurrent_biases(layer)
+
+
+#: The concise models by the name of their cell.
+CONCISE: dict[str, type[RNN]] = {kind.cell.name: kind for kind in (RNN, ReluRNN, GRU, LSTM)}
 
 
 def _without_recurrent_biases(layer: Any) -> Any:

@@ -12,13 +12,14 @@ from mxnet.gluon import nn
 
 from d2lrnn.book import first_edition as book
 from d2lrnn.book.first_edition import Accumulator
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import cpu
 from d2lrnn_mxnet.gradients import clip, sgd
 from d2lrnn_mxnet.layers import run_layers
+from d2lrnn_mxnet.prediction import EagerPredictor
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
 from d2lrnn_mxnet.states import detached
@@ -185,19 +186,12 @@ def train_ch8(
 
 
 @use_np
-class _Predictor:
+class _Predictor(EagerPredictor):
     """A network as what `d2lrnn.generation.generate` asks."""
 
     def __init__(self, net: Any, device: Any) -> None:
+        super().__init__(net, lambda size: net.begin_state(batch_size=size, ctx=device), device)
         self._net, self._device = net, device
-
-    def initial_state(self, batch_size: int) -> Any:
-        return self._net.begin_state(batch_size=batch_size, ctx=self._device)
-
-    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
-        with autograd.pause():
-            logits, state = self._net(on_device(tokens[:, None], "int32", self._device), state)
-        return logits.asnumpy(), state
 
 
 @use_np

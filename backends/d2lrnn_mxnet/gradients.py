@@ -1,4 +1,4 @@
-"""What is done with gradients once they are there: clipping by the global norm, and a step of SGD."""
+"""What is done with gradients once they are there: clipping by the global norm, and the book's SGD."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
 
 
+def global_norm(gradients: Iterable[Array]) -> Array:
+    """The Euclidean norm of all gradients taken as one vector, on their device."""
+    flat = (gradient.reshape(-1) for gradient in gradients)
+    # Not sums of squares: MXNet's reductions take ten times as long as its products.
+    return np.sqrt(sum(np.dot(part, part) for part in flat))
+
+
+def clip_scale(norm: Array, theta: float) -> Array:
+    """`d2lrnn.contract.clipping.clip_scale` on the device: to compare numbers Python would wait for it."""
+    return theta / np.maximum(norm, theta)
+
+
 @mx.util.use_np
 def clip(params: Iterable[Array], theta: float) -> None:
     """Multiplies all gradients by `clip_scale`: their common norm is at most theta then.
@@ -20,18 +32,9 @@ def clip(params: Iterable[Array], theta: float) -> None:
         theta: the largest norm.
     """
     gradients = [param.grad for param in params if param.grad is not None]
-    norm = np.sqrt(sum(square(gradient) for gradient in gradients))
-    # On the device: to compare numbers Python would wait for it.
-    scale = theta / np.maximum(norm, theta)
+    scale = clip_scale(global_norm(gradients), theta)
     for gradient in gradients:
         gradient *= scale
-
-
-def square(gradient: Array) -> Array:
-    """The sum of its squares."""
-    flat = gradient.reshape(-1)
-    # Not a sum of squares: MXNet's reductions take ten times as long as its products.
-    return np.dot(flat, flat)
 
 
 @mx.util.use_np

@@ -1,4 +1,4 @@
-"""The language models: one-hot tokens, recurrent layers, and one output layer over all steps at once."""
+"""The language models: tokens, recurrent layers, and one output layer over all steps at once."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
-from mxnet import autograd, init, np
+from mxnet import init, np
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
-from d2lrnn_mxnet.arrays import on_device
+from d2lrnn.generation import Predictor, generate
+from d2lrnn_mxnet.concise import CONCISE
+from d2lrnn_mxnet.dropout import drop
+from d2lrnn_mxnet.layers import has_shape
 from d2lrnn_mxnet.module import Classifier, device_of, move
+from d2lrnn_mxnet.parameters import parameter_places
+from d2lrnn_mxnet.prediction import EagerPredictor, GraphPredictor
 from d2lrnn_mxnet.recurrence import Array, linear, value_of
+from d2lrnn_mxnet.scratch import ScratchCell, StackedRNNScratch
 from d2lrnn_mxnet.semantics import use_np
 
 
@@ -24,12 +29,18 @@ class RNNLMScratch(Classifier):
     """A language model on recurrent layers, with an output layer spelt out: ``O = H W_hq + b_q``.
 
     Args:
-        rnn: the recurrent layers, called with (T, B, `vocab_size`) and a state; it has `num_hiddens`.
+        rnn: the recurrent layers, called with (T, B, in) and a state; it has `num_hiddens`.
         vocab_size: V.
         lr: the learning rate that a trainer may read.
+        embedding_size: E, the length of the vectors that tokens are looked up as, and in = E; None takes
+            one-hot vectors, and in = V.
+        tied: whether the head's weight is the embedding's, transposed; E is the number of hidden units then.
+        input_dropout: the rate at the embedding, while training.
+        output_dropout: the rate between the last layer and the head, while training.
 
     Attributes:
-        W_hq: (h, V).
+        embedding: (V, E), only where there is an embedding.
+        W_hq: (h, V), not where it is tied to the embedding.
         b_q: (V,).
 
     Example:
@@ -37,9 +48,24 @@ class RNNLMScratch(Classifier):
         (2, 5, 28)
     """
 
-    def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
+    # What a chapter's subclass has that does not call this constructor.
+    embedding_size: int | None = None
+    tied = False
+    input_dropout = output_dropout = 0.0
+    _dtype: Any = "float32"
+
+    def __init__(
+        self,
+        rnn: Any,
+        vocab_size: int,
+        lr: float = 0.01,
+        *,
+        embedding_size: int | None = None,
+        tied: bool = False,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self._dtype = "float32"
         self.save_hyperparameters()
         with self.name_scope():
             self.init_params()
@@ -50,9 +76,12 @@ class RNNLMScratch(Classifier):
         The arrays of layers that a chapter made get gradients, and blocks without values get some.
         """
         sigma = getattr(self.rnn, "sigma", 0.01)
-        shape = self.rnn.num_hiddens, self.vocab_size
-        self.W_hq = self.params.get("W_hq", shape=shape, init=init.Normal(sigma))
-        self.b_q = self.params.get("b_q", shape=shape[1:], init=init.Zero())
+        V, normal = self.vocab_size, init.Normal(sigma)
+        if self.embedding_size is not None:
+            self.embedding = self.params.get("embedding", shape=(V, self.embedding_size), init=normal)
+        if not self.tied:
+            self.W_hq = self.params.get("W_hq", shape=(self.rnn.num_hiddens, V), init=normal)
+        self.b_q = self.params.get("b_q", shape=(V,), init=init.Zero())
         self._begin()
 
     def _begin(self) -> None:
@@ -76,8 +105,11 @@ class RNNLMScratch(Classifier):
             tokens: (B, T), indices in [0, V).
             state: what `rnn` returned before; None is zeros. It is not changed.
         """
-        hiddens, state = self.rnn(self.one_hot(tokens), state)
-        return self.output_layer(hiddens), state
+        inputs = drop(self.one_hot(tokens), self.input_dropout, None)
+        hiddens, state = self.rnn(inputs, state)
+        # The states of all steps as one array; a chapter's layers return a list of them.
+        H = np.stack(hiddens) if isinstance(hiddens, (list, tuple)) else hiddens
+        return self.output_layer(drop(H, self.output_dropout, None)), state
 
     def unroll_by_step(self, tokens: Array, state: Any = None, masks: Any = None) -> tuple[Array, Any]:
         """As `unroll`, time steps first: tokens (T, B) to logits (T, B, V). No large array is turned.
@@ -85,14 +117,15 @@ class RNNLMScratch(Classifier):
         Args:
             tokens: (T, B), an array or the symbol of one.
             state: as for `unroll`.
-            masks: for a concise `rnn`: see `d2lrnn_mxnet.concise.RNN.forward`.
+            masks: of dropout; None leaves it to MXNet: on inside ``autograd.record()``, else off.
         """
-        inputs = self._vectors(tokens)
-        hiddens, state = self.rnn(inputs, state) if masks is None else self.rnn(inputs, state, masks)
-        return self._logits(hiddens), state
+        inputs, between, outputs = (None, None, None) if masks is None else masks
+        vectors = drop(self._vectors(tokens), self.input_dropout, inputs)
+        hiddens, state = self.rnn(vectors, state, between)
+        return self._logits(drop(hiddens, self.output_dropout, outputs)), state
 
     def one_hot(self, tokens: Array) -> Array:
-        """One-hot vectors (T, B, V) of tokens (B, T)."""
+        """The layers' inputs for tokens (B, T): one-hot vectors (T, B, V), or the embedding's (T, B, E)."""
         return self._vectors(tokens.T)
 
     def output_layer(self, hiddens: Array | Sequence[Array]) -> Array:
@@ -103,13 +136,20 @@ class RNNLMScratch(Classifier):
 
     def _vectors(self, tokens: Array) -> Array:
         F = mx.nd if isinstance(tokens, NDArray) else mx.sym
-        return F.npx.one_hot(tokens, self.vocab_size, dtype=self._dtype)
+        if self.embedding_size is None:
+            return F.npx.one_hot(tokens, self.vocab_size, dtype=self._dtype)
+        weight, sizes = value_of(self._embedding(), tokens), (self.vocab_size, self.embedding_size)
+        return F.npx.embedding(tokens, weight, *sizes, dtype=self._dtype)
+
+    def _embedding(self) -> Any:
+        return self.embedding
 
     def _logits(self, hiddens: Array) -> Array:
         """(…, h) to (…, V)."""
         F = mx.nd if isinstance(hiddens, NDArray) else mx.sym
-        W_hq, b_q = value_of(self.W_hq, hiddens), value_of(self.b_q, hiddens)
-        return linear(F, hiddens, W_hq.T, b_q, num_outputs=self.vocab_size)
+        weight = value_of(self.embedding if self.tied else self.W_hq, hiddens)
+        b_q = value_of(self.b_q, hiddens)
+        return linear(F, hiddens, weight if self.tied else weight.T, b_q, num_outputs=self.vocab_size)
 
     def training_step(self, batch: Sequence[Array]) -> Array:
         """The loss of a batch ``(tokens, targets)``, each (B, T); plots the perplexity."""
@@ -138,39 +178,62 @@ class RNNLMScratch(Classifier):
         """
         if device is not None:
             move(self, device)
-        return generate(_Predictor(self), vocab, prefix, num_preds)
+        return generate(self._predictor(), vocab, prefix, num_preds)
+
+    def _predictor(self) -> Predictor:
+        spec, device = spec_of(self), device_of(self)
+        if spec is None:
+            return EagerPredictor(self.unroll, lambda batch_size: None, device)
+        return GraphPredictor(spec, parameter_places(self, spec), device)
 
 
 @use_np
 class RNNLM(RNNLMScratch):
-    """`RNNLMScratch` with Gluon's ``nn.Dense`` as output layer.
+    """`RNNLMScratch` with Gluon's ``nn.Dense`` as output layer and ``nn.Embedding`` at the inputs.
 
     Attributes:
-        linear: hidden states to logits.
+        embedding: tokens to vectors, only where there is an embedding.
+        linear: hidden states to logits; where it is tied, its weight is the embedding's.
     """
 
     def init_params(self) -> None:
-        """Makes the dense layer, with Gluon's initial values."""
+        """Makes Gluon's layers, with Gluon's initial values."""
+        tied = None
+        if self.embedding_size is not None:
+            self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
+            tied = self.embedding.params if self.tied else None
         # Of layers that do not say their size, Gluon finds it out at the first call.
         num_hiddens = getattr(self.rnn, "num_hiddens", 0)
-        self.linear = nn.Dense(self.vocab_size, flatten=False, in_units=num_hiddens)
+        self.linear = nn.Dense(self.vocab_size, flatten=False, in_units=num_hiddens, params=tied)
         self._begin()
+
+    def _embedding(self) -> Any:
+        return self.embedding.weight
 
     def _logits(self, hiddens: Array) -> Array:
         return self.linear(hiddens)
 
 
-@use_np
-class _Predictor:
-    """A language model as what `d2lrnn.generation.generate` asks."""
-
-    def __init__(self, model: RNNLMScratch) -> None:
-        self._model, self._device = model, device_of(model)
-
-    def initial_state(self, batch_size: int) -> Any:
+def spec_of(model: RNNLMScratch) -> ModelSpec | None:
+    """What a language model computes; None if its layers or its head are not the library's own."""
+    rnn = model.rnn
+    layers = list(rnn.rnns) if type(rnn) is StackedRNNScratch else [rnn]
+    kinds = {type(layer) for layer in layers}
+    own = {RNNLMScratch, RNNLM}
+    if len(kinds) > 1 or type(model) not in own or not all(map(has_shape, model.collect_params().values())):
         return None
-
-    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
-        with autograd.pause():
-            logits, state = self._model.unroll(on_device(tokens[:, None], "int32", self._device), state)
-        return logits.asnumpy()[:, 0], state
+    (kind,) = kinds
+    concise = kind in CONCISE.values()
+    if not concise and not issubclass(kind, ScratchCell):
+        return None
+    return ModelSpec(
+        model.vocab_size,
+        kind.cell.name,
+        "concise" if concise else "scratch",
+        rnn.num_hiddens,
+        rnn.num_layers if concise else len(layers),
+        reset_after=None if concise else layers[0].reset_after,
+        dtype=model._dtype,
+        embedding_size=model.embedding_size,
+        tied=model.tied,
+    )

@@ -5,6 +5,8 @@ without oneDNN), and its ``dropout`` does nothing there. One layer in one direct
 ``gluon.rnn.RNN``, ``GRU`` or ``LSTM`` computes, also one that a chapter's cell has made, is computed here by
 calls of the operator for one layer and one direction, on the parameters that the Gluon layer holds.
 
+The operator's relu rounds to float32 whatever the type: in float64 its formula takes the operator's place.
+
 What Gluon knows of a layer stands in attributes with an underscore. MXNet 1.9.1 is its last release.
 """
 
@@ -14,10 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
-from d2lrnn_mxnet.recurrence import Array, cut, value_of
+from d2lrnn.contract import cells
+from d2lrnn_mxnet.dropout import drop
+from d2lrnn_mxnet.recurrence import Array, cut, steps_and_batch, unroll, value_of
+from d2lrnn_mxnet.scratch import ReluRNNScratch
 
 
 def run_layers(
@@ -45,10 +51,8 @@ def run_layers(
     cells = iter(zip(*(cut(F, part, rnn._num_layers * len(sides)) for part in state), strict=True))
     outputs, finals = inputs, []
     for l in range(rnn._num_layers):
-        if l > 0 and masks is None and rnn._dropout:
-            outputs = F.npx.dropout(outputs, p=rnn._dropout)
-        elif l > 0 and masks:
-            outputs = outputs * masks[l - 1]
+        if l > 0:
+            outputs = drop(outputs, rnn._dropout, masks, l - 1)
         results = []
         for side in sides:
             sequence = outputs if side == "l" else F.np.flip(outputs, axis=0)
@@ -72,10 +76,27 @@ def _run(
         value_of(getattr(rnn, f"{name}_{part}"), inputs)
         for part in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
     )
-    if one_bias and rnn._mode == "gru":
+    if one_bias and isinstance(rnn, gluon.rnn.GRU):
         _, _, b_hn = cut(F, b_h, 3)
         zeros = F.np.zeros_like(b_hn)
         b_h = F.np.concatenate([zeros, zeros, b_hn], axis=0)
+    shape = steps_and_batch(F, inputs)
+    if _rounds(rnn) and shape is not None:
+        outputs, final = unroll(
+            F,
+            cells.RELU_RNN,
+            ReluRNNScratch.step,
+            inputs,
+            tuple(F.np.squeeze(part, axis=0) for part in state),
+            w_x.T,
+            w_h.T,
+            b_x + b_h,
+            {},
+            num_steps=shape[0],
+            batch_size=shape[1],
+            num_hiddens=rnn._hidden_size,
+        )
+        return outputs, [F.np.expand_dims(part, axis=0) for part in final]
     packed = F.np.concatenate([w_x.reshape(-1), w_h.reshape(-1), b_x, b_h], axis=0)
     outputs, *final = F.npx.rnn(
         inputs,
@@ -87,6 +108,11 @@ def _run(
         state_outputs=True,
     )
     return outputs, final
+
+
+def _rounds(rnn: Any) -> bool:
+    """Whether the operator computes in less than the layer's precision: its relu does, always in float32."""
+    return bool(rnn._mode == "rnn_relu" and np.dtype(rnn._dtype) == np.float64)
 
 
 def _is_plain(rnn: Any) -> bool:

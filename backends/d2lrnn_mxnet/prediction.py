@@ -1,17 +1,19 @@
-"""One time step of a whole model as one small graph: what text is written with.
+"""One time step of a whole model: what text is written with.
 
-In a step of batch 1 the numbers are the least work. Time goes where the graph is called and where operators
-start: a microsecond or two for each, and near ten for those that wake OpenMP's threads however little there
-is to do. To run the model itself, as `d2lrnn_mxnet.program` does for more steps, also transposes, cuts and
-packs all weights anew. Here the formulas of `d2lrnn_mxnet.scratch`, the concise models' too, are written with
-few operators and on the weights as they lie in the model, so that no copy of them can be out of date.
+`GraphPredictor` is the one way of the learner and of a language model's ``predict``. In a step of batch 1 the
+numbers are the least work: time goes where the graph is called and where operators start, a microsecond or
+two for each, and near ten for those that wake OpenMP's threads however little there is to do. To run the
+model itself, as `d2lrnn_mxnet.program` does for more steps, also transposes and cuts all weights anew. So the
+cells' formulas (`d2lrnn_mxnet.scratch`, the concise models' too) are put into one small graph with few other
+operators, on the weights as they lie in the model, of which there is no copy that could be out of date.
+`EagerPredictor` runs models that are not made of the library's layers.
 
 B = batch size, V = vocabulary size, L = layers, h = hidden units, G = gates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,18 +21,65 @@ import mxnet as mx
 import numpy
 from mxnet import autograd, sym
 
+from d2lrnn.contract.cells import Cell, find_cell
 from d2lrnn.contract.specs import ModelSpec
-from d2lrnn.contract.values import IntArray
-from d2lrnn_mxnet.parameters import Slot
-from d2lrnn_mxnet.recurrence import Array, LayerState
-from d2lrnn_mxnet.states import Layers, by_layer
+from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn_mxnet.arrays import on_device
+from d2lrnn_mxnet.parameters import Place
+from d2lrnn_mxnet.recurrence import Array, Gates, LayerState
+from d2lrnn_mxnet.scratch import find_scratch
+from d2lrnn_mxnet.semantics import use_np
+from d2lrnn_mxnet.states import Layers, by_layer, zero_state
 
-#: The product of a state (B, h) with the recurrent weights of all gates, side by side (B, G·h).
-_Product = Callable[[Array], Array]
 
-#: A layer's next state, from what its inputs add to all gates (B, G·h), the state before, the product, and
-#: ``b_hn`` (1, h) if there is one.
-_Step = Callable[[Array, LayerState, _Product, Array | None], LayerState]
+class GraphPredictor:
+    """Single steps of a model that `spec` describes; see `d2lrnn.generation.Predictor`.
+
+    Args:
+        spec: the model.
+        places: where its parameters are; they are read at every step.
+        context: MXNet's device.
+    """
+
+    def __init__(self, spec: ModelSpec, places: Mapping[str, Place], context: Any) -> None:
+        self._spec, self._places, self._context = spec, places, context
+        self._predictions: dict[int, Prediction] = {}
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Zeros."""
+        return zero_state(self._spec, batch_size, self._context)
+
+    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
+        """Logits (B, V) and the next state, for tokens (B,)."""
+        size = len(tokens)
+        if size not in self._predictions:
+            self._predictions[size] = Prediction(self._spec, self._places, size, self._context)
+        return self._predictions[size](tokens, state)
+
+
+@use_np
+class EagerPredictor:
+    """Single steps of any function from tokens (B, 1) and a state to logits and a state, dropout off.
+
+    Args:
+        run: the function.
+        initial_state: from B to the state before the first token.
+        context: MXNet's device.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Array, Any], tuple[Array, Any]],
+        initial_state: Callable[[int], Any],
+        context: Any,
+    ) -> None:
+        self._run, self.initial_state, self._context = run, initial_state, context
+
+    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
+        """Logits (B, V) and the next state, for tokens (B,)."""
+        with autograd.pause():
+            logits, state = self._run(on_device(tokens[:, None], "int32", self._context), state)
+        return logits.asnumpy().reshape(len(tokens), -1), state
 
 
 class Prediction:
@@ -38,16 +87,16 @@ class Prediction:
 
     Args:
         spec: the model.
-        slots: where its parameters are; they are read at every step.
+        places: where its parameters are; they are read at every step.
         batch_size: B.
         context: MXNet's device.
     """
 
-    def __init__(self, spec: ModelSpec, slots: Mapping[str, Slot], batch_size: int, context: Any) -> None:
-        graph, self._given = step_graph(spec, batch_size)
+    def __init__(self, spec: ModelSpec, places: Mapping[str, Place], batch_size: int, context: Any) -> None:
+        graph, self._given = step_graph(spec, places, batch_size)
         inputs = graph.list_inputs()
         self._spec, self._context = spec, context
-        self._inputs = [(name, slots[name].parameter if name in slots else None) for name in inputs]
+        self._inputs = [(name, places[name].parameter if name in places else None) for name in inputs]
         # With the inputs told apart MXNet plans all memory, and prepares all operators, once. Called without
         # Gluon, whose own way to a graph takes as long as the graph.
         self._graph = mx.nd.CachedOp(
@@ -55,8 +104,8 @@ class Prediction:
             [
                 ("static_alloc", True),
                 ("static_shape", True),
-                ("data_indices", [i for i, name in enumerate(inputs) if name not in slots]),
-                ("param_indices", [i for i, name in enumerate(inputs) if name in slots]),
+                ("data_indices", [i for i, name in enumerate(inputs) if name not in places]),
+                ("param_indices", [i for i, name in enumerate(inputs) if name in places]),
             ],
         )
         # MXNet's array lies in NumPy's memory: to make a new one takes longer than half of the graph. A view,
@@ -80,90 +129,89 @@ class Prediction:
         return logits.asnumpy(), Layers(final)
 
 
-def step_graph(spec: ModelSpec, batch_size: int) -> tuple[Any, list[str]]:
+def step_graph(spec: ModelSpec, places: Mapping[str, Place], batch_size: int) -> tuple[Any, list[str]]:
     """The graph of one step.
 
     Args:
         spec: the model.
+        places: where its parameters are.
         batch_size: B.
 
     Returns:
         A symbol with the outputs logits (B, V) and the parts of the next state in the order of
         `d2lrnn_mxnet.states.by_layer`; and the names of its inputs beside the parameters: of tokens (B,) and
-        of the state's parts. Parameters have their canonical names; their layout is that of the model's
-        implementation (`d2lrnn_mxnet.parameters`).
+        of the state's parts. Parameters have their canonical names and the layout that `places` says.
     """
-    concise, kinds = spec.implementation == "concise", 2 if spec.cell == "lstm" else 1
-    tokens, step = _variable("tokens"), _STEPS[spec.cell, spec.reset_after]
-    states = [[_variable(f"state.{l}.{kind}") for kind in range(kinds)] for l in range(spec.num_layers)]
+    cell, step = find_cell(spec.cell), find_scratch(spec.cell).step
+    tokens = _variable("tokens")
+    states = [[_variable(f"state.{l}.{part}") for part in cell.states] for l in range(spec.num_layers)]
 
     def product(x: Array, name: str) -> Array:
-        """Of (B, in) with (in, out), which a concise model keeps as (out, in)."""
-        weight = sym.Variable(name)
-        return sym.dot(x.as_nd_ndarray(), weight, transpose_b=concise).as_np_ndarray()
+        """Of (B, in) with (in, out)."""
+        weight, transposed = sym.Variable(name), places[name].is_transposed
+        return sym.dot(x.as_nd_ndarray(), weight, transpose_b=transposed).as_np_ndarray()
 
-    below, finals = tokens, []
+    def rows(name: str) -> Array:
+        """Of (V, n) those that the tokens pick (B, n), which is what the product with one-hot vectors is."""
+        transposed = places[name].is_transposed
+        picked = sym.take(sym.Variable(name), tokens.as_nd_ndarray(), axis=int(transposed)).as_np_ndarray()
+        if not transposed:
+            return picked
+        return _as_row(picked) if batch_size == 1 else picked.T
+
+    below: Any = None if spec.embedding_size is None else rows("embedding.w")
+    finals: list[LayerState] = []
     for l in range(spec.num_layers):
-        w_h, b_hn = f"rnn.{l}.w_h", None
-        if l == 0:
-            # Looked up, which is what the product with a one-hot vector is.
-            X = sym.take(sym.Variable("rnn.0.w_x"), tokens.as_nd_ndarray(), axis=1 if concise else 0)
-            X = X.as_np_ndarray()
-            if concise:
-                X = _as_row(X) if batch_size == 1 else X.T
-        else:
-            X = product(below, f"rnn.{l}.w_x")
-        if spec.reset_after:
-            b_hn = _variable(f"rnn.{l}.b_hn")
-            if concise:
-                _, _, b_hn = _cut(b_hn, 3, axis=0)
-            b_hn = _as_row(b_hn)
-        X = X + _as_row(_variable(f"rnn.{l}.b"))
-        finals.append(step(X, tuple(states[l]), partial(product, name=w_h), b_hn))
+        w_x, w_h, b = f"rnn.{l}.w_x", f"rnn.{l}.w_h", f"rnn.{l}.b"
+        vectors = {}
+        for name in cell.shapes(1, 1, reset_after=spec.reset_after):
+            if f"rnn.{l}.{name}" not in (w_x, w_h, b):
+                vectors[name] = _vector(f"rnn.{l}.{name}", places)
+        X = (rows(w_x) if below is None else product(below, w_x)) + _as_row(_variable(b))
+        gates = _WholeGates(cell, X, partial(product, name=w_h), vectors)
+        finals.append(step(gates, tuple(states[l])))
         below = finals[-1][0]
-    logits = product(below, "head.w") + _as_row(_variable("head.b"))
+    if spec.tied:
+        logits = sym.dot(below.as_nd_ndarray(), sym.Variable("embedding.w"), transpose_b=True).as_np_ndarray()
+    else:
+        logits = product(below, "head.w")
+    logits = logits + _as_row(_variable("head.b"))
     outputs = [logits, *(part for layer in finals for part in layer)]
     given = ["tokens", *(part.name for layer in states for part in layer)]
     return sym.Group(outputs, create_fn=type(logits)), given
 
 
-def _rnn_step(X: Array, state: LayerState, product: _Product, b_hn: Array | None) -> LayerState:
-    (H,) = state
-    return (sym.np.tanh(X + product(H)),)
+class _WholeGates(Gates):
+    """All gates side by side, X (B, G·h) and a product with all of the weights.
+
+    Where a formula asks for some of the gates all are multiplied: to cut their weights out takes longer.
+    """
+
+    def __init__(
+        self, cell: Cell, X: Array, product: Callable[[Array], Array], vectors: Mapping[str, Array]
+    ) -> None:
+        super().__init__(cell, vectors)
+        self._X, self._product = X, product
+
+    def __call__(self, H: Array, *gates: str) -> list[Array]:
+        return self._pick(self._X + self._product(H), gates)
+
+    def inputs(self, *gates: str) -> list[Array]:
+        return self._pick(self._X, gates)
+
+    def products(self, H: Array, *gates: str) -> list[Array]:
+        return self._pick(self._product(H), gates)
+
+    def _pick(self, whole: Array, gates: Sequence[str]) -> list[Array]:
+        count = len(self._cell.gates)
+        pieces = [whole] if count == 1 else _cut(whole, count)
+        return [pieces[k] for k in self._numbers(gates)]
 
 
-def _gru_step(X: Array, state: LayerState, product: _Product, b_hn: Array | None) -> LayerState:
-    (H,) = state
-    R, Z, _ = _cut(sym.npx.sigmoid(X + product(H)), 3)
-    # All columns again, of which one third is used: to cut that third of the weights out takes longer.
-    _, _, N = _cut(sym.np.tanh(X + product(R * H)), 3)
-    return (N + Z * (H - N),)
-
-
-def _gru_reset_after_step(X: Array, state: LayerState, product: _Product, b_hn: Array | None) -> LayerState:
-    (H,) = state
-    X_r, X_z, X_n = _cut(X, 3)
-    HW_r, HW_z, HW_n = _cut(product(H), 3)
-    R = sym.npx.sigmoid(X_r + HW_r)
-    Z = sym.npx.sigmoid(X_z + HW_z)
-    N = sym.np.tanh(X_n + R * (HW_n + b_hn))
-    return (N + Z * (H - N),)
-
-
-def _lstm_step(X: Array, state: LayerState, product: _Product, b_hn: Array | None) -> LayerState:
-    H, C = state
-    A_i, A_f, A_g, A_o = _cut(X + product(H), 4)
-    input_gate, forget_gate, output_gate = (sym.npx.sigmoid(A) for A in (A_i, A_f, A_o))
-    C = forget_gate * C + input_gate * sym.np.tanh(A_g)
-    return output_gate * sym.np.tanh(C), C
-
-
-_STEPS: dict[tuple[str, bool | None], _Step] = {
-    ("rnn", None): _rnn_step,
-    ("gru", False): _gru_step,
-    ("gru", True): _gru_reset_after_step,
-    ("lstm", None): _lstm_step,
-}
+def _vector(name: str, places: Mapping[str, Place]) -> Array:
+    """A parameter (h,) as (1, h)."""
+    vector = _variable(name)
+    return _as_row(_cut(vector, 3, axis=0)[2] if places[name].is_last_third else vector)
 
 
 def _variable(name: str) -> Array:

@@ -19,8 +19,8 @@ class Program:
     to compute. Use a program for one shape of batch and for one purpose, or it is planned anew.
 
     Attributes:
-        unroll: tokens (B, T), the state and dropout masks (`RNNLMScratch.unroll`) to logits (T, B, V) and the
-            final state.
+        unroll: tokens (B, T), the state and dropout masks (`RNNLMScratch.unroll_by_step`) to logits (T, B, V)
+            and the final state.
         loss: logits (T, B, V) and targets (B, T) to the mean loss.
         loss_gradient: the same to the gradient at the logits.
     """

@@ -1,18 +1,13 @@
-"""The recurrences of the scratch models: a formula repeated step by step, and the fused operator beside it.
+"""A recurrence: a cell's formula, repeated for one time step after the other.
 
-`unroll` is the plain version: it projects all inputs at once and then applies a cell's formula to one time
-step after the other. `fused` computes the same function (a test holds one to the other) with one call of
-``npx.rnn``, in about half the time forwards and backwards. For a single step `unroll` is the faster one,
-since the operator wants all weights copied into one vector (`d2lrnn_mxnet.prediction` is faster still); and a
-GRU that resets before the product has no operator.
-
-Both are written for `F`, which is ``mx.nd`` while code runs directly and ``mx.sym`` while a graph is traced.
-T = time steps, B = batch size, h = hidden units, G = gates.
+What is written here is written for `F`, which is ``mx.nd`` while code runs directly and ``mx.sym`` while a
+graph is traced. T = time steps, B = batch size, h = hidden units, G = gates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -20,25 +15,77 @@ from typing import Any
 from mxnet import symbol
 from mxnet.ndarray import NDArray
 
+from d2lrnn.contract.cells import Cell
+
 #: An ``mx.np.ndarray``, or the symbol that stands for one.
 Array = Any
 
 #: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h).
 LayerState = tuple[Array, ...]
 
-#: A matrix product, ``dot(H, W)``, or ``dot(H, W, b)`` to add b.
-Dot = Callable[..., Array]
-
-#: One time step: F, dot, the projected inputs of the G gates (each (B, h)), the state and the recurrent
-#: weights of the G gates (for `dot`) to the next state. Its first part is the output. Inputs and states are
-#: legacy arrays, ``mx.nd.NDArray`` or their symbols.
-Step = Callable[[Any, Dot, Sequence[Array], LayerState, Sequence[Array]], LayerState]
-
 _shape_while_tracing: ContextVar[tuple[int, int] | None] = ContextVar("_shape_while_tracing", default=None)
 
 #: Rows up to which OpenBLAS's product, ``dot``, is faster than oneDNN's, ``FullyConnected``: from 1.1 times
 #: for 32 x 512 x 512 to 1.8 times for 32 x 2048 x 512, while for 1120 x 512 x 2048 it takes twice the time.
 FEW_ROWS = 64
+
+
+class Gates(ABC):
+    """What one time step of a layer gets: its input, X = x w_x + b, and its weights.
+
+    All arrays are (B, h), one for each gate that is named, in that order; no name means all gates, in the
+    order of `d2lrnn.contract.cells.Cell.gates`.
+    """
+
+    def __init__(self, cell: Cell, vectors: Mapping[str, Array]) -> None:
+        self._cell, self._vectors = cell, vectors
+
+    def __call__(self, H: Array, *gates: str) -> list[Array]:
+        """X + H w_h."""
+        sums = zip(self.inputs(*gates), self.products(H, *gates), strict=True)
+        return [X + product for X, product in sums]
+
+    @abstractmethod
+    def inputs(self, *gates: str) -> list[Array]:
+        """X."""
+
+    @abstractmethod
+    def products(self, H: Array, *gates: str) -> list[Array]:
+        """H w_h, for H (B, h)."""
+
+    def vector(self, name: str) -> Array | None:
+        """A further parameter of the cell, to be added to or multiplied with (B, h); None if it has none."""
+        return self._vectors.get(name)
+
+    def _numbers(self, gates: Sequence[str]) -> list[int]:
+        return [self._cell.gates.index(gate) for gate in gates or self._cell.gates]
+
+
+#: One time step, the formula of a cell: from the gates and the state to the next state. Its first part is the
+#: output. The arrays are legacy ones, ``mx.nd.NDArray`` or ``mx.sym.Symbol``; in the graph of one step they
+#: are symbols of NumPy's kind. All have the shape (B, h).
+Step = Callable[[Gates, LayerState], LayerState]
+
+
+class _CutGates(Gates):
+    """The weights and X cut by gates beforehand: X (B, h) and weights (h, h), one for each."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        X: Sequence[Array],
+        weights: Sequence[Array],
+        vectors: Mapping[str, Array],
+        dot: Callable[[Array, Array], Array],
+    ) -> None:
+        super().__init__(cell, vectors)
+        self._X, self._weights, self._dot = X, weights, dot
+
+    def inputs(self, *gates: str) -> list[Array]:
+        return [self._X[k] for k in self._numbers(gates)]
+
+    def products(self, H: Array, *gates: str) -> list[Array]:
+        return [self._dot(H, self._weights[k]) for k in self._numbers(gates)]
 
 
 @contextmanager
@@ -58,31 +105,33 @@ def steps_and_batch(F: Any, inputs: Array) -> tuple[int, int] | None:
 
 def unroll(
     F: Any,
+    cell: Cell,
     step: Step,
     inputs: Array,
     state: LayerState,
     W_xh: Array,
     W_hh: Array,
     b_h: Array,
+    vectors: Mapping[str, Array],
     *,
     num_steps: int,
     batch_size: int,
-    num_gates: int,
     num_hiddens: int,
 ) -> tuple[Array, LayerState]:
-    """Applies a cell's formula to every time step.
+    """Multiplies all inputs at once, and then applies a cell's formula to one time step after the other.
 
     Args:
         F: ``mx.nd`` or ``mx.sym``.
-        step: the formula.
+        cell: the kind of layer.
+        step: its formula.
         inputs: (T, B, in).
         state: the state before the first step.
         W_xh: (in, G·h).
         W_hh: (h, G·h).
         b_h: (G·h,).
+        vectors: the cell's further parameters, each (h,), by name.
         num_steps: T.
         batch_size: B.
-        num_gates: G.
         num_hiddens: h.
 
     Returns:
@@ -91,75 +140,28 @@ def unroll(
     # To turn the weights for OpenBLAS pays over several steps.
     by_openblas = num_steps > 1 and batch_size <= FEW_ROWS
 
-    def dot(H: Array, W: Array, b: Array | None = None) -> Array:
+    def dot(H: Array, W: Array) -> Array:
         if by_openblas:
-            product = F.dot(H, W)
-            if b is None:
-                return product
-            return F.broadcast_add(product, F.expand_dims(b.as_nd_ndarray(), axis=0))
-        product = linear(F, H.as_np_ndarray(), W.as_np_ndarray(), b, num_outputs=num_hiddens)
-        return product.as_nd_ndarray()
+            return F.dot(H, W)
+        return linear(F, H.as_np_ndarray(), W.as_np_ndarray(), num_outputs=num_hiddens).as_nd_ndarray()
 
     # Weights are cut into gates before the products and not what comes of them: it is far larger.
-    weights_x, weights_h, biases = (cut(F, part, num_gates) for part in (W_xh.T, W_hh.T, b_h))
-    # OpenBLAS takes weights as (in, out): told to turn them at every step it was slower (64 x 1024: by 30%).
+    weights_x, weights_h, biases = (cut(F, part, len(cell.gates)) for part in (W_xh.T, W_hh.T, b_h))
+    # OpenBLAS takes weights as (in, out): where it turned them itself at every step it was slower (64 x 1024:
+    # by 30%).
     weights_h = [(W.T if by_openblas else W).as_nd_ndarray() for W in weights_h]
     projected = [
         cut(F, linear(F, inputs, weight, bias, num_outputs=num_hiddens), num_steps, squeeze=True)
         for weight, bias in zip(weights_x, biases, strict=True)
     ]
-    outputs = []
     # Legacy arrays in the loop: their sums and products need no broadcasting, whose gradient is slow.
+    rows = {name: _repeated(F, vector, batch_size, num_hiddens) for name, vector in vectors.items()}
     state = tuple(part.as_nd_ndarray() for part in state)
-    for gates in zip(*projected, strict=True):
-        state = step(F, dot, [X.as_nd_ndarray() for X in gates], state, weights_h)
+    outputs = []
+    for X in zip(*projected, strict=True):
+        state = step(_CutGates(cell, [part.as_nd_ndarray() for part in X], weights_h, rows, dot), state)
         outputs.append(state[0].as_np_ndarray())
     return F.np.stack(outputs), tuple(part.as_np_ndarray() for part in state)
-
-
-def fused(
-    F: Any,
-    mode: str,
-    inputs: Array,
-    state: LayerState,
-    W_xh: Array,
-    W_hh: Array,
-    b_h: Array,
-    b_hn: Array | None = None,
-    *,
-    num_hiddens: int,
-) -> tuple[Array, LayerState]:
-    """The same as `unroll` in one operator.
-
-    Args:
-        F: ``mx.nd`` or ``mx.sym``.
-        mode: ``"rnn_tanh"``, ``"lstm"`` or ``"gru"`` (which resets after the product).
-        inputs: (T, B, in).
-        state: the state before the first step.
-        W_xh: (in, G·h).
-        W_hh: (h, G·h).
-        b_h: (G·h,).
-        b_hn: (h,), the bias inside a GRU's reset.
-        num_hiddens: h.
-
-    Returns:
-        The outputs (T, B, h) and the final state.
-    """
-    # The operator has a second bias a gate. It stays zero, save where the reset gate multiplies it.
-    second_bias = F.np.zeros_like(b_h)
-    if b_hn is not None:
-        second_bias = F.np.concatenate([F.np.zeros_like(b_hn), F.np.zeros_like(b_hn), b_hn], axis=0)
-    packed = [W_xh.T.reshape(-1), W_hh.T.reshape(-1), b_h, second_bias]
-    outputs, *final = F.npx.rnn(
-        inputs,
-        F.np.concatenate(packed, axis=0),
-        *(F.np.expand_dims(part, axis=0) for part in state),
-        state_size=num_hiddens,
-        num_layers=1,
-        mode=mode,
-        state_outputs=True,
-    )
-    return outputs, tuple(F.np.squeeze(part, axis=0) for part in final)
 
 
 def linear(F: Any, x: Array, weight: Array, bias: Array | None = None, *, num_outputs: int) -> Array:
@@ -191,3 +193,9 @@ def cut(F: Any, x: Array, pieces: int, *, squeeze: bool = False) -> list[Array]:
         return [F.np.squeeze(x, axis=0) if squeeze else x]
     cut_up = F.SliceChannel(x.as_nd_ndarray(), num_outputs=pieces, axis=0, squeeze_axis=squeeze)
     return [piece.as_np_ndarray() for piece in cut_up]
+
+
+def _repeated(F: Any, vector: Array, batch_size: int, num_hiddens: int) -> Array:
+    """A vector (h,) as B equal rows (B, h)."""
+    row = F.expand_dims(vector.as_nd_ndarray(), axis=0)
+    return F.broadcast_to(row, shape=(batch_size, num_hiddens))

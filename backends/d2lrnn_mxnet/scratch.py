@@ -1,79 +1,140 @@
 """The models from scratch: each cell's formula in plain sight.
 
+A cell is a class with the formula of one step; `ScratchCell`, which it derives from, makes a layer of it. The
+formula is what runs, in training and in prediction, on the CPU and on a GPU: no operator of MXNet's for whole
+recurrences. The formulas with their sources are in `d2lrnn.contract.cells`.
+
 T = time steps, B = batch size, h = hidden units, G = gates, σ the logistic function, ∘ the element-wise
-product. The gates of a layer lie side by side in ``W_xh`` (in, G·h), ``W_hh`` (h, G·h) and ``b_h`` (G·h,); X
-W_xh + b_h is computed for all time steps at once. The formulas below are what is added at every step. Where
-MXNet has a fused operator for a formula, that is used in its place for sequences of more than one step
-(`d2lrnn_mxnet.recurrence`).
+product. The gates of a layer lie side by side in ``W_xh`` (in, G·h), ``W_hh`` (h, G·h) and ``b_h`` (G·h,);
+X = x W_xh + b_h is computed for all time steps at once. The formulas below are what is added at every step,
+where W_r stands for the columns of ``W_hh`` that belong to the gate r.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mxnet import init, np
 from mxnet.gluon import nn
 from mxnet.symbol import Symbol
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
 from d2lrnn.errors import SpecError
+from d2lrnn_mxnet.activations import relu, sigmoid, tanh
+from d2lrnn_mxnet.dropout import drop
 from d2lrnn_mxnet.module import Module
-from d2lrnn_mxnet.recurrence import Array, Dot, LayerState, Step, fused, steps_and_batch, unroll
+from d2lrnn_mxnet.recurrence import Array, Gates, LayerState, steps_and_batch, unroll
 from d2lrnn_mxnet.semantics import use_np
 
 
-def rnn_step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequence[Array]) -> LayerState:
-    """H' = tanh(X W_xh + b_h + H W_hh) (Elman 1990)."""
-    (H,) = state
-    return (_tanh(F, X[0] + dot(H, W[0])),)
+@use_np
+class ScratchCell(Module, nn.HybridBlock):
+    """A recurrent layer of the cell that a subclass names in `cell`, with the formula that it has in `step`.
 
+    Args:
+        num_inputs: size of the input vectors.
+        num_hiddens: h.
+        sigma: standard deviation of the initial weights; biases and further vectors begin at zero.
+        reset_after: for a cell that has this choice: see `d2lrnn.contract.cells.Cell.reset_bias`.
 
-def gru_step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequence[Array]) -> LayerState:
-    """The gated recurrent unit as the book has it: reset before the product (Cho et al. 2014).
+    Attributes:
+        W_xh: (num_inputs, G·h).
+        W_hh: (h, G·h).
+        b_h: (G·h,).
 
-    - R = σ(X_r + H W_r);  Z = σ(X_z + H W_z)
-    - N = tanh(X_n + (R ∘ H) W_n)
-    - H' = Z ∘ H + (1 - Z) ∘ N
+    What else the cell has are attributes (h,) by the names in `d2lrnn.contract.cells`.
     """
-    (H,) = state
-    R = _sigmoid(F, X[0] + dot(H, W[0]))
-    Z = _sigmoid(F, X[1] + dot(H, W[1]))
-    N = _tanh(F, X[2] + dot(R * H, W[2]))
-    return (N + Z * (H - N),)
 
+    cell: ClassVar[Cell]
 
-def gru_reset_after_step(b_hn: Array) -> Step:
-    """The gated recurrent unit as cuDNN has it: N = tanh(X_n + R ∘ (H W_n + b_hn)); else as `gru_step`."""
+    def __init__(
+        self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, *, reset_after: bool | None = None
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        shapes = self.cell.shapes(num_inputs, num_hiddens, reset_after=reset_after)
+        with self.name_scope():
+            self.W_xh = self.params.get("W_xh", shape=shapes.pop("w_x"), init=init.Normal(sigma))
+            self.W_hh = self.params.get("W_hh", shape=shapes.pop("w_h"), init=init.Normal(sigma))
+            self.b_h = self.params.get("b_h", shape=shapes.pop("b"), init=init.Zero())
+            for name, shape in shapes.items():
+                setattr(self, name, self.params.get(name, shape=shape, init=init.Zero()))
+        self.initialize()
 
-    def step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequence[Array]) -> LayerState:
-        (H,) = state
-        R = _sigmoid(F, X[0] + dot(H, W[0]))
-        Z = _sigmoid(F, X[1] + dot(H, W[1]))
-        N = _tanh(F, X[2] + R * dot(H, W[2], b_hn))
-        return (N + Z * (H - N),)
+    @staticmethod
+    def step(gates: Gates, state: LayerState) -> LayerState:
+        """One time step.
 
-    return step
+        Args:
+            gates: ``gates(H, "r", "z")`` are X_r + H W_r and X_z + H W_z, ``gates(H)`` those of all gates;
+                for the two parts, and for further vectors, see `Gates`.
+            state: the state before, each part (B, h).
 
+        Returns:
+            The next state. Its first part is the output.
+        """
+        raise NotImplementedError
 
-def lstm_step(F: Any, dot: Dot, X: Sequence[Array], state: LayerState, W: Sequence[Array]) -> LayerState:
-    """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
+    def forward(self, inputs: Array, state: Any = None, masks: Any = None) -> tuple[Array, Any]:
+        """Runs the layer over all time steps.
 
-    - I = σ(X_i + H W_i);  F = σ(X_f + H W_f);  G = tanh(X_g + H W_g);  O = σ(X_o + H W_o)
-    - C' = F ∘ C + I ∘ G
-    - H' = O ∘ tanh(C')
-    """
-    H, C = state
-    input_gate = _sigmoid(F, X[0] + dot(H, W[0]))
-    forget_gate = _sigmoid(F, X[1] + dot(H, W[1]))
-    candidate = _tanh(F, X[2] + dot(H, W[2]))
-    output_gate = _sigmoid(F, X[3] + dot(H, W[3]))
-    C = forget_gate * C + input_gate * candidate
-    return output_gate * _tanh(F, C), C
+        Args:
+            inputs: (T, B, num_inputs), or T arrays (B, num_inputs), also ``reversed(…)`` of such.
+            state: (B, h), for an LSTM ``(H, C)``, each (B, h); None is zeros. It is not changed.
+            masks: of the dropout between layers: one layer has none.
+
+        Returns:
+            The outputs (T, B, h) and the final state.
+        """
+        if not isinstance(inputs, (np.ndarray, Symbol)):
+            inputs = np.stack(list(inputs))
+        single = len(self.cell.states) == 1
+        if state is None:
+            shape = inputs.shape[1], self.num_hiddens
+            parts = [np.zeros(shape, dtype=inputs.dtype, ctx=inputs.ctx) for _ in self.cell.states]
+        else:
+            parts = [state] if single else state
+        outputs, final = nn.HybridBlock.forward(self, inputs, *parts)
+        return outputs, final[0] if single else tuple(final)
+
+    def hybrid_forward(
+        self, F: Any, inputs: Array, *state: Array, W_xh: Array, W_hh: Array, b_h: Array, **vectors: Array
+    ) -> tuple[Array, list[Array]]:
+        """The same for Gluon, which hands over `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
+        shape = steps_and_batch(F, inputs)
+        if shape is None:
+            raise SpecError(
+                "a recurrence from scratch cannot be part of a hybridised block: a symbol does not have the "
+                "number of steps. Leave the block as it is, or take a concise layer"
+            )
+        outputs, final = unroll(
+            F,
+            self.cell,
+            self.step,
+            inputs,
+            state,
+            W_xh,
+            W_hh,
+            b_h,
+            vectors,
+            num_steps=shape[0],
+            batch_size=shape[1],
+            num_hiddens=self.num_hiddens,
+        )
+        return outputs, list(final)
+
+    def hybridize(self, active: bool = True, **kwargs: Any) -> None:
+        """Leaves the layer as it is: its loop needs the number of steps, which a symbol does not have.
+
+        The learner of `d2lrnn_mxnet.adapter` compiles it all the same, one graph for every number of steps.
+        """
 
 
 @use_np
-class RNNScratch(Module, nn.HybridBlock):
-    """A tanh RNN of one layer; the formula is `rnn_step`.
+class RNNScratch(ScratchCell):
+    """A tanh RNN (Elman 1990).
 
     Args:
         num_inputs: size of the input vectors.
@@ -91,87 +152,40 @@ class RNNScratch(Module, nn.HybridBlock):
         ((5, 2, 32), (2, 32))
     """
 
-    num_gates = 1
-    num_states = 1
-    mode = "rnn_tanh"
+    cell = cells.RNN
 
-    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        width = self.num_gates * num_hiddens
-        with self.name_scope():
-            self.W_xh = self.params.get("W_xh", shape=(num_inputs, width), init=init.Normal(sigma))
-            self.W_hh = self.params.get("W_hh", shape=(num_hiddens, width), init=init.Normal(sigma))
-            self.b_h = self.params.get("b_h", shape=(width,), init=init.Zero())
-        self.initialize()
-
-    def forward(self, inputs: Array, state: Any = None) -> tuple[Array, Any]:
-        """Runs the layer over all time steps.
-
-        Args:
-            inputs: (T, B, num_inputs), or T arrays (B, num_inputs), also ``reversed(…)`` of such.
-            state: (B, h), for an LSTM ``(H, C)``, each (B, h); None is zeros. It is not changed.
-
-        Returns:
-            The outputs (T, B, h) and the final state.
-        """
-        if not isinstance(inputs, (np.ndarray, Symbol)):
-            inputs = np.stack(list(inputs))
-        if state is None:
-            shape = inputs.shape[1], self.num_hiddens
-            parts = [np.zeros(shape, dtype=inputs.dtype, ctx=inputs.ctx) for _ in range(self.num_states)]
-        else:
-            parts = [state] if self.num_states == 1 else state
-        outputs, final = nn.HybridBlock.forward(self, inputs, *parts)
-        return outputs, final[0] if self.num_states == 1 else tuple(final)
-
-    def hybrid_forward(
-        self, F: Any, inputs: Array, *state: Array, b_hn: Array | None = None, **weights: Array
-    ) -> tuple[Array, list[Array]]:
-        """The same for Gluon, which hands over `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
-        shape = steps_and_batch(F, inputs)
-        if shape is None and not self._has_operator():
-            raise SpecError(
-                "a GRU that resets before the product cannot be part of a hybridised block: a "
-                "symbol does not tell the number of steps. Take reset_after=True, or leave "
-                "the block as it is"
-            )
-        if shape is not None and (shape[0] == 1 or not self._has_operator()):
-            num_steps, batch_size = shape
-            outputs, final = unroll(
-                F,
-                self._formula(b_hn),
-                inputs,
-                state,
-                **weights,
-                num_steps=num_steps,
-                batch_size=batch_size,
-                num_gates=self.num_gates,
-                num_hiddens=self.num_hiddens,
-            )
-        else:
-            outputs, final = fused(
-                F, self.mode, inputs, state, **weights, b_hn=b_hn, num_hiddens=self.num_hiddens
-            )
-        return outputs, list(final)
-
-    def _formula(self, b_hn: Array | None) -> Step:
-        return rnn_step
-
-    def _has_operator(self) -> bool:
-        return True
+    @staticmethod
+    def step(gates: Gates, state: LayerState) -> LayerState:
+        """H' = tanh(X + H W_hh)."""
+        (H,) = state
+        (A,) = gates(H)
+        return (tanh(A),)
 
 
 @use_np
-class GRUScratch(RNNScratch):
-    """A gated recurrent unit of one layer.
+class ReluRNNScratch(ScratchCell):
+    """A ReLU RNN (Le, Jaitly and Hinton 2015); arguments and attributes are those of `RNNScratch`."""
+
+    cell = cells.RELU_RNN
+
+    @staticmethod
+    def step(gates: Gates, state: LayerState) -> LayerState:
+        """H' = max(0, X + H W_hh)."""
+        (H,) = state
+        (A,) = gates(H)
+        return (relu(A),)
+
+
+@use_np
+class GRUScratch(ScratchCell):
+    """A gated recurrent unit (Cho et al. 2014).
 
     Args:
         num_inputs: size of the input vectors.
         num_hiddens: h.
         sigma: standard deviation of the initial weights.
-        reset_after: where the reset gate is applied: before the product as in the book (`gru_step`), or after
-            it as in cuDNN and Gluon (`gru_reset_after_step`), which has one more bias, ``b_hn`` (h,).
+        reset_after: where the reset gate is applied: before the product as in the book, or after it as in
+            cuDNN and Gluon, which has one more bias, ``b_hn`` (h,).
 
     Attributes:
         W_xh: (num_inputs, 3h), gates r, z, n.
@@ -179,39 +193,40 @@ class GRUScratch(RNNScratch):
         b_h: (3h,).
     """
 
-    num_gates = 3
-    mode = "gru"
+    cell = cells.GRU
 
     def __init__(
         self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, *, reset_after: bool = False
     ) -> None:
-        super().__init__(num_inputs, num_hiddens, sigma)
-        self.reset_after = reset_after
-        if reset_after:
-            with self.name_scope():
-                self.b_hn = self.params.get("b_hn", shape=(num_hiddens,), init=init.Zero())
-            self.b_hn.initialize()
+        super().__init__(num_inputs, num_hiddens, sigma, reset_after=reset_after)
 
-    def hybridize(self, active: bool = True, **kwargs: Any) -> None:
-        """As Gluon's; the form that resets before the product stays as it is.
+    @staticmethod
+    def step(gates: Gates, state: LayerState) -> LayerState:
+        """H' = Z ∘ H + (1 - Z) ∘ N.
 
-        Its loop needs the number of steps, which a symbol does not tell. The learner of
-        `d2lrnn_mxnet.adapter` compiles it all the same, one graph for every number of steps.
+        - R = σ(X_r + H W_r);  Z = σ(X_z + H W_z)
+        - N = tanh(X_n + (R ∘ H) W_n), or with ``b_hn`` tanh(X_n + R ∘ (H W_n + b_hn))
         """
-        super().hybridize(active and self.reset_after, **kwargs)
-
-    def _formula(self, b_hn: Array | None) -> Step:
-        return gru_step if b_hn is None else gru_reset_after_step(b_hn)
-
-    def _has_operator(self) -> bool:
-        return self.reset_after
+        (H,) = state
+        b_hn = gates.vector("b_hn")
+        if b_hn is None:
+            r, z = gates(H, "r", "z")
+            R, Z = sigmoid(r), sigmoid(z)
+            (n,) = gates(R * H, "n")
+        else:
+            x_r, x_z, x_n = gates.inputs()
+            h_r, h_z, h_n = gates.products(H)
+            R, Z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+            n = x_n + R * (h_n + b_hn)
+        N = tanh(n)
+        return (N + Z * (H - N),)
 
 
 @use_np
-class LSTMScratch(RNNScratch):
-    """Long short-term memory of one layer; the formula is `lstm_step`. Its state is ``(H, C)``.
+class LSTMScratch(ScratchCell):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
-    The arguments are those of `RNNScratch`.
+    The arguments are those of `RNNScratch`. Its state is ``(H, C)``.
 
     Attributes:
         W_xh: (num_inputs, 4h), gates i, f, g, o.
@@ -219,12 +234,62 @@ class LSTMScratch(RNNScratch):
         b_h: (4h,).
     """
 
-    num_gates = 4
-    num_states = 2
-    mode = "lstm"
+    cell = cells.LSTM
 
-    def _formula(self, b_hn: Array | None) -> Step:
-        return lstm_step
+    @staticmethod
+    def step(gates: Gates, state: LayerState) -> LayerState:
+        """C' = F ∘ C + I ∘ G;  H' = O ∘ tanh(C').
+
+        - I = σ(X_i + H W_i);  F = σ(X_f + H W_f);  G = tanh(X_g + H W_g);  O = σ(X_o + H W_o)
+        """
+        H, C = state
+        i, f, g, o = gates(H)
+        C = sigmoid(f) * C + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(C), C
+
+
+@use_np
+class MGUScratch(ScratchCell):
+    """A minimal gated unit (Zhou et al. 2016); the arguments are those of `RNNScratch`.
+
+    Attributes:
+        W_xh: (num_inputs, 2h), gates f, n.
+        W_hh: (h, 2h).
+        b_h: (2h,).
+    """
+
+    cell = cells.MGU
+
+    @staticmethod
+    def step(gates: Gates, state: LayerState) -> LayerState:
+        """F = σ(X_f + H W_f);  N = tanh(X_n + (F ∘ H) W_n);  H' = (1 - F) ∘ H + F ∘ N."""
+        (H,) = state
+        (f,) = gates(H, "f")
+        F = sigmoid(f)
+        (n,) = gates(F * H, "n")
+        return (H + F * (tanh(n) - H),)
+
+
+#: The library's own cells from scratch, by name.
+SCRATCH: dict[str, type[ScratchCell]] = {
+    kind.cell.name: kind for kind in (RNNScratch, ReluRNNScratch, GRUScratch, LSTMScratch, MGUScratch)
+}
+
+
+def find_scratch(cell: str) -> type[ScratchCell]:
+    """The cell from scratch, the library's own or another package's.
+
+    Raises:
+        SpecError: there is none for this backend.
+
+    Example:
+        >>> find_scratch("lstm").__name__
+        'LSTMScratch'
+    """
+    if cell in SCRATCH:
+        return SCRATCH[cell]
+    theirs: type[ScratchCell] = cells.find_formula("mxnet", cell)
+    return theirs
 
 
 @use_np
@@ -236,8 +301,8 @@ class StackedRNNScratch(Module, nn.HybridBlock):
         num_hiddens: h.
         num_layers: L.
         sigma: standard deviation of the initial weights.
-        layer: what makes a layer of ``(num_inputs, num_hiddens, sigma)``: `RNNScratch`, `GRUScratch`,
-            `LSTMScratch` or a function.
+        layer: what makes a layer of ``(num_inputs, num_hiddens, sigma)``: a `ScratchCell` or a function.
+        dropout: the rate between layers while training, never after the last.
 
     Attributes:
         rnns: the layers. They are registered with Gluon, so that a ``gluon.Trainer`` trains all of them.
@@ -255,7 +320,8 @@ class StackedRNNScratch(Module, nn.HybridBlock):
         num_layers: int,
         sigma: float = 0.01,
         *,
-        layer: Callable[[int, int, float], RNNScratch] = RNNScratch,
+        layer: Callable[[int, int, float], ScratchCell] = RNNScratch,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["layer"])
@@ -264,27 +330,23 @@ class StackedRNNScratch(Module, nn.HybridBlock):
             for l in range(num_layers):
                 self.rnns.add(layer(num_inputs if l == 0 else num_hiddens, num_hiddens, sigma))
 
-    def forward(self, inputs: Array, states: Sequence[Any] | None = None) -> tuple[Array, list[Any]]:
+    def forward(
+        self, inputs: Array, states: Sequence[Any] | None = None, masks: Sequence[Array] | None = None
+    ) -> tuple[Array, list[Any]]:
         """Runs all layers over all time steps.
 
         Args:
             inputs: (T, B, num_inputs).
             states: the state of every layer; None is zeros. It is not changed.
+            masks: see `d2lrnn_mxnet.concise.RNN.forward`.
 
         Returns:
             The outputs of the last layer (T, B, h), and the final state of every layer.
         """
         outputs, final = inputs, []
-        for rnn, state in zip(self.rnns, states or [None] * len(self.rnns), strict=True):
+        for l, (rnn, state) in enumerate(zip(self.rnns, states or [None] * len(self.rnns), strict=True)):
+            if l > 0:
+                outputs = drop(outputs, self.dropout, masks, l - 1)
             outputs, state = rnn(outputs, state)
             final.append(state)
         return outputs, final
-
-
-# Activation is the operator that oneDNN accelerates: np.tanh takes eight times as long.
-def _tanh(F: Any, x: Array) -> Array:
-    return F.Activation(x, act_type="tanh")
-
-
-def _sigmoid(F: Any, x: Array) -> Array:
-    return F.Activation(x, act_type="sigmoid")

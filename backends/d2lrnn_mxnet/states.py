@@ -1,7 +1,7 @@
 """The states of the models of this tab, and as NumPy: ``(h,)`` or ``(h, c)``, each (L, B, h).
 
 A concise model's state is one array (L, B, h), a scratch layer's one (B, h), a stack's a list of its layers'
-states; an LSTM has a pair ``(H, C)`` in place of each array.
+states. Where a cell has several states, an LSTM ``(H, C)``, there is a tuple in place of each array.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from d2lrnn_mxnet.arrays import on_device
 def zero_state(spec: ModelSpec, batch_size: int, context: Any) -> Any:
     """The state that a sequence starts from, on a device."""
     shape = spec.num_layers, batch_size, spec.num_hiddens
-    return import_state(spec, (np.zeros(shape, spec.dtype),) * (2 if spec.cell == "lstm" else 1), context)
+    return import_state(spec, (np.zeros(shape, spec.dtype),) * spec.num_states, context)
 
 
 def import_state(spec: ModelSpec, arrays: StateArrays, context: Any) -> Any:
@@ -71,13 +71,24 @@ def whole(spec: ModelSpec, state: Any) -> Any:
     return layers if spec.num_layers > 1 else layers[0]
 
 
+def rows_of(spec: ModelSpec, state: Any, rows: slice) -> Any:
+    """The state of a part of the batch."""
+    return whole(spec, Layers(part[rows] for part in by_layer(spec, state)))
+
+
+def join_rows(spec: ModelSpec, states: list[Any]) -> Any:
+    """The inverse of `rows_of`, from the states of all parts in their order."""
+    parts = zip(*(by_layer(spec, state) for state in states), strict=True)
+    return whole(spec, Layers(mxnp.concatenate(part, axis=0) for part in parts))
+
+
 def detached(state: Any) -> Any:
-    """The state cut off from the graph that made it."""
+    """The state without the graph that made it."""
     return [detached(part) for part in state] if isinstance(state, list | tuple) else state.detach()
 
 
 def _wrap(spec: ModelSpec, state: Any) -> Any:
-    return state if spec.cell == "lstm" else [state]
+    return state if spec.num_states > 1 else [state]
 
 
 def _unwrap(parts: list[Any]) -> Any:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import pytest
 from parity.models import KINDS, REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
 
 import d2lrnn
-from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell, find_cell
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import PADDING, Batch
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
+from d2lrnn.training.initialization import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 
-from d2lrnn_mxnet import devices, layers, prediction, program, recurrence, scratch  # noqa: E402
+from d2lrnn_mxnet import devices, layers, prediction, program, recurrence, scratch, to_native  # noqa: E402
+from d2lrnn_mxnet.activations import sigmoid, tanh  # noqa: E402
 from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
+from d2lrnn_mxnet.parameters import parameter_places  # noqa: E402
+from d2lrnn_mxnet.scratch import ScratchCell  # noqa: E402
 from mxnet import autograd, gluon, np, npx  # noqa: E402
 
 from d2lrnn import mxnet as d2l  # noqa: E402
@@ -41,11 +48,14 @@ SCRATCH = {
     "gru": partial(d2l.GRUScratch, 5, 4),
     "gru-after": partial(d2l.GRUScratch, 5, 4, reset_after=True),
     "lstm": partial(d2l.LSTMScratch, 5, 4),
+    "mgu": partial(d2l.MGUScratch, 5, 4),
+    "rnn-relu": partial(d2l.ReluRNNScratch, 5, 4),
     "stacked": partial(d2l.StackedRNNScratch, 5, 4, 3),
     "stacked-lstm": partial(d2l.StackedRNNScratch, 5, 4, 2, layer=d2l.LSTMScratch),
 }
 CONCISE = {
     "rnn": partial(d2l.RNN, 4, num_layers=2),
+    "rnn-relu": partial(d2l.ReluRNN, 4, num_layers=2),
     "gru": partial(d2l.GRU, 4, num_layers=2),
     "lstm": partial(d2l.LSTM, 4, num_layers=2),
 }
@@ -121,22 +131,25 @@ def test_hybridised_is_the_same(make: Any) -> None:
     assert longer.shape == (12, 3, 4)
 
 
-def test_a_gru_that_resets_before_refuses_a_hybridised_parent() -> None:
-    """It must not become the fused operator there, which computes another function."""
+@pytest.mark.parametrize("name", ["rnn", "gru-after", "lstm"])
+def test_a_scratch_layer_refuses_a_hybridised_parent(name: str) -> None:
+    """Its loop needs a number of steps, which no symbol has; nothing else may take its place there."""
 
     class Parent(gluon.nn.HybridBlock):
         def __init__(self) -> None:
             super().__init__()
-            self.gru = d2l.GRUScratch(5, 4)
+            self.layer = SCRATCH[name]()
 
-        def hybrid_forward(self, F: Any, inputs: Any, state: Any) -> Any:
-            return self.gru(inputs, state)
+        def hybrid_forward(self, F: Any, inputs: Any) -> Any:
+            return self.layer(inputs, state)[0]
 
-    parent, inputs, state = Parent(), np.ones((6, 3, 5)), np.zeros((3, 4))
-    assert parent(inputs, state)[0].shape == (6, 3, 4)
+    inputs, zeros = np.ones((6, 3, 5)), np.zeros((3, 4))
+    parent, state = Parent(), (zeros, zeros) if name == "lstm" else zeros
+    assert parent(inputs).shape == (6, 3, 4)
     parent.hybridize()
+    state = tuple(mx.sym.var(each).as_np_ndarray() for each in "hc") if name == "lstm" else mx.sym.var("h")
     with pytest.raises(SpecError, match="cannot be part of a hybridised block"):
-        parent(inputs, state)
+        parent(inputs)
 
 
 def test_initial_values() -> None:
@@ -151,6 +164,7 @@ def test_initial_values() -> None:
 
 @pytest.mark.parametrize("make", ALL)
 def test_gluons_trainer_trains_every_parameter(make: Any) -> None:
+    mx.random.seed(0)
     model = make()
     inputs = np.random.uniform(-1, 1, (6, 3, 5))
     weights = np.random.uniform(-1, 1, (6, 3, 4))
@@ -171,7 +185,9 @@ def test_gluons_trainer_trains_every_parameter(make: Any) -> None:
             trained = [8, 9, 10, 11] if isinstance(model, d2l.GRU) else []
             assert numpy.flatnonzero(changed).tolist() == trained, "only a GRU's b_hn"
         else:
-            assert changed.mean() > 0.9, f"{name} is not trained"
+            # A unit of relu that is never above zero learns nothing.
+            least = 0.0 if isinstance(model, (d2l.ReluRNN, d2l.ReluRNNScratch)) else 0.9
+            assert changed.mean() > least, f"{name} is not trained"
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -192,51 +208,229 @@ def test_the_second_bias_counts_for_nothing(cell: Any) -> None:
 
 # Recurrences
 
-STEPS = {
-    "rnn_tanh": (scratch.rnn_step, 1, 1),
-    "lstm": (scratch.lstm_step, 4, 2),
-    "gru": (None, 3, 1),
+#: Scratch layers, and Gluon's recurrent layer for each that it computes.
+FUSED = {
+    "rnn": (d2l.RNNScratch, partial(gluon.rnn.RNN, activation="tanh")),
+    "rnn-relu": (d2l.ReluRNNScratch, partial(gluon.rnn.RNN, activation="relu")),
+    "gru": (partial(d2l.GRUScratch, reset_after=True), gluon.rnn.GRU),
+    "lstm": (d2l.LSTMScratch, gluon.rnn.LSTM),
 }
 
 
 @pytest.mark.parametrize("batch_size", [3, recurrence.FEW_ROWS + 1], ids=["few rows", "many rows"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("mode", STEPS)
-def test_the_fused_operator_is_the_formula(mode: str, dtype: str, batch_size: int) -> None:
+@pytest.mark.parametrize("cell", FUSED)
+def test_the_formula_is_what_gluons_operator_computes(cell: str, dtype: str, batch_size: int) -> None:
     """Values and gradients of everything that goes in; products are made in two ways."""
-    step, gates, parts = STEPS[mode]
     random = numpy.random.default_rng(0)
-    shapes = [(7, batch_size, 5), (5, gates * 4), (4, gates * 4), (gates * 4,), *[(batch_size, 4)] * parts]
-    if mode == "gru":
-        shapes.append((4,))
-    arrays = [np.array(random.uniform(-1, 1, shape), dtype=dtype) for shape in shapes]
-    weights = np.array(random.uniform(-1, 1, (7, batch_size, 4)), dtype=dtype)
-    scale = 3 / batch_size  # gradients are sums over the batch: those of 3 rows and of many are of one size
+    scratch, native = (make for make in FUSED[cell])
+    scratch, native = scratch(5, 4), native(4, input_size=5)
+    for layer in (scratch, native):
+        layer.initialize()
+        layer.cast(dtype)
+    spec = ModelSpec(5, cell, "concise", 4, dtype=dtype)
+    values = {k: v for k, v in drawn_parameters(spec).items() if k.startswith("rnn.0")}
+    for name, attribute in {"w_x": "W_xh", "w_h": "W_hh", "b": "b_h", "b_hn": "b_hn"}.items():
+        if f"rnn.0.{name}" in values:
+            getattr(scratch, attribute).set_data(np.array(values[f"rnn.0.{name}"], dtype=dtype))
+    for name, value in to_native(spec, drawn_parameters(spec)).rnn.items():
+        getattr(native, name).set_data(value)
 
-    def run(recur: Any) -> list[Any]:
-        for array in arrays:
+    def drawn(*shape: int) -> Any:
+        return np.array(random.uniform(-1, 1, shape), dtype=dtype)
+
+    inputs, weights = drawn(7, batch_size, 5), drawn(7, batch_size, 4)
+    parts = [drawn(batch_size, 4) for _ in scratch.cell.states]
+    # Gradients are sums over the batch: those of 3 rows and of many are of one size. Relu dampens none.
+    scale = (1 if cell == "rnn-relu" else 3) / batch_size
+
+    def run(layer: Any, convert: Any) -> list[Any]:
+        for array in (inputs, *parts):
             array.attach_grad()
         with autograd.record():
-            outputs, state = recur(*arrays)
+            outputs, state = layer(inputs, convert(parts))
+            state = [part.reshape(batch_size, 4) for part in _flat(state)]
             loss = (outputs * weights).sum() + sum(((i + 2) * part).sum() for i, part in enumerate(state))
             loss = loss * scale
         loss.backward()
-        return [outputs, *state, *(array.grad.copy() for array in arrays)]
+        return [outputs, *state, inputs.grad.copy(), *(part.grad.copy() for part in parts)]
 
-    def fused(inputs: Any, W_xh: Any, W_hh: Any, b_h: Any, *rest: Any) -> Any:
-        state, b_hn = rest[:parts], (rest[parts] if mode == "gru" else None)
-        return recurrence.fused(mx.nd, mode, inputs, state, W_xh, W_hh, b_h, b_hn, num_hiddens=4)
-
-    def unrolled(inputs: Any, W_xh: Any, W_hh: Any, b_h: Any, *rest: Any) -> Any:
-        formula = step or scratch.gru_reset_after_step(rest[parts])
-        state = rest[:parts]
-        sizes = {"num_steps": 7, "batch_size": batch_size, "num_gates": gates, "num_hiddens": 4}
-        return recurrence.unroll(mx.nd, formula, inputs, state, W_xh, W_hh, b_h, **sizes)
-
-    tolerance = 1e-5 if dtype == "float32" else 1e-13
-    for one, two in zip(run(fused), run(unrolled), strict=True):
+    ours = run(scratch, lambda parts: parts[0] if len(parts) == 1 else tuple(parts))
+    theirs = run(native, lambda parts: [np.expand_dims(part, 0) for part in parts])
+    # Gluon's relu rounds to float32, whatever the type.
+    tolerance = 1e-5 if dtype == "float32" else (1e-6 if cell == "rnn-relu" else 1e-13)
+    for one, two in zip(ours, theirs, strict=True):
         assert one.dtype == numpy.dtype(dtype)
         numpy.testing.assert_allclose(one.asnumpy(), two.asnumpy(), rtol=0, atol=tolerance)
+    for mine, other in (
+        (scratch.W_xh.grad(), native.l0_i2h_weight.grad().T),
+        (scratch.W_hh.grad(), native.l0_h2h_weight.grad().T),
+        (scratch.b_h.grad(), native.l0_i2h_bias.grad()),
+    ):
+        numpy.testing.assert_allclose(mine.asnumpy(), other.asnumpy(), rtol=0, atol=tolerance)
+
+
+#: What computes a whole recurrence, or a step of one, in the framework.
+OPERATORS = ("rnn", "RNN", "_rnn_param_concat")
+LAYERS = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell", "HybridRecurrentCell", "RecurrentCell")
+
+
+@pytest.fixture
+def without_recurrent_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MXNet's recurrent operators and Gluon's recurrent layers and cells raise an error."""
+
+    def forbidden(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a recurrent operator or layer of the framework is called")
+
+    patched = 0
+    for namespace in (mx.nd, mx.sym):
+        for module in (
+            namespace,
+            namespace.op,
+            namespace.npx,
+            namespace._internal,
+            namespace.numpy_extension,
+        ):
+            for name in (*OPERATORS, "_npx_rnn"):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, forbidden)
+                    patched += 1
+    for name in LAYERS:
+        monkeypatch.setattr(getattr(gluon.rnn, name), "__init__", forbidden)
+    assert patched >= 6
+
+
+def _run_everything(spec: ModelSpec) -> None:
+    """Training, evaluation, prediction, and the model by itself, of one step and of several."""
+    learner = _learner(spec)
+    for num_steps in (1, 4):
+        batch = drawn_batch(spec, 2, num_steps)
+        _, state = learner.train_step(batch, learner.initial_state(2))
+        learner.gradients(batch, state)
+        learner.eval_step(batch, state)
+        learner.predict_step(batch.inputs[:, 0], state)
+        learner.model.unroll(np.array(batch.inputs, dtype="int32"))
+        BACKEND.run_layers(learner.model, numpy.zeros((num_steps, 2, spec.num_inputs), numpy.float32))
+    learner.model.predict("ab", 2, Vocab("abcdefghij"))
+
+
+SCRATCH_SPECS = [
+    ModelSpec(11, cell, "scratch", 8, layers, reset_after=reset)
+    for cell in BACKEND.cells("scratch")
+    for layers in (1, 2)
+    for reset in ((None,) if find_cell(cell).reset_bias is None else (False, True))
+]
+
+
+@pytest.mark.parametrize("spec", SCRATCH_SPECS, ids=name_of)
+def test_a_scratch_model_runs_its_own_formula(spec: ModelSpec, without_recurrent_operators: None) -> None:
+    _run_everything(spec)
+
+
+def test_a_scratch_model_that_calls_an_operator_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, without_recurrent_operators: None
+) -> None:
+    """The test above fails for one that does: here by the operator, and by a layer of Gluon's."""
+
+    def by_operator(F: Any, *arguments: Any, **options: Any) -> Any:
+        return F.npx.rnn()
+
+    def by_layer(*arguments: Any, **options: Any) -> Any:
+        return gluon.rnn.RNN(4)
+
+    for wrong in (by_operator, by_layer):
+        monkeypatch.setattr(scratch, "unroll", wrong)
+        with pytest.raises(AssertionError, match="of the framework is called"):
+            _run_everything(SCRATCH_SPECS[0])
+    monkeypatch.undo()
+    assert "RNN" in _operators(_layer_graph(lambda x, state: mx.sym.npx.rnn(
+        x, mx.sym.var("w").as_np_ndarray(), state, state_size=4, num_layers=1, mode="rnn_tanh"
+    )))  # fmt: skip
+
+
+def _layer_graph(run: Any) -> Any:
+    return run(mx.sym.var("x").as_np_ndarray(), mx.sym.var("state").as_np_ndarray())
+
+
+def _operators(graph: Any) -> set[str]:
+    """The names of all operators of a graph."""
+    return {node["op"].replace("_npx_rnn", "RNN") for node in json.loads(graph.tojson())["nodes"]}
+
+
+@pytest.mark.parametrize("spec", SCRATCH_SPECS, ids=name_of)
+def test_the_graphs_of_a_scratch_model_have_no_recurrent_operator(spec: ModelSpec) -> None:
+    """What is compiled, of several steps and of one, whatever function put it there."""
+    model = BACKEND.build(spec, drawn_parameters(spec))
+    parts = [[mx.sym.var(f"{l}{part}").as_np_ndarray() for part in range(spec.num_states)]
+             for l in range(spec.num_layers)]  # fmt: skip
+    states = [layer[0] if spec.num_states == 1 else layer for layer in parts]
+    with recurrence.tracing(4, 2):
+        graph, _ = model.unroll_by_step(
+            mx.sym.var("tokens").as_np_ndarray(), states if spec.num_layers > 1 else states[0], ([], [], [])
+        )
+    step, _ = prediction.step_graph(spec, parameter_places(model, spec), 2)
+    for each in (graph, step):
+        operators = _operators(each)
+        assert len(operators) > 4
+        assert "RNN" not in operators
+
+
+class Peephole(ScratchCell):  # type: ignore[misc]
+    """What another package adds: an LSTM with weights from the cell state to the gates."""
+
+    cell = Cell("peephole", "peephole LSTM", ("i", "f", "g", "o"), "", "", ("h", "c"), ("p_i", "p_f", "p_o"))
+
+    @staticmethod
+    def step(gates: Any, state: Any) -> Any:
+        H, C = state
+        i, f, g, o = gates(H)
+        I, F = sigmoid(i + gates.vector("p_i") * C), sigmoid(f + gates.vector("p_f") * C)
+        C = F * C + I * tanh(g)
+        return sigmoid(o + gates.vector("p_o") * C) * tanh(C), C
+
+
+class _EntryPoint(NamedTuple):
+    """As `importlib.metadata.EntryPoint`."""
+
+    loaded: Any
+
+    def load(self) -> Any:
+        return self.loaded
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_cell_of_another_package_needs_its_formula_alone(
+    num_layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = {
+        "d2lrnn.cells": {"peephole": _EntryPoint(Peephole.cell)},
+        "d2lrnn.cells.mxnet": {"peephole": _EntryPoint(Peephole)},
+    }
+    monkeypatch.setattr(cells, "_announced", lambda group: announced.get(group, {}))
+    assert BACKEND.cells("scratch")[-1] == "peephole"
+    spec = ModelSpec(11, "peephole", "scratch", 8, num_layers, dtype="float64")
+    learner, batch = _learner(spec), drawn_batch(spec, 3, 5)
+    state = learner.initial_state(3)
+    loss, gradients = learner.gradients(batch, state)
+    parameters = learner.export_parameters()
+    for name, gradient in gradients.items():
+        place, sides = numpy.unravel_index(numpy.abs(gradient).argmax(), gradient.shape), []
+        for moved in (1e-6, -1e-6):
+            changed = {**parameters, name: parameters[name].copy()}
+            changed[name][place] += moved
+            learner.import_parameters(changed)
+            sides.append(float(learner.eval_step(batch, state)[0]))
+        assert gradient[place] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-6), name
+        assert gradient[place] != 0
+    learner.import_parameters(parameters)
+    expected = learner.model(np.array(batch.inputs, dtype="int32")).asnumpy()
+    for t in range(5):
+        logits, state = learner.predict_step(batch.inputs[:, t], state)
+        numpy.testing.assert_allclose(logits, expected[:, t], rtol=0, atol=1e-14)
+    before = loss
+    for _ in range(5):
+        result, _ = learner.train_step(batch, learner.initial_state(3))
+    assert float(result.loss) < before - 0.05
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
