@@ -4,20 +4,27 @@ from d2lrnn.book import tab
 from d2lrnn.book.tab import *
 from d2lrnn_jax import first_edition, tensors
 from d2lrnn_jax.book import DataModule, TimeMachine, Trainer, seed_everything
-from d2lrnn_jax.concise import GRU, LSTM, RNN
+from d2lrnn_jax.concise import GRU, LSTM, RNN, ReluRNN
 from d2lrnn_jax.devices import cpu, gpu, num_gpus, try_all_gpus, try_gpu
 from d2lrnn_jax.first_edition import *
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.module import Classifier, Module, get_key, get_seed
 from d2lrnn_jax.native import NativeWeights, from_native, to_native
-from d2lrnn_jax.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
+from d2lrnn_jax.scratch import (
+    GRUScratch,
+    LSTMScratch,
+    MGUScratch,
+    ReluRNNScratch,
+    RNNScratch,
+    StackedRNNScratch,
+)
 from d2lrnn_jax.tensors import *
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "RNNLM", "Classifier", "DataModule", "GRUScratch", "LSTMScratch", "Module",
-    "NativeWeights", "RNNLMScratch", "RNNScratch", "StackedRNNScratch", "TimeMachine", "Trainer", "cpu",
-    "from_native", "get_key", "get_seed", "gpu", "num_gpus", "seed_everything", "to_native", "try_all_gpus",
-    "try_gpu",
+    "GRU", "LSTM", "RNN", "RNNLM", "Classifier", "DataModule", "GRUScratch", "LSTMScratch", "MGUScratch",
+    "Module", "NativeWeights", "RNNLMScratch", "RNNScratch", "ReluRNN", "ReluRNNScratch", "StackedRNNScratch",
+    "TimeMachine", "Trainer", "cpu", "from_native", "get_key", "get_seed", "gpu", "num_gpus",
+    "seed_everything", "to_native", "try_all_gpus", "try_gpu",
 ]  # fmt: skip
 __all__ += tab.__all__
 __all__ += first_edition.__all__

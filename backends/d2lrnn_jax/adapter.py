@@ -1,42 +1,50 @@
-"""The contract for JAX: a compiled step for every equal module, and a learner that owns its parameters.
-
-Inside a compiled function everything is in order of what happens: loss, gradient, norm, clip, update. The
-functions are pure; a learner keeps the parameters between them.
-"""
+"""The contract for JAX: a learner that owns its parameters and calls what `d2lrnn_jax.compiled` has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax import numpy as jnp
 
+from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import dropout_masks
-from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.optimizers import slot_name
+from d2lrnn.contract.parameters import check_optimizer_state, check_parameters, parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
     Batch,
     Device,
     FloatArray,
+    Implementation,
     IntArray,
     Parameters,
     State,
     StateArrays,
     StepResult,
+    row_slices,
 )
+from d2lrnn_jax.compiled import (
+    compiled_gradient,
+    compiled_layers,
+    compiled_loss,
+    compiled_parts,
+    compiled_prediction,
+    compiled_training_step,
+)
+from d2lrnn_jax.concise import MODELS
 from d2lrnn_jax.devices import devices, native_device
 from d2lrnn_jax.dispatch import compute_where_asked
-from d2lrnn_jax.gradients import clip_to_norm, global_norm
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
+from d2lrnn_jax.optimizers import initial_state as initial_slots
+from d2lrnn_jax.optimizers import slots, with_slots
 from d2lrnn_jax.parameters import from_canonical, to_canonical
 from d2lrnn_jax.precision import precision
-from d2lrnn_jax.scratch import StackedRNNScratch
+from d2lrnn_jax.scratch import LAYERS, StackedRNNScratch
 from d2lrnn_jax.specification import module_of, spec_of
 from d2lrnn_jax.states import from_arrays, initial_state, to_arrays
 
@@ -58,12 +66,20 @@ class JaxBackend:
         """GPUs first, then the CPU."""
         return devices()
 
+    def cells(self, implementation: Implementation) -> Sequence[str]:
+        """From scratch all, concise those that flax has a cell of."""
+        if implementation == "concise":
+            return list(MODELS)
+        return [*LAYERS, *cells_with_formula(self.name)]
+
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
         """See `d2lrnn.contract.protocols.Backend`. The model is a module bound to its parameters.
 
         Example:
-            >>> model = backend("jax").build(spec, initial_parameters(spec))
-            >>> model(tokens).shape, model.variables["params"].keys()  # doctest: +SKIP
+            >>> spec = ModelSpec(vocab_size=28)
+            >>> model = JaxBackend().build(spec, initial_parameters(spec))
+            >>> model(jnp.zeros((2, 35), int)).shape, sorted(model.variables["params"])
+            ((2, 35, 28), ['W_hq', 'b_q', 'rnn'])
         """
         return _bind(module_of(spec), spec, check_parameters(spec, parameters))
 
@@ -93,93 +109,26 @@ class JaxBackend:
         return JaxLearner(model, training, native_device(choose_device(device, self.devices()).name))
 
 
-class Compiled(NamedTuple):
-    """The optimizer and the jitted functions of a model; each takes the parameters first."""
-
-    optimizer: optax.GradientTransformation
-    train: Callable[..., Any]
-    evaluate: Callable[..., Any]
-    predict: Callable[..., Any]
-    gradients: Callable[..., Any]
-
-
-# Kept for as many models as a process is likely to use at a time.
-@lru_cache(maxsize=64)
-def compiled(module: RNNLMScratch, learning_rate: float, clip: float | None) -> Compiled:
-    """The functions for every learner whose module and training are equal to these: they compile once."""
-    optimizer = optax.chain(clip_to_norm(clip), optax.sgd(learning_rate))
-
-    def loss(params: Any, batch: Batch, state: State, masks: FloatArray | None = None) -> Any:
-        # A GPU would multiply float32 in fewer bits (TF32) unless it is told not to.
-        with jax.default_matmul_precision("highest"):
-            logits, state = module.apply({"params": params}, batch.inputs, state, masks, method="unroll")
-        # The logits lie in memory step by step: taken in that order they need not be copied.
-        logits, targets = jnp.swapaxes(logits, 0, 1), jnp.swapaxes(batch.targets, 0, 1)
-        valid = targets >= 0
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
-        num_tokens = jnp.maximum(1, jnp.count_nonzero(valid))
-        return jnp.sum(losses, where=valid) / num_tokens, state
-
-    def gradients(params: Any, batch: Batch, state: State, masks: FloatArray | None = None) -> Any:
-        with jax.default_matmul_precision("highest"):
-            return jax.value_and_grad(loss, has_aux=True)(params, batch, state, masks)
-
-    def train(params: Any, optimizer_state: Any, batch: Batch, state: State, masks: FloatArray | None) -> Any:
-        (mean_loss, state), gradient = gradients(params, batch, state, masks)
-        norm = global_norm(gradient)
-        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-        params = optax.apply_updates(params, updates)
-        return params, optimizer_state, StepResult(mean_loss, norm), state
-
-    def predict(params: Any, tokens: IntArray, state: State) -> Any:
-        with jax.default_matmul_precision("highest"):
-            logits, state = module.apply({"params": params}, tokens[:, None], state, method="unroll")
-        return logits[:, 0], state
-
-    return Compiled(
-        optimizer,
-        train=jax.jit(train, donate_argnums=(0, 1)),
-        evaluate=jax.jit(loss),
-        predict=jax.jit(predict),
-        gradients=jax.jit(gradients),
-    )
-
-
-@lru_cache(maxsize=64)
-def compiled_layers(module: RNNLMScratch) -> Callable[..., Any]:
-    """The jitted recurrent layers of a model: parameters, inputs and state to outputs and state."""
-
-    @jax.jit
-    def layers(params: Any, inputs: jax.Array, state: State) -> Any:
-        with jax.default_matmul_precision("highest"):
-            return module.apply({"params": params}, inputs, state, method=_run_layers)
-
-    return layers
-
-
-def _run_layers(model: RNNLMScratch, inputs: jax.Array, state: State) -> Any:
-    return model.rnn(inputs, state)
-
-
 class JaxLearner:
     """Trains the parameters of a model; see `d2lrnn.contract.protocols.Learner` for the methods.
 
     Attributes:
         step: training steps so far.
-        training: rate, clipping, seed.
+        learning_rate: of the next step.
+        training: optimiser, first rate, clipping, seed.
     """
 
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: jax.Device) -> None:
         self.spec = spec_of(model)
         self.training = training
         self.step = 0
+        self.learning_rate = training.learning_rate
         self._device = device
         self._module, variables = model.unbind()
-        self._compiled = compiled(self._module, training.learning_rate, training.clip)
         self._zeros: dict[int, State] = {}
-        self._params: Any
-        self._optimizer_state: Any
-        self._set_parameters(variables["params"])
+        self._params: Any = self._owned(variables["params"])
+        with precision(self.spec.dtype):
+            self._remembered: Any = self._placed(initial_slots(training.optimizer, self._params))
 
     @property
     def model(self) -> RNNLMScratch:
@@ -192,37 +141,53 @@ class JaxLearner:
         if batch_size not in self._zeros:
             with precision(self.spec.dtype):
                 zeros = initial_state(self._module, self._params, batch_size)
-                self._zeros[batch_size] = jax.device_put(zeros, self._device)
+                self._zeros[batch_size] = self._placed(zeros)
         return self._zeros[batch_size]
 
     def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
-        """Loss, gradient, clip, update: one compiled function."""
+        """Loss, gradient, clip, update: one compiled function, or one a part and one for the update."""
         batch_size, num_steps = batch.inputs.shape
         masks = dropout_masks(
             self.spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
         )
+        train = self._train_at_once if self.training.accumulate == 1 else self._train_by_parts
         with precision(self.spec.dtype):
-            self._params, self._optimizer_state, result, state = self._compiled.train(
-                self._params, self._optimizer_state, _own(batch), state, masks
-            )
+            self._params, self._remembered, result, state = train(_own(batch), state, masks)
         self.step += 1
         return result, state
+
+    def _train_at_once(self, batch: Batch, state: State, masks: DropoutMasks | None) -> Any:
+        train = compiled_training_step(self._module, self.training.optimizer, self.training.clip)
+        rate = float(self.learning_rate)
+        return train(self._params, self._remembered, rate, self.step, batch, state, masks)
+
+    def _train_by_parts(self, batch: Batch, state: State, masks: DropoutMasks | None) -> Any:
+        add, update = compiled_parts(self._module, self.training.optimizer, self.training.clip)
+        loss = jnp.zeros((), self.spec.dtype)
+        sums = self._placed((loss, jax.tree.map(jnp.zeros_like, self._params)))
+        num_tokens, states = batch.num_tokens, []
+        for rows in row_slices(len(batch.inputs), self.training.accumulate):
+            part = batch.rows(rows), state, masks and masks.rows(rows)
+            sums, after = add(sums, self._params, rows.start, *part, num_tokens)
+            states.append(after)
+        rate = float(self.learning_rate)
+        return update(self._params, self._remembered, rate, self.step, sums, states)
 
     def eval_step(self, batch: Batch, state: State) -> tuple[jax.Array, State]:
         """The loss alone."""
         with precision(self.spec.dtype):
-            return self._compiled.evaluate(self._params, _own(batch), state)
+            return compiled_loss(self._module)(self._params, _own(batch), state)
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
         with precision(self.spec.dtype):
-            logits, state = self._compiled.predict(self._params, tokens, state)
+            logits, state = compiled_prediction(self._module)(self._params, tokens, state)
             return np.array(logits), state
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
         with precision(self.spec.dtype):
-            (loss, _), gradient = self._compiled.gradients(self._params, batch, state)
+            (loss, _), gradient = compiled_gradient(self._module)(self._params, batch, state)
             return float(loss), to_canonical(self.spec, gradient)
 
     def export_parameters(self) -> dict[str, FloatArray]:
@@ -233,7 +198,27 @@ class JaxLearner:
     def import_parameters(self, parameters: Parameters) -> None:
         """Takes copies."""
         model = _bind(self._module, self.spec, check_parameters(self.spec, parameters))
-        self._set_parameters(model.variables["params"])
+        self._params = self._owned(model.variables["params"])
+
+    def export_optimizer_state(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        with precision(self.spec.dtype):
+            return {
+                slot_name(slot, name): value
+                for slot, tree in slots(self.training.optimizer, self._remembered).items()
+                for name, value in to_canonical(self.spec, tree).items()
+            }
+
+    def import_optimizer_state(self, arrays: Parameters) -> None:
+        """Takes copies."""
+        optimizer, names = self.training.optimizer, parameter_shapes(self.spec)
+        checked = check_optimizer_state(self.spec, optimizer, arrays)
+        with precision(self.spec.dtype):
+            trees = {
+                slot: _tree(self._module, self.spec, {name: checked[slot_name(slot, name)] for name in names})
+                for slot in optimizer.slots
+            }
+            self._remembered = self._placed(with_slots(optimizer, self._remembered, trees))
 
     def export_state(self, state: State) -> StateArrays:
         """A copy."""
@@ -242,17 +227,19 @@ class JaxLearner:
     def import_state(self, arrays: StateArrays) -> State:
         """A copy, on the learner's device."""
         with precision(self.spec.dtype):
-            return jax.device_put(from_arrays(self._module, arrays, self.spec.dtype), self._device)
+            return self._placed(from_arrays(self._module, arrays, self.spec.dtype))
 
     def synchronize(self) -> None:
         """Waits for the last update."""
         jax.block_until_ready(self._params)
 
-    def _set_parameters(self, params: Any) -> None:
+    def _owned(self, params: Any) -> Any:
+        """A copy, because a training step gives the memory of the parameters to their successors."""
         with precision(self.spec.dtype):
-            # A copy, because a training step gives the memory of the parameters to their successors.
-            self._params = jax.device_put(jax.tree.map(jnp.array, params), self._device)
-            self._optimizer_state = self._compiled.optimizer.init(self._params)
+            return self._placed(jax.tree.map(jnp.array, params))
+
+    def _placed(self, tree: Any) -> Any:
+        return jax.device_put(tree, self._device)
 
 
 def _own(batch: Batch) -> Batch:
@@ -263,10 +250,10 @@ def _own(batch: Batch) -> Batch:
 def _bind(module: RNNLMScratch, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
     """`module` with canonical parameters that were checked."""
     with precision(spec.dtype):
-        params = from_canonical(
-            spec,
-            parameters,
-            linear_head=isinstance(module, RNNLM),
-            stacked=isinstance(module.rnn, StackedRNNScratch),
-        )
-    return module.bind({"params": params})
+        return module.bind({"params": _tree(module, spec, parameters)})
+
+
+def _tree(module: RNNLMScratch, spec: ModelSpec, arrays: Parameters) -> Any:
+    """Arrays by canonical name as a tree like the parameters of `module`."""
+    stacked = isinstance(module.rnn, StackedRNNScratch)
+    return from_canonical(spec, arrays, flax_head=isinstance(module, RNNLM), stacked=stacked)

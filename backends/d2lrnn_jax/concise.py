@@ -8,17 +8,21 @@ the same. The tests hold every layer to ``nn.RNN(cell)``.
 
 from __future__ import annotations
 
-from operator import itemgetter
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
+from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import stacked, takes_tokens
-from d2lrnn_jax.parameters import gru_cell_weights, lstm_cell_weights, simple_cell_weights
-from d2lrnn_jax.recurrence import Arrays, project, scan_recurrence
-from d2lrnn_jax.scratch import GRU_RESET_AFTER_CELL, LSTM_CELL, RNN_CELL
+from d2lrnn_jax.layer import alone, as_parts
+from d2lrnn_jax.parameters import cell_weights
+from d2lrnn_jax.recurrence import project, run_recurrence
+from d2lrnn_jax.scratch import LAYERS
 
 
 class RNN(nn.Module):
@@ -42,17 +46,21 @@ class RNN(nn.Module):
     num_layers: int = 1
     dropout: float = 0
 
-    cell: ClassVar[type[nn.RNNCellBase]] = nn.SimpleCell
+    #: What the layers compute.
+    cell: ClassVar[Cell] = cells.RNN
+    #: Makes flax's cell of a size.
+    flax_cell: ClassVar[Any] = nn.SimpleCell
 
     def setup(self) -> None:
         """The cells, which make their parameters when they are first called."""
-        self.cells = [self.cell(self.num_hiddens) for _ in range(self.num_layers)]
+        self.cells = [self.flax_cell(self.num_hiddens) for _ in range(self.num_layers)]
         self.drop = nn.Dropout(self.dropout)
 
     def initial_state(self, batch_size: int) -> Any:
         """Zeros (L, B, h); an LSTM's are ``(H, C)``."""
         dtype = jax.tree.leaves(self.variables["params"])[0].dtype
-        return jnp.zeros((self.num_layers, batch_size, self.num_hiddens), dtype)
+        zeros = jnp.zeros((self.num_layers, batch_size, self.num_hiddens), dtype)
+        return alone((zeros,) * len(self.cell.states))
 
     @takes_tokens
     def __call__(
@@ -74,54 +82,49 @@ class RNN(nn.Module):
         Returns:
             The outputs of the last layer (T, B, h), and the final state.
         """
-        inputs = stacked(inputs)
+        outputs = stacked(inputs)
         if self.is_initializing():
-            self._init_cells(inputs)
-        if state is None:
-            state = self.initial_state(inputs.shape[1])
-        outputs, final = inputs, []
+            self._init_cells(outputs)
+        parts = as_parts(self.initial_state(outputs.shape[1]) if state is None else state)
+        final = []
         for l, cell in enumerate(self.cells):
-            if l > 0 and masks is not None:
-                outputs = outputs * masks[l - 1]
-            elif l > 0:
-                outputs = self.drop(outputs, deterministic=not training)
-            below = jax.tree.map(itemgetter(l), state)
-            outputs, above = self._run_layer(cell.variables["params"], outputs, below)
+            if l > 0:
+                outputs = drop(self.drop, outputs, None if masks is None else masks[l - 1], training)
+            weights = cell_weights(self.cell, cell.variables["params"])
+            X = project(outputs, weights.pop("w_x"), weights.pop("b"))
+            formula = LAYERS[self.cell.name].step
+            outputs, above = run_recurrence(formula, weights, tuple(part[l] for part in parts), X)
             final.append(above)
-        return outputs, jax.tree.map(lambda *layers: jnp.stack(layers), *final)
+        return outputs, alone(tuple(jnp.stack(layers) for layers in zip(*final, strict=True)))
 
     def _init_cells(self, inputs: jax.Array) -> None:
         X = inputs[0]
         for cell in self.cells:
             _, X = cell(cell.initialize_carry(jax.random.key(0), X.shape), X)
 
-    def _run_layer(self, cell: Any, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        w_x, w_h, b = simple_cell_weights(cell)
-        outputs, (H,) = scan_recurrence(RNN_CELL, (w_h,), (state,), project(inputs, w_x, b))
-        return outputs, H
+
+class ReluRNN(RNN):
+    """A ReLU RNN of `nn.SimpleCell` layers. See `RNN`."""
+
+    cell: ClassVar[Cell] = cells.RELU_RNN
+    flax_cell: ClassVar[Any] = staticmethod(partial(nn.SimpleCell, activation_fn=nn.relu))
 
 
 class GRU(RNN):
     """Gated recurrent units of `nn.GRUCell` layers: reset after the matrix product. See `RNN`."""
 
-    cell: ClassVar[type[nn.RNNCellBase]] = nn.GRUCell
-
-    def _run_layer(self, cell: Any, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        w_x, w_h, b, b_hn = gru_cell_weights(cell)
-        outputs, (H,) = scan_recurrence(GRU_RESET_AFTER_CELL, (w_h, b_hn), (state,), project(inputs, w_x, b))
-        return outputs, H
+    cell: ClassVar[Cell] = cells.GRU
+    flax_cell: ClassVar[Any] = nn.GRUCell
 
 
 class LSTM(RNN):
     """Long short-term memory of `nn.OptimizedLSTMCell` layers. Its state is ``(H, C)``. See `RNN`."""
 
-    cell: ClassVar[type[nn.RNNCellBase]] = nn.OptimizedLSTMCell
+    cell: ClassVar[Cell] = cells.LSTM
+    flax_cell: ClassVar[Any] = nn.OptimizedLSTMCell
 
-    def initial_state(self, batch_size: int) -> Arrays:
-        """Zeros ``(H, C)``, each (L, B, h)."""
-        zeros = super().initial_state(batch_size)
-        return zeros, zeros
 
-    def _run_layer(self, cell: Any, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        w_x, w_h, b = lstm_cell_weights(cell)
-        return scan_recurrence(LSTM_CELL, (w_h,), tuple(state), project(inputs, w_x, b))
+#: The concise models, by the name of their cell.
+#:
+#: `nn.MGUCell` is none: it keeps f of the old state, where Zhou et al. keep 1 - f.
+MODELS: dict[str, type[RNN]] = {model.cell.name: model for model in (RNN, ReluRNN, GRU, LSTM)}

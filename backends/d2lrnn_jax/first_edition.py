@@ -11,17 +11,17 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import jax
-import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 from optax import softmax_cross_entropy_with_integer_labels
 
 from d2lrnn.book import first_edition as book
 from d2lrnn.book.first_edition import Accumulator
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
 from d2lrnn_jax.gradients import clip
+from d2lrnn_jax.prediction import Predictor, compiled_step
 
 __all__ = [
     "Accumulator", "RNNModel", "RNNModelScratch", "SeqDataLoader", "grad_clipping", "load_data_time_machine",
@@ -202,20 +202,15 @@ def _sgd(lr: float, params: Any, grads: Any, batch_size: int) -> Any:
     return sgd(params, grads, lr, batch_size)
 
 
-class _Predictor:
+class _Predictor(Predictor):
     """A network and its parameters as what `d2lrnn.generation.generate` asks."""
 
     def __init__(self, net: Any, params: Any) -> None:
-        self.params = params
-        self._net, self._apply = net, jax.jit(net.apply)
+        self._net = net
+        super().__init__(compiled_step(net.apply), params)
 
     def initial_state(self, batch_size: int) -> Any:
         return self._net.begin_state(batch_size=batch_size)
-
-    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
-        with jax.default_matmul_precision("highest"):
-            logits, state = self._apply(self.params, tokens[:, None], state)
-        return np.asarray(logits), state
 
 
 class _Training(_Predictor, book.Training):

@@ -6,26 +6,33 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
+from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import can_take_tokens, stacked
 from d2lrnn_jax.module import Classifier, TrainState
+from d2lrnn_jax.prediction import Predictor, compiled_step
 
 
 class RNNLMScratch(Classifier):
     """A language model whose output layer is written out: O = H W_hq + b_q.
 
     Attributes:
-        rnn: recurrent layers, ``rnn(inputs, state) -> (outputs, state)`` with inputs (T, B, V). Those of this
-            package take the tokens themselves; any other module is given one-hot vectors.
+        rnn: recurrent layers, ``rnn(inputs, state) -> (outputs, state)`` with inputs (T, B, V), or (T, B, E)
+            after an embedding. Those of this package take the tokens themselves where there is no embedding;
+            any other module is given one-hot vectors.
         vocab_size: V.
         lr: the learning rate, kept for the book's trainer.
         training: whether dropout is on; the book's trainer switches it.
+        embedding_size: E, of the vectors ``W_e (V, E)`` that stand for the tokens; None takes one-hot
+            vectors.
+        tied: whether the output layer's weight is the embedding's, transposed; E is then h.
+        input_dropout: the rate at the embedding, while training.
+        output_dropout: the rate between the last layer and the output layer, while training.
 
     Example:
         >>> model = RNNLMScratch(RNNScratch(num_inputs=28, num_hiddens=32), vocab_size=28)
@@ -39,21 +46,39 @@ class RNNLMScratch(Classifier):
     vocab_size: int
     lr: float = 0.01
     training: bool = False
+    embedding_size: int | None = None
+    tied: bool = False
+    input_dropout: float = 0.0
+    output_dropout: float = 0.0
 
     def setup(self) -> None:
-        """The output layer's parameters."""
+        """The parameters of embedding and output layer."""
         initial = nn.initializers.normal(getattr(self.rnn, "sigma", 0.01))
-        self.W_hq = self.param("W_hq", initial, (self.rnn.num_hiddens, self.vocab_size))
-        self.b_q = self.param("b_q", nn.initializers.zeros, (self.vocab_size,))
+        V, E = self.vocab_size, self.embedding_size
+        if E is not None:
+            # A vector looked up has the variance of its entries; a weight of the output layer that of a sum.
+            self.W_e = self.param("W_e", initial if self.tied else nn.initializers.normal(1.0), (V, E))
+        if not self.tied:
+            self.W_hq = self.param("W_hq", initial, (self.rnn.num_hiddens, V))
+        self.b_q = self.param("b_q", nn.initializers.zeros, (V,))
+        self._setup_dropout()
+
+    @nn.nowrap
+    def _setup_dropout(self) -> None:
+        self.drop_inputs, self.drop_outputs = nn.Dropout(self.input_dropout), nn.Dropout(self.output_dropout)
 
     def one_hot(self, tokens: jax.Array) -> jax.Array:
         """One-hot vectors (T, B, V) of tokens (B, T)."""
-        # Chapters make the parameters with ones for tokens, which are floats.
-        return jax.nn.one_hot(jnp.swapaxes(tokens, 0, 1).astype(jnp.int32), self.vocab_size)
+        return jax.nn.one_hot(_as_indices(tokens), self.vocab_size)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """The vectors (T, B, E) that stand for tokens (B, T)."""
+        return jnp.take(self.W_e, _as_indices(tokens), axis=0, mode="clip")
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
         """Hidden states (T, B, h), or a list of T, to logits (B, T, V)."""
-        return jnp.swapaxes(stacked(hiddens) @ self.W_hq + self.b_q, 0, 1)
+        W = self.W_e.T if self.tied else self.W_hq
+        return jnp.swapaxes(stacked(hiddens) @ W + self.b_q, 0, 1)
 
     def forward(self, tokens: jax.Array, state: Any = None, training: bool | None = None) -> jax.Array:
         """Logits (B, T, V) for tokens (B, T).
@@ -69,7 +94,7 @@ class RNNLMScratch(Classifier):
         self,
         tokens: jax.Array,
         state: Any = None,
-        masks: jax.Array | None = None,
+        masks: DropoutMasks | None = None,
         training: bool = False,
     ) -> tuple[jax.Array, Any]:
         """Runs over all steps.
@@ -77,24 +102,33 @@ class RNNLMScratch(Classifier):
         Args:
             tokens: (B, T).
             state: the recurrent layers'; None is zeros.
-            masks: dropout masks (L - 1, T, B, h) for concise layers.
+            masks: dropout masks, in place of flax's own.
             training: whether dropout is on, where no masks are given; needs ``rngs={"dropout": key}``.
 
         Returns:
             Logits (B, T, V) and the final state.
         """
-        # Layers that are being made learn the size of their inputs from one-hot vectors.
-        if self.is_initializing() or not can_take_tokens(self.rnn):
-            inputs = self.one_hot(tokens)
-        else:
-            inputs = jnp.swapaxes(tokens, 0, 1)
+        training = training and masks is None
+        masks = masks or DropoutMasks()
         options: dict[str, Any] = {}
-        if masks is not None:
-            options["masks"] = masks
+        if masks.between is not None:
+            options["masks"] = masks.between
         if training and hasattr(self.rnn, "dropout"):
             options["training"] = True
+        inputs = drop(self.drop_inputs, self._inputs(tokens), masks.inputs, training)
         outputs, state = self.rnn(inputs, state, **options)
+        if masks.outputs is not None or self.output_dropout:
+            outputs = drop(self.drop_outputs, stacked(outputs), masks.outputs, training)
         return self.output_layer(outputs), state
+
+    def _inputs(self, tokens: jax.Array) -> jax.Array:
+        """What the recurrent layers get: vectors, or tokens (T, B) where they look them up."""
+        if self.embedding_size is not None:
+            return self.embed(tokens)
+        # Layers that are being made learn the size of their inputs from one-hot vectors.
+        if self.is_initializing() or not can_take_tokens(self.rnn):
+            return self.one_hot(tokens)
+        return jnp.swapaxes(tokens, 0, 1)
 
     @nn.nowrap
     def training_step(self, params: Any, batch: Sequence[Any], state: TrainState) -> tuple[Any, Any]:
@@ -124,43 +158,45 @@ class RNNLMScratch(Classifier):
             PromptError: the prefix is empty.
             SpecError: `num_preds` is negative.
         """
-        return generate(_Predictor(self, params), vocab, prefix, num_preds)
+        # Compiled anew: methods may have been replaced since the last time (`add_to_class`).
+        step = compiled_step(lambda params, *rest: self.apply({"params": params}, *rest, method="unroll"))
+        if hasattr(self.rnn, "initial_state"):
+            predictor = Predictor(step, params, self.bind({"params": params}).rnn.initial_state)
+        else:
+            predictor = Predictor(step, params)
+        return generate(predictor, vocab, prefix, num_preds)
 
 
 class RNNLM(RNNLMScratch):
-    """A language model whose output layer is `nn.Dense`. See `RNNLMScratch`.
+    """A language model whose embedding is `nn.Embed` and whose output layer is `nn.Dense`.
+
+    Where they are tied, the output layer is the embedding's `nn.Embed.attend` and a bias. See `RNNLMScratch`.
 
     Example:
         >>> model = RNNLM(GRU(num_hiddens=32, num_layers=2), vocab_size=28, lr=2)
     """
 
     def setup(self) -> None:
-        """The output layer."""
-        self.linear = nn.Dense(self.vocab_size)
+        """Embedding and output layer."""
+        if self.embedding_size is not None:
+            self.embedding = nn.Embed(self.vocab_size, self.embedding_size)
+        if self.tied:
+            self.bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        else:
+            self.linear = nn.Dense(self.vocab_size)
+        self._setup_dropout()
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """The vectors (T, B, E) that stand for tokens (B, T)."""
+        return self.embedding(_as_indices(tokens))
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
         """Hidden states (T, B, h), or a list of T, to logits (B, T, V)."""
-        return jnp.swapaxes(self.linear(stacked(hiddens)), 0, 1)
+        hiddens = stacked(hiddens)
+        logits = self.embedding.attend(hiddens) + self.bias if self.tied else self.linear(hiddens)
+        return jnp.swapaxes(logits, 0, 1)
 
 
-class _Predictor:
-    """A language model as what `d2lrnn.generation.generate` asks: one compiled step for all characters."""
-
-    def __init__(self, model: RNNLMScratch, params: Any) -> None:
-        self._params = params
-
-        @jax.jit
-        def step(params: Any, tokens: IntArray, state: Any) -> Any:
-            logits, state = model.apply({"params": params}, tokens[:, None], state, method="unroll")
-            return logits[:, 0], state
-
-        self._step = step
-
-    def initial_state(self, batch_size: int) -> Any:
-        return None
-
-    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
-        # A GPU would multiply float32 in fewer bits (TF32) unless it is told not to.
-        with jax.default_matmul_precision("highest"):
-            logits, state = self._step(self._params, tokens, state)
-        return np.asarray(logits), state
+def _as_indices(tokens: jax.Array) -> jax.Array:
+    """Tokens (B, T), for which chapters also pass floats, as indices (T, B)."""
+    return jnp.swapaxes(tokens, 0, 1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""The parameter trees of flax.linen's recurrent cells and `Dense`, and the canonical parameters."""
+"""The parameter trees of flax.linen's recurrent cells, `Dense` and `Embed`, and the canonical parameters."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from d2lrnn.contract.parameters import check_parameters, check_reset, parameter_shapes
+from d2lrnn.contract.cells import Cell, find_cell
+from d2lrnn.contract.parameters import check_parameters, check_reset
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.errors import ParameterError
-from d2lrnn_jax.parameters import cell_from_canonical, cell_to_canonical
+from d2lrnn_jax.parameters import cell_tree, cell_weights, layer_parameters
 from d2lrnn_jax.precision import precision
 
 
 class NativeWeights(NamedTuple):
-    """Trees of parameters: of every recurrent cell, and of the output layer (`nn.Dense`)."""
+    """Trees of parameters as flax keeps them.
+
+    Attributes:
+        cells: of every recurrent cell.
+        head: of the output layer (`nn.Dense`); of a tied one the kernel is the embedding, transposed.
+        embedding: of `nn.Embed`; None where the model takes one-hot vectors.
+    """
 
     cells: list[dict[str, Any]]
     head: dict[str, Any]
+    embedding: dict[str, Any] | None = None
 
 
 def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
@@ -35,53 +43,64 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
         ParameterError: they do not fit `spec`, or flax has no such cell.
 
     Example:
-        >>> weights = to_native(spec, learner.export_parameters())  # doctest: +SKIP
-        >>> nn.GRUCell(spec.num_hiddens).apply({"params": weights.cells[0]}, carry, inputs)  # doctest: +SKIP
+        >>> spec = ModelSpec(vocab_size=28, cell="gru", implementation="concise")
+        >>> weights = to_native(spec, initial_parameters(spec))
+        >>> carry, inputs = jnp.zeros((2, 32)), jnp.ones((2, 28))
+        >>> nn.GRUCell(32).apply({"params": weights.cells[0]}, carry, inputs)[1].shape
+        (2, 32)
     """
-    check_reset(spec, "flax")
+    cell = _flax_cell(spec)
     values = check_parameters(spec, parameters)
-    cells = []
-    for l in range(spec.num_layers):
-        prefix = f"rnn.{l}."
-        layer = {name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)}
-        cells.append(cell_from_canonical(spec, layer))
-    head = {"kernel": values["head.w"], "bias": values["head.b"]}
+    cells = [cell_tree(cell, layer_parameters(values, l)) for l in range(spec.num_layers)]
+    table = values.get("embedding.w")
+    assert table is not None or not spec.tied
+    head = {"kernel": table.T if spec.tied and table is not None else values["head.w"]}
+    head["bias"] = values["head.b"]
+    embedding = None if table is None else {"embedding": table}
     with precision(spec.dtype):
         # array, not asarray: on a CPU that could share the caller's memory.
-        return NativeWeights(*jax.tree.map(jnp.array, (cells, head)))
+        return NativeWeights(*jax.tree.map(jnp.array, (cells, head, embedding)))
 
 
 def from_native(
-    spec: ModelSpec, cells: Sequence[Mapping[str, Any]], head: Mapping[str, Any]
+    spec: ModelSpec,
+    cells: Sequence[Mapping[str, Any]],
+    head: Mapping[str, Any],
+    embedding: Mapping[str, Any] | None = None,
 ) -> dict[str, FloatArray]:
-    """The canonical parameters of plain flax.linen cells and an `nn.Dense`. None of them has a second bias.
+    """The canonical parameters of plain flax.linen modules. None of the cells has a second bias.
 
     Args:
         spec: the model that they are: its sizes and its cell.
         cells: the tree of every recurrent cell, the first layer's first (for `nn.RNN`, what stands under the
             cell's name).
-        head: the tree of the output layer.
+        head: the tree of the output layer, an `nn.Dense`; where it is tied, its kernel is not read.
+        embedding: the tree of the `nn.Embed`, where `spec` has an embedding.
 
     Raises:
         ParameterError: an array is missing, too many, or of another shape.
 
     Example:
-        >>> cell = nn.OptimizedLSTMCell(32)  # doctest: +SKIP
-        >>> spec, params = ModelSpec(28, "lstm", "concise", 32), variables["params"]  # doctest: +SKIP
-        >>> parameters = from_native(spec, [params["cell"]], params["Dense_0"])  # doctest: +SKIP
+        >>> cell, dense = nn.OptimizedLSTMCell(32), nn.Dense(28)
+        >>> X, carry = jnp.ones((2, 28)), (jnp.zeros((2, 32)), jnp.zeros((2, 32)))
+        >>> params = cell.init(jax.random.key(0), carry, X)["params"]
+        >>> head = dense.init(jax.random.key(1), carry[0])["params"]
+        >>> spec = ModelSpec(vocab_size=28, cell="lstm", implementation="concise")
+        >>> list(from_native(spec, [params], head))
+        ['rnn.0.w_x', 'rnn.0.w_h', 'rnn.0.b', 'head.w', 'head.b']
     """
-    check_reset(spec, "flax")
+    kind = _flax_cell(spec)
     if len(cells) != spec.num_layers:
         raise ParameterError(f"there are {len(cells)} cells: {spec} has {spec.num_layers} layers")
-    values: dict[str, FloatArray] = {}
-    one = {
-        name[6:]: np.zeros(shape) for name, shape in parameter_shapes(spec).items() if name[:6] == "rnn.0."
-    }
-    structure = jax.tree.structure(cell_from_canonical(spec, one))
+    values: dict[str, Any] = {}
+    zeros = {name: np.zeros(shape) for name, shape in kind.shapes(1, 1, reset_after=True).items()}
+    structure = jax.tree.structure(cell_tree(kind, zeros))
     with precision(spec.dtype):
+        if spec.embedding_size is not None:
+            values["embedding.w"] = _array("the embedding", embedding or {}, "embedding")
         for l, cell in enumerate(cells):
             try:
-                layer = cell_to_canonical(spec, cell)
+                layer = cell_weights(kind, cell)
             except KeyError as error:
                 raise ParameterError(f"the cell of layer {l} lacks {error.args[0]}") from error
             if jax.tree.structure(dict(cell)) != structure:
@@ -89,8 +108,22 @@ def from_native(
                     f"the cell of layer {l} has other arrays than a {spec.cell} cell of flax"
                 )
             values |= {f"rnn.{l}.{name}": np.array(value, order="C") for name, value in layer.items()}
-    if "kernel" not in head:
-        raise ParameterError("the output layer lacks kernel")
-    values["head.w"] = np.array(head["kernel"])
-    values["head.b"] = np.array(head.get("bias", np.zeros(spec.vocab_size, values["head.w"].dtype)))
+    if not spec.tied:
+        values["head.w"] = _array("the output layer", head, "kernel")
+    values["head.b"] = np.array(head.get("bias", np.zeros(spec.vocab_size, spec.dtype)))
     return check_parameters(spec, values)
+
+
+def _flax_cell(spec: ModelSpec) -> Cell:
+    """The cell of a model, where flax has it."""
+    check_reset(spec, "flax")
+    cell = find_cell(spec.cell)
+    if not cell.has_layer:
+        raise ParameterError(f"flax has no {cell.title}: it cannot be exchanged with it")
+    return cell
+
+
+def _array(owner: str, tree: Mapping[str, Any], name: str) -> FloatArray:
+    if name not in tree:
+        raise ParameterError(f"{owner} lacks {name}")
+    return np.array(tree[name], order="C")

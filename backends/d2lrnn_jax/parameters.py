@@ -1,129 +1,143 @@
 """The canonical parameters (`d2lrnn.contract.parameters`) and flax's trees of them.
 
-=============  ==========================================================================================
-canonical      flax
-=============  ==========================================================================================
-``rnn.{l}.…``  scratch: ``rnn``, where stacked ``rnn/rnns_{l}``, with ``W_xh``, ``W_hh``, ``b_h``, ``b_hn``:
-               canonical arrays as they are. Concise: ``rnn/cells_{l}``, one kernel for each gate:
+===============  ========================================================================================
+canonical        flax
+===============  ========================================================================================
+``embedding.w``  `RNNLMScratch`: ``W_e``; `RNNLM`: ``embedding`` (embedding)
+``rnn.{l}.…``    scratch: ``rnn``, where stacked ``rnn/rnns_{l}``, with ``W_xh``, ``W_hh``, ``b_h``, and
+                 what else the cell has by its own name: canonical arrays as they are. Concise:
+                 ``rnn/cells_{l}``, one kernel for each gate:
 
-               - `nn.SimpleCell`: ``i`` (kernel, bias), ``h`` (kernel)
-               - `nn.GRUCell`: ``ir iz in`` (kernel, bias), ``hr hz`` (kernel), ``hn`` (kernel, bias = b_hn)
-               - `nn.OptimizedLSTMCell`: ``ii if ig io`` (kernel), ``hi hf hg ho`` (kernel, bias)
-``head.…``     `RNNLMScratch`: ``W_hq``, ``b_q``; `RNNLM`: ``linear`` (kernel, bias)
-=============  ==========================================================================================
+                 - `nn.SimpleCell`: ``i`` (kernel, bias), ``h`` (kernel)
+                 - `nn.GRUCell`: ``ir iz in`` (kernel, bias), ``hr hz`` (kernel), ``hn`` (kernel, bias = b_hn)
+                 - `nn.OptimizedLSTMCell`: ``ii if ig io`` (kernel), ``hi hf hg ho`` (kernel, bias)
+``head.…``       `RNNLMScratch`: ``W_hq``, ``b_q``; `RNNLM`: ``linear`` (kernel, bias), tied ``bias`` alone
+===============  ========================================================================================
 
-No cell has a second bias that another one repeats, so a gradient's tree converts as the parameters' does.
+No cell has a second bias that another one repeats, so the tree of a gradient, or of what an optimiser
+remembers, converts as the parameters' does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell, find_cell
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray
-
-#: Canonical name to scratch name, in canonical order.
-_SCRATCH = {"w_x": "W_xh", "w_h": "W_hh", "b": "b_h", "b_hn": "b_hn"}
+from d2lrnn_jax.layer import BOOK_NAMES
 
 
-def simple_cell_weights(cell: Mapping[str, Any]) -> tuple[jax.Array, ...]:
-    """The canonical w_x, w_h and b of an `nn.SimpleCell`'s parameters."""
-    return cell["i"]["kernel"], cell["h"]["kernel"], cell["i"]["bias"]
+def cell_weights(cell: Cell, tree: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """The canonical parameters of one layer from those of flax's cell.
+
+    Raises:
+        KeyError: the tree lacks one.
+    """
+    gates, biased = _gates(cell), _biased(cell)
+    weights = {
+        "w_x": _beside([tree[f"i{gate}"]["kernel"] for gate in gates]),
+        "w_h": _beside([tree[f"h{gate}"]["kernel"] for gate in gates]),
+        "b": _beside([tree[f"{biased}{gate}"]["bias"] for gate in gates]),
+    }
+    if cell.reset_bias:
+        weights[cell.reset_bias] = tree[f"h{gates[-1]}"]["bias"]
+    return weights
 
 
-def gru_cell_weights(cell: Mapping[str, Any]) -> tuple[jax.Array, ...]:
-    """The canonical w_x, w_h, b and b_hn of an `nn.GRUCell`'s parameters."""
-    return (
-        _beside(cell[f"i{gate}"]["kernel"] for gate in "rzn"),
-        _beside(cell[f"h{gate}"]["kernel"] for gate in "rzn"),
-        _beside(cell[f"i{gate}"]["bias"] for gate in "rzn"),
-        cell["hn"]["bias"],
-    )
+def cell_tree(cell: Cell, weights: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """The parameters of flax's cell from the canonical ones of a layer; the inverse of `cell_weights`."""
+    gates, biased = _gates(cell), _biased(cell)
+    w_x, w_h, b = (np.split(weights[name], len(gates), axis=-1) for name in ("w_x", "w_h", "b"))
+    tree: dict[str, Any] = {}
+    for k, gate in enumerate(gates):
+        tree[f"i{gate}"] = {"kernel": w_x[k]}
+        tree[f"h{gate}"] = {"kernel": w_h[k]}
+        tree[f"{biased}{gate}"]["bias"] = b[k]
+    if cell.reset_bias:
+        tree[f"h{gates[-1]}"]["bias"] = weights[cell.reset_bias]
+    return tree
 
 
-def lstm_cell_weights(cell: Mapping[str, Any]) -> tuple[jax.Array, ...]:
-    """The canonical w_x, w_h and b of an `nn.OptimizedLSTMCell`'s parameters."""
-    return (
-        _beside(cell[f"i{gate}"]["kernel"] for gate in "ifgo"),
-        _beside(cell[f"h{gate}"]["kernel"] for gate in "ifgo"),
-        _beside(cell[f"h{gate}"]["bias"] for gate in "ifgo"),
-    )
+def _gates(cell: Cell) -> Sequence[str]:
+    """What flax calls the gates, in canonical order; the only one of a `nn.SimpleCell` has no name."""
+    return cell.gates if len(cell.gates) > 1 else [""]
 
 
-def _beside(parts: Any) -> jax.Array:
-    return jnp.concatenate(list(parts), axis=-1)
+def _biased(cell: Cell) -> str:
+    """Which of a gate's two products has the bias: that of the input, in an LSTM that of the state."""
+    return "h" if cell == cells.LSTM else "i"
 
 
-_CELL_WEIGHTS = {"rnn": simple_cell_weights, "gru": gru_cell_weights, "lstm": lstm_cell_weights}
+def _beside(parts: list[jax.Array]) -> jax.Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 def to_canonical(spec: ModelSpec, params: Mapping[str, Any]) -> dict[str, FloatArray]:
     """A flax tree of parameters or of gradients as NumPy copies by canonical name, in canonical order."""
-    values: dict[str, FloatArray] = {}
+    values: dict[str, Any] = {}
+    if spec.embedding_size is not None:
+        values["embedding.w"] = params["embedding"]["embedding"] if "embedding" in params else params["W_e"]
     for l in range(spec.num_layers):
-        for name, value in _layer_to_canonical(spec, params["rnn"], l).items():
-            values[f"rnn.{l}.{name}"] = np.array(value, order="C")
+        layer = _layer_weights(spec, params["rnn"], l)
+        values |= {f"rnn.{l}.{name}": value for name, value in layer.items()}
     head = params.get("linear", params)
-    values["head.w"] = np.array(head["kernel" if "linear" in params else "W_hq"], order="C")
-    values["head.b"] = np.array(head["bias" if "linear" in params else "b_q"], order="C")
-    return values
+    if not spec.tied:
+        values["head.w"] = head["kernel"] if "kernel" in head else head["W_hq"]
+    values["head.b"] = head["bias"] if "bias" in head else head["b_q"]
+    return {name: np.array(value, order="C") for name, value in values.items()}
 
 
-def cell_to_canonical(spec: ModelSpec, cell: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The canonical w_x, w_h, b and, of a GRU, b_hn of a flax cell's parameters."""
-    return dict(zip(_SCRATCH, _CELL_WEIGHTS[spec.cell](cell), strict=False))
-
-
-def _layer_to_canonical(spec: ModelSpec, rnn: Mapping[str, Any], l: int) -> dict[str, jax.Array]:
+def _layer_weights(spec: ModelSpec, rnn: Mapping[str, Any], l: int) -> Mapping[str, jax.Array]:
+    cell = find_cell(spec.cell)
     if spec.implementation == "concise":
-        return cell_to_canonical(spec, rnn[f"cells_{l}"])
+        return cell_weights(cell, rnn[f"cells_{l}"])
     layer = rnn.get(f"rnns_{l}", rnn)
-    return {name: layer[own] for name, own in _SCRATCH.items() if own in layer}
+    return {
+        name: layer[BOOK_NAMES.get(name, name)] for name in cell.shapes(1, 1, reset_after=spec.reset_after)
+    }
 
 
 def from_canonical(
-    spec: ModelSpec, parameters: Mapping[str, FloatArray], *, linear_head: bool, stacked: bool
+    spec: ModelSpec, parameters: Mapping[str, FloatArray], *, flax_head: bool, stacked: bool
 ) -> dict[str, Any]:
     """Canonical parameters, checked already, as a flax tree of JAX arrays: copies.
 
     Args:
         spec: the model.
         parameters: by canonical name.
-        linear_head: whether the output layer is an `nn.Dense`.
+        flax_head: whether embedding and output layer are flax's own, as in `RNNLM`.
         stacked: whether layers from scratch are inside a `StackedRNNScratch`.
     """
-    layers = []
-    for l in range(spec.num_layers):
-        prefix = f"rnn.{l}."
-        layers.append({n[len(prefix) :]: v for n, v in parameters.items() if n.startswith(prefix)})
+    layers = [layer_parameters(parameters, l) for l in range(spec.num_layers)]
     rnn: dict[str, Any]
     if spec.implementation == "concise":
-        rnn = {f"cells_{l}": cell_from_canonical(spec, layer) for l, layer in enumerate(layers)}
+        cell = find_cell(spec.cell)
+        rnn = {f"cells_{l}": cell_tree(cell, layer) for l, layer in enumerate(layers)}
     else:
-        named = [{_SCRATCH[name]: value for name, value in layer.items()} for layer in layers]
+        named = [{BOOK_NAMES.get(name, name): value for name, value in layer.items()} for layer in layers]
         rnn = {f"rnns_{l}": layer for l, layer in enumerate(named)} if stacked else named[0]
-    w, b = parameters["head.w"], parameters["head.b"]
-    head = {"linear": {"kernel": w, "bias": b}} if linear_head else {"W_hq": w, "b_q": b}
+    tree: dict[str, Any] = {"rnn": rnn}
+    if spec.embedding_size is not None:
+        table = parameters["embedding.w"]
+        tree |= {"embedding": {"embedding": table}} if flax_head else {"W_e": table}
+    b = parameters["head.b"]
+    if spec.tied:
+        tree["bias" if flax_head else "b_q"] = b
+    else:
+        w = parameters["head.w"]
+        tree |= {"linear": {"kernel": w, "bias": b}} if flax_head else {"W_hq": w, "b_q": b}
     # array, not asarray: on a CPU that could share the caller's memory.
-    return jax.tree.map(jnp.array, {"rnn": rnn, **head})
+    return jax.tree.map(jnp.array, tree)
 
 
-def cell_from_canonical(spec: ModelSpec, layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A flax cell's parameters from one layer's canonical ones; the inverse of `cell_to_canonical`."""
-    if spec.cell == "rnn":
-        return {"i": {"kernel": layer["w_x"], "bias": layer["b"]}, "h": {"kernel": layer["w_h"]}}
-    gates, biased = ("rzn", "i") if spec.cell == "gru" else ("ifgo", "h")
-    w_x, w_h, b = (np.split(layer[name], len(gates), axis=-1) for name in ("w_x", "w_h", "b"))
-    cell: dict[str, Any] = {}
-    for k, gate in enumerate(gates):
-        cell[f"i{gate}"] = {"kernel": w_x[k]}
-        cell[f"h{gate}"] = {"kernel": w_h[k]}
-        cell[biased + gate]["bias"] = b[k]
-    if spec.cell == "gru":
-        cell["hn"]["bias"] = layer["b_hn"]
-    return cell
+def layer_parameters(parameters: Mapping[str, FloatArray], l: int) -> dict[str, FloatArray]:
+    """The canonical parameters of one layer, without the prefix."""
+    prefix = f"rnn.{l}."
+    return {name[len(prefix) :]: value for name, value in parameters.items() if name.startswith(prefix)}

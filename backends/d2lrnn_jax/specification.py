@@ -6,28 +6,44 @@ from typing import Any
 
 from flax import linen as nn
 
-from d2lrnn.contract.specs import Cell, ModelSpec
+from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.errors import SpecError
-from d2lrnn_jax.concise import GRU, LSTM, RNN
+from d2lrnn_jax.concise import MODELS, RNN
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
-from d2lrnn_jax.scratch import GRUScratch, LSTMScratch, RNNScratch, StackedRNNScratch
-
-_CONCISE: dict[Cell, type[RNN]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
-_SCRATCH: dict[Cell, type[RNNScratch]] = {"rnn": RNNScratch, "gru": GRUScratch, "lstm": LSTMScratch}
+from d2lrnn_jax.layer import ScratchLayer
+from d2lrnn_jax.scratch import StackedRNNScratch, find_layer, resetting_after
 
 
 def module_of(spec: ModelSpec) -> RNNLMScratch:
-    """The module that computes `spec`; equal specifications give equal modules, which compile once."""
-    V, h, L = spec.vocab_size, spec.num_hiddens, spec.num_layers
-    if spec.implementation == "concise":
-        return RNNLM(_CONCISE[spec.cell](h, L, spec.dropout), V)
-    layer = gru_reset_after if spec.reset_after else _SCRATCH[spec.cell]
-    return RNNLMScratch(layer(V, h) if L == 1 else StackedRNNScratch(V, h, L, layer=layer), V)
+    """The module that computes `spec`; equal specifications give equal modules, which compile once.
+
+    Raises:
+        SpecError: there is no formula of the cell for JAX.
+    """
+    concise = spec.implementation == "concise"
+    model: Any = RNNLM if concise else RNNLMScratch
+    return model(
+        _concise_layers(spec) if concise else _scratch_layers(spec),
+        spec.vocab_size,
+        embedding_size=spec.embedding_size,
+        tied=spec.tied,
+        input_dropout=spec.input_dropout,
+        output_dropout=spec.output_dropout,
+    )
 
 
-def gru_reset_after(num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> GRUScratch:
-    """A layer for `StackedRNNScratch`: a GRU that resets after the matrix product."""
-    return GRUScratch(num_inputs, num_hiddens, sigma, reset_after=True)
+def _concise_layers(spec: ModelSpec) -> RNN:
+    return MODELS[spec.cell](spec.num_hiddens, spec.num_layers, spec.dropout)
+
+
+def _scratch_layers(spec: ModelSpec) -> nn.Module:
+    layer: Any = find_layer(spec.cell)
+    if spec.reset_after:
+        layer = resetting_after(layer)
+    sizes = spec.num_inputs, spec.num_hiddens
+    if spec.num_layers == 1 and not spec.dropout:
+        return layer(*sizes)
+    return StackedRNNScratch(*sizes, spec.num_layers, layer=layer, dropout=spec.dropout)
 
 
 def spec_of(model: nn.Module) -> ModelSpec:
@@ -39,26 +55,34 @@ def spec_of(model: nn.Module) -> ModelSpec:
     if not isinstance(model, RNNLMScratch) or model.scope is None:
         raise SpecError("a learner needs a language model of d2lrnn_jax with its parameters: "
                         "RNNLM(…).bind({'params': …})")  # fmt: skip
-    params = model.variables["params"]
     rnn = model.rnn
-    num_layers = getattr(rnn, "num_layers", 1)
-    kinds: dict[type, Cell] = {kind: cell for table in (_CONCISE, _SCRATCH) for cell, kind in table.items()}
     first = rnn.rnns[0] if isinstance(rnn, StackedRNNScratch) else rnn
-    if type(first) not in kinds:
+    if not _is_known(first):
         raise SpecError(f"{type(first).__name__} is none of this package's recurrent layers")
-    cell = kinds[type(first)]
     concise = isinstance(first, RNN)
     return ModelSpec(
         model.vocab_size,
-        cell,
+        first.cell.name,
         "concise" if concise else "scratch",
         rnn.num_hiddens,
-        num_layers,
-        dropout=rnn.dropout if concise else 0.0,
-        reset_after=(concise or first.reset_after) if cell == "gru" else None,
-        dtype=_dtype_of(params),
+        getattr(rnn, "num_layers", 1),
+        dropout=getattr(rnn, "dropout", 0.0),
+        reset_after=(concise or first.reset_after) if first.cell.reset_bias else None,
+        dtype=_dtype_of(model.variables["params"]),
+        embedding_size=model.embedding_size,
+        tied=model.tied,
+        input_dropout=model.input_dropout,
+        output_dropout=model.output_dropout,
     )
 
 
+def _is_known(layer: nn.Module) -> bool:
+    """Whether it is the layer of its cell, and not a subclass, which may compute something else."""
+    if isinstance(layer, RNN):
+        return type(layer) is MODELS.get(layer.cell.name)
+    return isinstance(layer, ScratchLayer) and type(layer) is find_layer(layer.cell.name)
+
+
 def _dtype_of(params: Any) -> Any:
-    return str(params["linear"]["kernel"].dtype if "linear" in params else params["W_hq"].dtype)
+    head = params.get("linear", params)
+    return str(head["bias" if "bias" in head else "b_q"].dtype)

@@ -1,4 +1,4 @@
-"""Hidden states: a model's own, and the contract's ``(h,)`` or ``(h, c)``, each (L, B, h)."""
+"""Hidden states: a model's own, and the contract's: a tuple of arrays (L, B, h), ``(h,)`` or ``(h, c)``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from d2lrnn.contract.values import State, StateArrays
 from d2lrnn_jax.concise import RNN
 from d2lrnn_jax.language_model import RNNLMScratch
+from d2lrnn_jax.layer import alone
 from d2lrnn_jax.scratch import StackedRNNScratch
 
 
@@ -23,8 +24,8 @@ def from_arrays(module: RNNLMScratch, arrays: StateArrays, dtype: str) -> State:
     """The state that `module` takes, in copies of the arrays."""
     copies = tuple(jnp.array(part, dtype) for part in arrays)
     if isinstance(module.rnn, RNN):
-        return _alone(copies)
-    layers = tuple(_alone(tuple(part[l] for part in copies)) for l in range(len(copies[0])))
+        return alone(copies)
+    layers = tuple(alone(tuple(part[l] for part in copies)) for l in range(len(copies[0])))
     return layers if isinstance(module.rnn, StackedRNNScratch) else layers[0]
 
 
@@ -35,8 +36,3 @@ def to_arrays(module: RNNLMScratch, state: State) -> StateArrays:
     layers = state if isinstance(module.rnn, StackedRNNScratch) else (state,)
     parts = zip(*(jax.tree.leaves(layer) for layer in layers), strict=True)
     return tuple(np.stack(part) for part in parts)
-
-
-def _alone(parts: tuple[jax.Array, ...]) -> Any:
-    """A state of one part is that part."""
-    return parts if len(parts) > 1 else parts[0]

@@ -1,0 +1,164 @@
+"""The compiled functions of a language model: loss, gradient, training step, single step, layers.
+
+They are pure, and equal modules share them; a learner keeps what goes from step to step. Inside a training
+step everything is in order of what happens: loss, gradient, norm, clip, update. The rate and the number of
+the step are inputs, so that another rate compiles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import lax
+from jax import numpy as jnp
+
+from d2lrnn.contract.dropout import DropoutMasks
+from d2lrnn.contract.optimizers import Optimizer
+from d2lrnn.contract.values import Batch, State, StepResult
+from d2lrnn_jax.gradients import clip, global_norm
+from d2lrnn_jax.language_model import RNNLMScratch
+from d2lrnn_jax.optimizers import updated
+from d2lrnn_jax.prediction import Step, compiled_step
+
+# Kept for as many models as a process is likely to use at a time.
+_kept = lru_cache(maxsize=64)
+
+#: ``(params, batch, state, masks, num_tokens) -> (loss, state)``, not compiled.
+Loss = Callable[..., tuple[jax.Array, State]]
+
+
+def loss_of(module: RNNLMScratch) -> Loss:
+    """The loss of a batch, or of the part of one that has `num_tokens` targets in all."""
+
+    def loss(
+        params: Any,
+        batch: Batch,
+        state: State,
+        masks: DropoutMasks | None = None,
+        num_tokens: jax.Array | None = None,
+    ) -> tuple[jax.Array, State]:
+        logits, state = module.apply({"params": params}, batch.inputs, state, masks, method="unroll")
+        # The logits lie in memory step by step: taken in that order they need not be copied.
+        logits, targets = jnp.swapaxes(logits, 0, 1), jnp.swapaxes(batch.targets, 0, 1)
+        valid = targets >= 0
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
+        if num_tokens is None:
+            num_tokens = jnp.count_nonzero(valid)
+        return jnp.sum(losses, where=valid) / jnp.maximum(1, num_tokens), state
+
+    return loss
+
+
+@_kept
+def compiled_loss(module: RNNLMScratch) -> Callable[..., Any]:
+    """``(params, batch, state) -> (loss, state)``, dropout off."""
+    return jax.jit(_exactly(loss_of(module)))
+
+
+@_kept
+def compiled_gradient(module: RNNLMScratch) -> Callable[..., Any]:
+    """``(params, batch, state) -> ((loss, state), gradient)``, dropout off."""
+    return jax.jit(_exactly(jax.value_and_grad(loss_of(module), has_aux=True)))
+
+
+@_kept
+def compiled_training_step(
+    module: RNNLMScratch, optimizer: Optimizer, theta: float | None
+) -> Callable[..., Any]:
+    """One step on a whole batch, in one function.
+
+    It takes ``(params, optimizer_state, rate, step, batch, state, masks)``, gives the memory of the first two
+    to their successors, and returns these, a `StepResult` and the state.
+    """
+    gradient_of = jax.value_and_grad(loss_of(module), has_aux=True)
+
+    def train(
+        params: Any, remembered: Any, rate: Any, step: Any, batch: Batch, state: State, masks: Any
+    ) -> tuple[Any, Any, StepResult, State]:
+        (loss, state), gradient = gradient_of(params, batch, state, masks)
+        norm = global_norm(gradient)
+        gradient = clip(gradient, theta)
+        params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
+        return params, remembered, StepResult(loss, norm), state
+
+    return jax.jit(_exactly(train), donate_argnums=(0, 1))
+
+
+class PartByPart(NamedTuple):
+    """The functions of a training step that takes a batch part by part.
+
+    Attributes:
+        add: ``(sums, params, start, batch, state, masks, num_tokens) -> (sums, state)`` for a part: its rows
+            of the batch, the first of which is `start`, and the state of the whole batch. `sums` are the loss
+            and the gradient so far, whose memory is used again.
+        update: ``(params, optimizer_state, rate, step, sums, states)``, with the states of all parts, to
+            what a `compiled_training_step` returns.
+    """
+
+    add: Callable[..., Any]
+    update: Callable[..., Any]
+
+
+@_kept
+def compiled_parts(module: RNNLMScratch, optimizer: Optimizer, theta: float | None) -> PartByPart:
+    """A training step in parts."""
+    gradient_of = jax.value_and_grad(loss_of(module), has_aux=True)
+
+    def add(
+        sums: Any, params: Any, start: Any, batch: Batch, state: State, masks: Any, num_tokens: Any
+    ) -> tuple[Any, State]:
+        size = len(batch.inputs)
+        # Whatever the layers, the last two axes of a state are (B, h).
+        before = jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, start, size, part.ndim - 2), state)
+        (loss, after), gradient = gradient_of(params, batch, before, masks, num_tokens)
+        return jax.tree.map(jnp.add, sums, (loss, gradient)), after
+
+    def update(
+        params: Any, remembered: Any, rate: Any, step: Any, sums: Any, states: Sequence[State]
+    ) -> tuple[Any, Any, StepResult, State]:
+        loss, gradient = sums
+        norm = global_norm(gradient)
+        gradient = clip(gradient, theta)
+        params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
+        state = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-2), *states)
+        return params, remembered, StepResult(loss, norm), state
+
+    return PartByPart(
+        jax.jit(_exactly(add), donate_argnums=0), jax.jit(_exactly(update), donate_argnums=(0, 1))
+    )
+
+
+@_kept
+def compiled_prediction(module: RNNLMScratch) -> Step:
+    """``(params, tokens, state) -> (logits, state)`` for one time step."""
+    return compiled_step(
+        lambda params, tokens, state: module.apply({"params": params}, tokens, state, method="unroll")
+    )
+
+
+@_kept
+def compiled_layers(module: RNNLMScratch) -> Callable[..., Any]:
+    """``(params, inputs, state) -> (outputs, state)`` of the recurrent layers alone."""
+
+    def layers(params: Any, inputs: jax.Array, state: State) -> Any:
+        return module.apply({"params": params}, inputs, state, method=_run_layers)
+
+    return jax.jit(_exactly(layers))
+
+
+def _run_layers(model: RNNLMScratch, inputs: jax.Array, state: State) -> Any:
+    return model.rnn(inputs, state)
+
+
+def _exactly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, whose products have all bits: a GPU would multiply float32 in fewer (TF32)."""
+
+    def exact(*arguments: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments)
+
+    return exact
