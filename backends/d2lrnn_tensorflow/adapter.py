@@ -10,14 +10,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import dropout_masks
-from d2lrnn.contract.parameters import check_parameters
+from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.optimizers import slot_name
+from d2lrnn.contract.parameters import check_optimizer_state, check_parameters, parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.contract.values import Batch, Device, FloatArray, IntArray, Parameters, StateArrays, StepResult
-from d2lrnn_tensorflow import concise, scratch
+from d2lrnn.contract.values import (
+    Batch,
+    Device,
+    FloatArray,
+    Implementation,
+    IntArray,
+    Parameters,
+    StateArrays,
+    StepResult,
+    row_slices,
+)
+from d2lrnn.errors import SpecError
+from d2lrnn_tensorflow.concise import CONCISE
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
+from d2lrnn_tensorflow.gradients import clip_scale, dense
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
+from d2lrnn_tensorflow.optimizers import STEPS
 from d2lrnn_tensorflow.parameters import (
     state_from_arrays,
     state_to_arrays,
@@ -25,10 +40,9 @@ from d2lrnn_tensorflow.parameters import (
     to_native,
     trainable_variables,
 )
+from d2lrnn_tensorflow.prediction import SingleStep
 from d2lrnn_tensorflow.recurrence import Tensor
-
-_CONCISE = {"rnn": concise.RNN, "gru": concise.GRU, "lstm": concise.LSTM}
-_SCRATCH = {"rnn": scratch.RNNScratch, "gru": scratch.GRUScratch, "lstm": scratch.LSTMScratch}
+from d2lrnn_tensorflow.scratch import SCRATCH, StackedRNNScratch, find_scratch
 
 
 class TensorFlowBackend:
@@ -44,14 +58,25 @@ class TensorFlowBackend:
         """See `d2lrnn.contract.protocols.Backend`."""
         return devices()
 
+    def cells(self, implementation: Implementation) -> Sequence[str]:
+        """See `d2lrnn.contract.protocols.Backend`."""
+        if implementation == "concise":
+            return list(CONCISE)
+        return [*SCRATCH, *cells_with_formula(self.name)]
+
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
         """See `d2lrnn.contract.protocols.Backend`."""
         values = to_native(spec, check_parameters(spec, parameters))
-        if spec.implementation == "concise":
-            rnn = _CONCISE[spec.cell](spec.num_hiddens, spec.num_layers, spec.dropout, dtype=spec.dtype)
-            model: RNNLMScratch = RNNLM(rnn, spec.vocab_size)
-        else:
-            model = RNNLMScratch(_scratch_layers(spec), spec.vocab_size)
+        concise = spec.implementation == "concise"
+        head = RNNLM if concise else RNNLMScratch
+        model = head(
+            _concise_layers(spec) if concise else _scratch_layers(spec),
+            spec.vocab_size,
+            embedding_size=spec.embedding_size,
+            tied=spec.tied,
+            input_dropout=spec.input_dropout,
+            output_dropout=spec.output_dropout,
+        )
         for variable, value in zip(trainable_variables(model), values, strict=True):
             variable.assign(value)
         model.spec = spec
@@ -77,14 +102,25 @@ class TensorFlowBackend:
         return TensorFlowLearner(model, training, native_name(choose_device(device, self.devices())))
 
 
+def _concise_layers(spec: ModelSpec) -> keras.layers.Layer:
+    if spec.cell not in CONCISE:
+        raise SpecError(f"Keras has no layer of the cell {spec.cell}: take the scratch implementation")
+    return CONCISE[spec.cell](spec.num_hiddens, spec.num_layers, spec.dropout, dtype=spec.dtype)
+
+
 def _scratch_layers(spec: ModelSpec) -> keras.layers.Layer:
-    layer: Any = _SCRATCH[spec.cell]
-    if spec.cell == "gru":
+    layer: Any = find_scratch(spec.cell)
+    if spec.reset_after is not None:
         layer = partial(layer, reset_after=spec.reset_after)
     if spec.num_layers == 1:
-        return layer(spec.vocab_size, spec.num_hiddens, dtype=spec.dtype)
-    return scratch.StackedRNNScratch(
-        spec.vocab_size, spec.num_hiddens, spec.num_layers, layer=layer, dtype=spec.dtype
+        return layer(spec.num_inputs, spec.num_hiddens, dtype=spec.dtype)
+    return StackedRNNScratch(
+        spec.num_inputs,
+        spec.num_hiddens,
+        spec.num_layers,
+        layer=layer,
+        dropout=spec.dropout,
+        dtype=spec.dtype,
     )
 
 
@@ -93,58 +129,88 @@ class TensorFlowLearner:
 
     Every method runs a compiled function, traced once for every shape of a batch. Only prediction goes
     through XLA, which halves the cost of a call there. A training step on a CPU takes 0.6 to 1.4 × the time
-    with XLA, from model to model, and two to four seconds to compile instead of a half.
+    with XLA, from model to model, and two to four seconds to compile instead of half a second.
     """
 
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: str) -> None:
         self.model = model
         self.training = training
         self.step = 0
+        self.learning_rate = training.learning_rate
         self._device = device
         move_variables(model.variables, device)
         self._variables = [variable.value for variable in trainable_variables(model)]
-        self._train = tf.function(self._training_step)
-        self._evaluate = tf.function(self._mean_loss)
-        self._differentiate = tf.function(self._loss_and_gradients)
-        self._predict = tf.function(self._prediction_step, jit_compile=True)
-        self._predictors: dict[int, Any] = {}
+        with tf.device(device):
+            self._slots = {
+                slot: [tf.Variable(tf.zeros_like(variable)) for variable in self._variables]
+                for slot in training.optimizer.slots
+            }
+        self._train = tf.function(self._training_step, autograph=False)
+        self._evaluate = tf.function(self._mean_loss, autograph=False)
+        self._differentiate = tf.function(self._loss_and_gradients, autograph=False)
+        self._update = tf.function(self._clip_and_update, autograph=False)
+        self._predict = SingleStep(self._prediction_step, plain_steps=0)
 
     # What is compiled.
 
     def _mean_loss(
-        self, inputs: Tensor, targets: Tensor, state: Any, masks: Tensor | None = None
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: Any,
+        masks: DropoutMasks | None = None,
+        num_tokens: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """Sum of losses / number of tokens. The sum is taken in float64: a batch has tens of thousands."""
+        """Sum of losses / number of tokens, of these or as given; and the state after them.
+
+        The sum is taken in float64: a batch has tens of thousands.
+        """
         logits, state = self.model.unroll(inputs, state, masks)
         valid = targets >= 0
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(targets, 0), logits)
         total = tf.reduce_sum(tf.where(valid, tf.cast(losses, tf.float64), 0.0))
-        num_tokens = tf.math.count_nonzero(valid, dtype=tf.int32)
+        if num_tokens is None:
+            num_tokens = tf.math.count_nonzero(valid, dtype=tf.int32)
         return total / tf.cast(tf.maximum(num_tokens, 1), tf.float64), state
 
     def _loss_and_gradients(
-        self, inputs: Tensor, targets: Tensor, state: Any, masks: Tensor | None = None
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: Any,
+        masks: DropoutMasks | None = None,
+        num_tokens: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], Any]:
         with tf.GradientTape() as tape:
-            loss, state = self._mean_loss(inputs, targets, state, masks)
-        gradients = tape.gradient(loss, self._variables)
-        # The gradient of a gather is sparse.
-        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients], state
+            loss, state = self._mean_loss(inputs, targets, state, masks, num_tokens)
+        return loss, dense(tape.gradient(loss, self._variables)), state
 
     def _training_step(
-        self, inputs: Tensor, targets: Tensor, state: Any, masks: Tensor | None
+        self, inputs: Tensor, targets: Tensor, state: Any, masks: DropoutMasks | None, numbers: Tensor
     ) -> tuple[Tensor, Tensor, Any]:
         loss, gradients, state = self._loss_and_gradients(inputs, targets, state, masks)
+        return loss, self._clip_and_update(gradients, numbers), state
+
+    def _clip_and_update(self, gradients: list[Tensor], numbers: Tensor) -> Tensor:
+        """Clips, makes the optimiser's step, and returns the norm of the gradients.
+
+        Args:
+            gradients: of `_variables`.
+            numbers: the rate and the number of the step from 1, float64.
+        """
         norm = tf.linalg.global_norm(gradients)
         theta = self.training.clip
-        scale = 1.0 if theta is None else theta / tf.maximum(norm, theta)
-        rate = self.training.learning_rate * scale
-        for variable, gradient in zip(self._variables, gradients, strict=True):
-            variable.assign_sub(rate * gradient)
-        return loss, norm, state
+        scale = tf.ones_like(norm) if theta is None else clip_scale(norm, theta)
+        rate, t = tf.cast(numbers[0], norm.dtype), numbers[1]
+        optimizer = self.training.optimizer
+        step = STEPS[optimizer.name]
+        for i, (variable, gradient) in enumerate(zip(self._variables, gradients, strict=True)):
+            slots = {slot: variables[i] for slot, variables in self._slots.items()}
+            step(optimizer, variable, gradient, scale, slots, rate, t)
+        return norm
 
     def _prediction_step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        logits, state = self.model.unroll(tokens[:, tf.newaxis], state)
+        logits, state = self.model.unroll(tokens, state)
         return logits[:, 0], state
 
     # The contract.
@@ -153,7 +219,7 @@ class TensorFlowLearner:
         """Zeros."""
         spec = self.model.spec
         zeros = np.zeros((spec.num_layers, batch_size, spec.num_hiddens), spec.dtype)
-        return self.import_state((zeros, zeros) if spec.cell == "lstm" else (zeros,))
+        return self.import_state((zeros,) * spec.num_states)
 
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
         """Loss, gradient, clip, update."""
@@ -166,10 +232,34 @@ class TensorFlowLearner:
             batch_size=batch_size,
         )
         with tf.device(self._device):
-            masks = None if masks is None else tf.constant(masks)
-            loss, norm, state = self._train(*_tensors(batch), state, masks)
+            # Inputs of the compiled step: as constants they would have it traced anew when they change.
+            numbers = tf.constant((self.learning_rate, self.step + 1), tf.float64)
+            if self.training.accumulate == 1:
+                loss, norm, state = self._train(*_tensors(batch), state, _mask_tensors(masks), numbers)
+            else:
+                loss, gradients, state = self._in_parts(batch, state, masks)
+                norm = self._update(gradients, numbers)
         self.step += 1
         return StepResult(loss, norm), state
+
+    def _in_parts(
+        self, batch: Batch, state: Any, masks: DropoutMasks | None
+    ) -> tuple[Tensor, list[Tensor], Any]:
+        """The loss and the gradients of a batch, summed over its parts, and the joined state."""
+        gradients: list[Tensor] = []
+        losses, states = [], []
+        num_tokens = tf.constant(batch.num_tokens)
+        for rows in row_slices(len(batch.inputs), self.training.accumulate):
+            loss, own, final = self._differentiate(
+                *_tensors(batch.rows(rows)),
+                tf.nest.map_structure(lambda part, rows=rows: part[..., rows, :], state),
+                _mask_tensors(masks and masks.rows(rows)),
+                num_tokens,
+            )
+            losses.append(loss)
+            gradients = own if not gradients else [a + b for a, b in zip(gradients, own, strict=True)]
+            states.append(final)
+        return sum(losses), gradients, tf.nest.map_structure(lambda *parts: tf.concat(parts, -2), *states)
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         """The loss alone."""
@@ -179,14 +269,7 @@ class TensorFlowLearner:
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
         with tf.device(self._device):
-            inputs = tf.constant(tokens, tf.int32)
-            predict = self._predictors.get(len(tokens))
-            if predict is None:
-                # A concrete function skips the look-up by argument types, which costs as much as the step.
-                predict = self._predict.get_concrete_function(inputs, state)
-                self._predictors[len(tokens)] = predict
-            logits, state = predict(inputs, state)
-        return logits.numpy(), state
+            return self._predict(tokens, state)
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
@@ -200,10 +283,22 @@ class TensorFlowLearner:
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Writes into the model's variables."""
+        self._assign(self._variables, check_parameters(self.model.spec, parameters))
+
+    def export_optimizer_state(self) -> dict[str, FloatArray]:
+        """Copies by canonical name."""
+        return {
+            slot_name(slot, name): value
+            for slot, variables in self._slots.items()
+            for name, value in self._canonical(variables).items()
+        }
+
+    def import_optimizer_state(self, arrays: Parameters) -> None:
+        """Writes into the learner's variables."""
         spec = self.model.spec
-        values = to_native(spec, check_parameters(spec, parameters))
-        for variable, value in zip(self._variables, values, strict=True):
-            variable.assign(value)
+        checked = check_optimizer_state(spec, self.training.optimizer, arrays)
+        for slot, variables in self._slots.items():
+            self._assign(variables, {name: checked[slot_name(slot, name)] for name in parameter_shapes(spec)})
 
     def export_state(self, state: Any) -> StateArrays:
         """A copy."""
@@ -221,6 +316,14 @@ class TensorFlowLearner:
     def _canonical(self, values: Sequence[Tensor]) -> dict[str, FloatArray]:
         return to_canonical(self.model.spec, [value.numpy() for value in values])
 
+    def _assign(self, variables: Sequence[Any], parameters: Parameters) -> None:
+        for variable, value in zip(variables, to_native(self.model.spec, parameters), strict=True):
+            variable.assign(value)
+
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor]:
     return tf.constant(batch.inputs), tf.constant(batch.targets)
+
+
+def _mask_tensors(masks: DropoutMasks | None) -> DropoutMasks | None:
+    return masks and DropoutMasks(*(None if mask is None else tf.constant(mask) for mask in masks))

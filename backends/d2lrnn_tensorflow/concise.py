@@ -8,14 +8,17 @@ layers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
+from d2lrnn_tensorflow.dropout import drop
 from d2lrnn_tensorflow.module import Module
 from d2lrnn_tensorflow.recurrence import LayerState, Step, Tensor, Weight, project, recurrence
-from d2lrnn_tensorflow.scratch import LSTMScratch, Product, RNNScratch
+from d2lrnn_tensorflow.scratch import LSTMScratch, Product, ReluRNNScratch, RNNScratch
 from d2lrnn_tensorflow.tokens import takes_tokens
 
 
@@ -39,13 +42,21 @@ class RNN(Module):
         (TensorShape([5, 3, 32]), TensorShape([2, 3, 32]))
     """
 
+    cell: ClassVar[Cell] = cells.RNN
     _keras_layer = keras.layers.SimpleRNN
+    _options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, num_hiddens: int, num_layers: int = 1, dropout: float = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.save_hyperparameters(ignore=[*kwargs])
         self.rnns = [
-            self._keras_layer(num_hiddens, return_sequences=True, return_state=True, dtype=self.dtype_policy)
+            self._keras_layer(
+                num_hiddens,
+                return_sequences=True,
+                return_state=True,
+                dtype=self.dtype_policy,
+                **self._options,
+            )
             for _ in range(num_layers)
         ]
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -85,33 +96,33 @@ class RNN(Module):
             return outputs, parts[0] if len(parts) == 1 else parts
         if state is None:
             zeros = tf.zeros((self.num_layers, tf.shape(inputs)[1], self.num_hiddens), self.compute_dtype)
-            state = self._from_parts((zeros,) * self._num_parts)
-        parts = self._to_parts(state)
+            before: LayerState = (zeros,) * len(self.cell.states)
+        else:
+            before = tuple(state) if len(self.cell.states) > 1 else (state,)
         outputs, states = inputs, []
         for l, rnn in enumerate(self.rnns):
             if l > 0:
-                outputs = self._drop(outputs, None if masks is None else masks[l - 1])
+                outputs = drop(self.dropout, outputs, None if masks is None else masks[l - 1])
             W_x, b, step, weight = self._formula(rnn.cell)
             projected = project(outputs, W_x, b)
-            outputs, final = recurrence(step, projected, tuple(part[l] for part in parts), [weight])
+            outputs, final = recurrence(step, projected, tuple(part[l] for part in before), [weight])
             states.append(final)
-        return outputs, self._from_parts(tuple(tf.stack(part) for part in zip(*states, strict=True)))
-
-    def _drop(self, outputs: Tensor, mask: Tensor | None) -> Tensor:
-        return self.dropout(outputs) if mask is None else outputs * mask
-
-    #: How many tensors a layer's state is.
-    _num_parts = 1
+        parts = tuple(tf.stack(part) for part in zip(*states, strict=True))
+        return outputs, parts if len(parts) > 1 else parts[0]
 
     def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
         """W_x and b, the step, and what its product multiplies by."""
         return cell.kernel, cell.bias, RNNScratch.step, (cell.recurrent_kernel,)
 
-    def _to_parts(self, state: Any) -> LayerState:
-        return (state,)
 
-    def _from_parts(self, parts: LayerState) -> Any:
-        return parts[0]
+class ReluRNN(RNN):
+    """A ReLU RNN on ``keras.layers.SimpleRNN(activation="relu")``; arguments as for `RNN`."""
+
+    cell = cells.RELU_RNN
+    _options: ClassVar = {"activation": "relu"}
+
+    def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
+        return cell.kernel, cell.bias, ReluRNNScratch.step, (cell.recurrent_kernel,)
 
 
 class GRU(RNN):
@@ -121,11 +132,12 @@ class GRU(RNN):
     nothing that the first one cannot: trained, their sum would move at twice the rate. It stays as it is.
     """
 
+    cell = cells.GRU
     _keras_layer = keras.layers.GRU
 
     @staticmethod
     def step(X: Tensor, state: LayerState, product: Product) -> LayerState:
-        """`GRUScratch.step_after` in Keras' order."""
+        """`GRUScratch.step`, reset after the product, in Keras' order of the gates."""
         (H,) = state
         h = H.shape[1]
         X_zr, X_n = tf.split(X, [2 * h, h], axis=1)
@@ -147,15 +159,13 @@ class LSTM(RNN):
     The state is ``(H, C)``, each (L, B, h). Keras starts the forget gate's bias at one.
     """
 
+    cell = cells.LSTM
     _keras_layer = keras.layers.LSTM
-    _num_parts = 2
 
     def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
         # Keras' order, i, f, c, o, is that of the scratch layer.
         return cell.kernel, cell.bias, LSTMScratch.step, (cell.recurrent_kernel,)
 
-    def _to_parts(self, state: Any) -> LayerState:
-        return tuple(state)
 
-    def _from_parts(self, parts: LayerState) -> Any:
-        return parts
+#: The concise layers, by the name of their cell.
+CONCISE: dict[str, type[RNN]] = {layer.cell.name: layer for layer in (RNN, ReluRNN, GRU, LSTM)}

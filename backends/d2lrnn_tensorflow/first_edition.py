@@ -12,12 +12,13 @@ import tensorflow as tf
 
 from d2lrnn.book import first_edition as book
 from d2lrnn.book.first_edition import Accumulator
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
 from d2lrnn_tensorflow.compiled import Compiled
 from d2lrnn_tensorflow.devices import try_gpu
 from d2lrnn_tensorflow.gradients import clipped
+from d2lrnn_tensorflow.prediction import SingleStep
 from d2lrnn_tensorflow.recurrence import Tensor
 
 __all__ = [
@@ -180,7 +181,7 @@ def train_ch8(
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         updater = keras.optimizers.SGD(float(lr))
     training = _Training(net, loss, updater)
-    predict = partial(predict_ch8, num_preds=50, net=net, vocab=vocab)
+    predict = partial(generate, training, vocab, num_tokens=50)
     training.train(num_epochs, train_iter, use_random_iter, predict, try_gpu()._device_name)
 
 
@@ -189,13 +190,10 @@ class _Predictor:
 
     def __init__(self, net: Any) -> None:
         self._net = net
+        self.predict_step = SingleStep(net)
 
     def initial_state(self, batch_size: int) -> Any:
         return self._net.begin_state(batch_size=batch_size, dtype=tf.float32)
-
-    def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
-        logits, state = self._net(tf.constant(tokens[:, None]), state)
-        return logits.numpy(), state
 
 
 class _Training(_Predictor, book.Training):

@@ -10,17 +10,26 @@ import tensorflow as tf
 from d2lrnn_tensorflow.recurrence import Tensor
 
 
+def clip_scale(norm: Tensor, theta: float) -> Tensor:
+    """What gradients of this norm are multiplied by: `d2lrnn.contract.clipping.clip_scale`.
+
+    Example:
+        >>> clip_scale(tf.constant([4.0, 0.5]), 1.0).numpy()
+        array([0.25, 1.  ], dtype=float32)
+    """
+    largest = tf.convert_to_tensor(theta, norm.dtype)  # a cast would go by way of float32
+    return largest / tf.maximum(norm, largest)
+
+
 def clipped(gradients: Sequence[Any], theta: float) -> list[Tensor]:
-    """The gradients times `d2lrnn.contract.clipping.clip_scale`: their common norm is at most theta then.
+    """The gradients times `clip_scale`: their common norm is at most theta then.
 
     Args:
         gradients: dense or sparse.
         theta: the largest norm.
     """
     gradients = dense(gradients)
-    norm = tf.linalg.global_norm(gradients)
-    theta = tf.cast(theta, norm.dtype)
-    scale = theta / tf.maximum(norm, theta)
+    scale = clip_scale(tf.linalg.global_norm(gradients), theta)
     return [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
 
 

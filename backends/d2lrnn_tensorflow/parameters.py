@@ -1,7 +1,8 @@
 """The canonical layout of parameters and states (`d2lrnn.contract.parameters`) and that of these models.
 
-A scratch layer has the canonical layout. Keras' layers have it with two differences: the GRU's gates stand in
-the order z, r, n, and its two biases in one array (2, 3h), of which the second row is ``[0, 0, b_hn]``.
+A scratch layer has the canonical layout. Keras' layers have it with two differences, both in the GRU: its
+gates stand in the order z, r, n, and its two biases in one array (2, 3h), of which the second row is
+``[0, 0, b_hn]``. An optimiser's slots have the layout of the variables that they belong to.
 """
 
 from __future__ import annotations
@@ -13,75 +14,102 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from d2lrnn.contract import cells
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, Parameters, StateArrays
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
 
+#: The gates of Keras' layers, where their order is not the canonical one.
+KERAS_GATES = {cells.GRU.name: ("z", "r", "n")}
+
 
 def trainable_variables(model: RNNLMScratch) -> list[keras.Variable]:
-    """All variables that training moves, in the order of the layers, the head last."""
+    """All variables that training moves, in canonical order: embedding, layers, head."""
     layers = getattr(model.rnn, "rnns", [model.rnn])
     variables = [variable for layer in layers for variable in layer.trainable_variables]
-    head = model.linear.trainable_variables if isinstance(model, RNNLM) else [model.W_hq, model.b_q]
-    return variables + head
+    embedding: list[keras.Variable] = []
+    if model.embedding_size is not None:
+        embedding = [model.embedding.embeddings if isinstance(model, RNNLM) else model.W_e]
+    if model.tied:
+        head = [model.b_q]
+    else:
+        head = model.linear.trainable_variables if isinstance(model, RNNLM) else [model.W_hq, model.b_q]
+    return [*embedding, *variables, *head]
 
 
 def to_native(spec: ModelSpec, parameters: Parameters) -> list[FloatArray]:
     """The values of `trainable_variables` from canonical parameters."""
-    if not _is_keras_gru(spec):
-        return list(parameters.values())
-    values: list[FloatArray] = []
-    for l in range(spec.num_layers):
-        bias, b_hn = parameters[f"rnn.{l}.b"], parameters[f"rnn.{l}.b_hn"]
-        second = np.concatenate([np.zeros(2 * spec.num_hiddens, bias.dtype), b_hn])
-        values += [
-            swap_first_gates(parameters[f"rnn.{l}.w_x"]),
-            swap_first_gates(parameters[f"rnn.{l}.w_h"]),
-            np.stack([swap_first_gates(bias), second]),
-        ]
-    return [*values, parameters["head.w"], parameters["head.b"]]
+    values = dict(parameters)
+    if spec.implementation == "concise":
+        for l in range(spec.num_layers):
+            w_x, w_h, b = (f"rnn.{l}.{name}" for name in ("w_x", "w_h", "b"))
+            values |= {name: to_keras_gates(spec.cell, values[name]) for name in (w_x, w_h, b)}
+            if spec.reset_after:
+                values[b] = with_reset_bias(values[b], values.pop(f"rnn.{l}.b_hn"))
+    return list(values.values())
 
 
 def to_canonical(spec: ModelSpec, values: Sequence[FloatArray]) -> dict[str, FloatArray]:
-    """The inverse of `to_native`, for parameters and for their gradients alike: new arrays."""
-    if _is_keras_gru(spec):
-        unpacked: list[FloatArray] = []
+    """The inverse of `to_native`, for parameters, their gradients and their slots alike: new arrays."""
+    names = list(parameter_shapes(spec))
+    if spec.implementation == "concise":
+        native = dict(zip([name for name in names if not name.endswith(".b_hn")], values, strict=True))
         for l in range(spec.num_layers):
-            kernel, recurrent, bias = values[3 * l : 3 * l + 3]
-            b_hn = bias[1, 2 * spec.num_hiddens :]
-            unpacked += [*map(swap_first_gates, (kernel, recurrent, bias[0])), b_hn]
-        values = [*unpacked, *values[3 * spec.num_layers :]]
-    named = zip(parameter_shapes(spec), values, strict=True)
-    return {name: np.array(value, order="C") for name, value in named}
+            w_x, w_h, b = (f"rnn.{l}.{name}" for name in ("w_x", "w_h", "b"))
+            if spec.reset_after:
+                native[b], second = native[b]
+                native[f"rnn.{l}.b_hn"] = second[2 * spec.num_hiddens :]
+            native |= {name: from_keras_gates(spec.cell, native[name]) for name in (w_x, w_h, b)}
+        values = [native[name] for name in names]
+    return {name: np.array(value, order="C") for name, value in zip(names, values, strict=True)}
 
 
-def _is_keras_gru(spec: ModelSpec) -> bool:
-    return spec.cell == "gru" and spec.implementation == "concise"
+def to_keras_gates(cell: str, array: FloatArray) -> FloatArray:
+    """The gates on the last axis from their canonical order to Keras'."""
+    return _reordered(array, cells.find_cell(cell).gates, KERAS_GATES.get(cell))
 
 
-def swap_first_gates(array: FloatArray) -> FloatArray:
-    """r, z, n to z, r, n on the last axis, and back."""
-    first, second, third = np.split(array, 3, axis=-1)
-    return np.concatenate([second, first, third], axis=-1)
+def from_keras_gates(cell: str, array: FloatArray) -> FloatArray:
+    """The inverse of `to_keras_gates`."""
+    gates = cells.find_cell(cell).gates
+    return _reordered(array, KERAS_GATES.get(cell, gates), gates)
+
+
+def _reordered(array: FloatArray, gates: Sequence[str], wanted: Sequence[str] | None) -> FloatArray:
+    if wanted is None or wanted == gates:
+        return array
+    parts = dict(zip(gates, np.split(array, len(gates), axis=-1), strict=True))
+    return np.concatenate([parts[gate] for gate in wanted], axis=-1)
+
+
+def with_reset_bias(bias: FloatArray, b_hn: FloatArray) -> FloatArray:
+    """The two biases (2, 3h) of Keras' GRU: the second has a value in the last gate alone."""
+    return np.stack([bias, np.concatenate([np.zeros(2 * len(b_hn), b_hn.dtype), b_hn])])
 
 
 def state_from_arrays(spec: ModelSpec, arrays: StateArrays) -> Any:
-    """The native state from ``(h,)`` or ``(h, c)``, each (L, B, h): a copy."""
+    """The native state from one array (L, B, h) for each state of the cell: a copy."""
     parts = [tf.constant(part, spec.dtype) for part in arrays]
     if spec.implementation == "concise":
-        return tuple(parts) if spec.cell == "lstm" else parts[0]
-    states = [tuple(part[l] for part in parts) for l in range(spec.num_layers)]
-    native = tuple(state if spec.cell == "lstm" else state[0] for state in states)
-    return native[0] if spec.num_layers == 1 else native
+        return _alone_or_all(tuple(parts))
+    states = tuple(_alone_or_all(tuple(part[l] for part in parts)) for l in range(spec.num_layers))
+    return _alone_or_all(states)
 
 
 def state_to_arrays(spec: ModelSpec, state: Any) -> StateArrays:
     """The inverse of `state_from_arrays`: new arrays."""
     if spec.implementation == "concise":
-        parts = state if spec.cell == "lstm" else (state,)
-        return tuple(np.array(part) for part in parts)
-    layers = (state,) if spec.num_layers == 1 else state
-    if spec.cell != "lstm":
-        layers = [(H,) for H in layers]
+        return tuple(np.array(part) for part in _all(state, spec.num_states))
+    layers = [_all(layer, spec.num_states) for layer in _all(state, spec.num_layers)]
     return tuple(np.stack([np.asarray(part) for part in parts]) for parts in zip(*layers, strict=True))
+
+
+def _alone_or_all(items: tuple[Any, ...]) -> Any:
+    """A tuple, but the thing itself where it is the only one."""
+    return items if len(items) > 1 else items[0]
+
+
+def _all(items: Any, number: int) -> Any:
+    """The inverse of `_alone_or_all`."""
+    return items if number > 1 else (items,)

@@ -4,14 +4,14 @@ All inputs of a layer are projected at once, before the recurrence (`project`). 
 `Step`: from the projected inputs of one time step and the state before it to the state after it. The state is
 multiplied by weights only through the functions that the step is given, so that `recurrence` can see the
 products: its backward pass leaves the weight gradients out of the loop and makes one matrix product of them
-at the end, where automatic differentiation would add up a product a step.
+at the end, where automatic differentiation would add up one product for each step.
 
 T = time steps, B = batch size, h = hidden units, G = gates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -27,8 +27,11 @@ LayerState: TypeAlias = tuple[Tensor, ...]
 #: What a tensor (B, h) is multiplied by in a step: ``(W,)``, or ``(W, b)`` for ``left @ W + b``.
 Weight: TypeAlias = tuple[Tensor, ...]
 
-#: ``step(X, state, *products)``: projected inputs (B, G·h), state -> state; ``products[k](left)`` is the
-#: product with the k-th weight, to be called once in a step.
+#: What a step uses besides its products, by name: the cell's vectors (h,).
+Vectors: TypeAlias = Mapping[str, Tensor]
+
+#: ``step(X, state, *products, **vectors)``: projected inputs (B, G·h), state -> state; ``products[k](left)``
+#: is the product with the k-th weight, to be called once in a step.
 Step: TypeAlias = Callable[..., LayerState]
 
 
@@ -45,12 +48,20 @@ def project(inputs: Tensor, W: Tensor, b: Tensor) -> Tensor:
         (T, B, G·h).
     """
     if inputs.dtype.is_integer:
-        return _look_up(W + b, inputs)
+        return look_up(W + b, inputs)
     return tf.tensordot(inputs, W, axes=1) + b
 
 
-def _look_up(table: Tensor, tokens: Tensor) -> Tensor:
-    """``table[tokens]``; of a few rows, each used often, the gradient is faster as a product."""
+def look_up(table: Tensor, tokens: Tensor) -> Tensor:
+    """``table[tokens]``; of a few rows, each used often, the gradient is faster as a product.
+
+    Args:
+        table: (V, n).
+        tokens: indices in [0, V), of any shape.
+
+    Returns:
+        (…, n), with the shape of `tokens` in front.
+    """
     if table.shape[0] > _FEW_ROWS:
         return tf.gather(table, tokens)
 
@@ -66,7 +77,11 @@ def _look_up(table: Tensor, tokens: Tensor) -> Tensor:
 
 
 def plain_recurrence(
-    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
+    step: Step,
+    projected: Tensor,
+    state: LayerState,
+    weights: Sequence[Weight],
+    vectors: Vectors | None = None,
 ) -> tuple[Tensor, LayerState]:
     """What `recurrence` computes, as one would write it down: a loop, differentiated by the framework.
 
@@ -75,13 +90,17 @@ def plain_recurrence(
     products = [lambda left, weight=weight: _affine(left, *weight) for weight in weights]
     outputs = []
     for X in tf.unstack(projected):
-        state = step(X, state, *products)
+        state = step(X, state, *products, **(vectors or {}))
         outputs.append(state[0])
     return tf.stack(outputs), tuple(state)
 
 
 def recurrence(
-    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
+    step: Step,
+    projected: Tensor,
+    state: LayerState,
+    weights: Sequence[Weight],
+    vectors: Vectors | None = None,
 ) -> tuple[Tensor, LayerState]:
     """Runs `step` over all time steps, with a backward pass of its own (first derivatives only).
 
@@ -90,6 +109,7 @@ def recurrence(
         projected: (T, B, G·h).
         state: the state before the first step, each part (B, h).
         weights: what the step's products multiply by.
+        vectors: what else the step is given, by name.
 
     Returns:
         The first part of the state after every step (T, B, h), and the state after the last.
@@ -102,21 +122,21 @@ def recurrence(
         (TensorShape([5, 2, 3]), TensorShape([2, 3]))
     """
     if projected.shape[0] == 1:  # prediction: a loop would cost more than the step
-        return plain_recurrence(step, projected, state, weights)
-    structure = (tuple(state), tuple(weights))
+        return plain_recurrence(step, projected, state, weights, vectors)
+    structure = (tuple(state), tuple(weights), dict(vectors or {}))
     # Tensors, not variables: a custom gradient knows nothing of the variables that it reads.
     arguments = [tf.convert_to_tensor(part) for part in tf.nest.flatten((projected, structure))]
 
     @tf.custom_gradient
     def run(projected: Tensor, *flat: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
-        state, weights = tf.nest.pack_sequence_as(structure, flat)
-        history, products, final = _forward(step, projected, state, weights)
+        state, weights, vectors = tf.nest.pack_sequence_as(structure, flat)
+        history, products, final = _forward(step, projected, state, weights, vectors)
 
         def gradient(d_outputs: Tensor, *d_final: Tensor) -> tuple[Tensor, ...]:
-            d_projected, d_state, d_weights = _backward(
-                step, projected, weights, history, products, d_outputs, d_final
+            d_projected, *others = _backward(
+                step, projected, weights, vectors, history, products, d_outputs, d_final
             )
-            return d_projected, *tf.nest.flatten((d_state, d_weights))
+            return d_projected, *tf.nest.flatten(others)
 
         return (history[0][1:], *final), gradient
 
@@ -125,7 +145,7 @@ def recurrence(
 
 
 def _forward(
-    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight]
+    step: Step, projected: Tensor, state: LayerState, weights: Sequence[Weight], vectors: Vectors
 ) -> tuple[list[Tensor], list[Tensor], LayerState]:
     """The states before the first step and after each (T + 1, B, h), products (T, B, n), the last state."""
     num_steps = tf.shape(projected)[0]
@@ -142,7 +162,7 @@ def _forward(
 
             return multiply
 
-        state = step(projected[t], state, *map(product, range(len(weights))))
+        state = step(projected[t], state, *map(product, range(len(weights))), **vectors)
         history = [array.write(t + 1, part) for array, part in zip(history, state, strict=True)]
         kept = [array.write(t, results[k]) for k, array in enumerate(kept)]
         return t + 1, history, kept, tuple(state)
@@ -160,12 +180,13 @@ def _backward(
     step: Step,
     projected: Tensor,
     weights: Sequence[Weight],
+    vectors: Vectors,
     history: Sequence[Tensor],
     products: Sequence[Tensor],
     d_outputs: Tensor,
     d_final: LayerState,
-) -> tuple[Tensor, LayerState, list[Weight]]:
-    """The gradients at the projected inputs, at the first state, and of the weights.
+) -> tuple[Tensor, LayerState, list[Weight], Vectors]:
+    """The gradients at the projected inputs, at the first state, of the weights and of the vectors.
 
     The loop differentiates one step at a time, with its products taken from the forward pass, and collects
     what each product multiplied and the gradient at its result.
@@ -181,7 +202,12 @@ def _backward(
     transposed = [tf.transpose(weight[0]) for weight in weights]
 
     def body(
-        t: Tensor, d_projected: Any, lefts: list[Any], d_products: list[Any], d_state: LayerState
+        t: Tensor,
+        d_projected: Any,
+        lefts: list[Any],
+        d_products: list[Any],
+        d_state: LayerState,
+        d_vectors: Vectors,
     ) -> tuple[Any, ...]:
         nonlocal added_to, own_factors
         left: dict[int, Tensor] = {}
@@ -200,22 +226,29 @@ def _backward(
 
         X, state = projected[t], tuple(part[t] for part in history)
         with tf.GradientTape() as tape:
-            tape.watch((X, state))
-            after = step(X, state, *map(product, range(len(weights))))
+            tape.watch((X, state, vectors))
+            after = step(X, state, *map(product, range(len(weights))), **vectors)
         d_state = (d_state[0] + d_outputs[t], *d_state[1:])
-        d_X, d_state, d_results = tape.gradient(after, (X, state, results), output_gradients=d_state)
+        d_X, d_state, d_results, d_own = tape.gradient(
+            after,
+            (X, state, results, vectors),
+            output_gradients=d_state,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        d_vectors = {name: d + d_own[name] for name, d in d_vectors.items()}
         added_to = next((k for k, d in d_results.items() if d is d_X), None)
         if added_to is None:
             d_projected = d_projected.write(t, d_X)
         own_factors = [k for k in left if left[k] is not state[0]]
         lefts = [array.write(t, left[k]) if k in own_factors else array for k, array in enumerate(lefts)]
         d_products = [array.write(t, d_results[k]) for k, array in enumerate(d_products)]
-        return t - 1, d_projected, lefts, d_products, tuple(d_state)
+        return t - 1, d_projected, lefts, d_products, tuple(d_state), d_vectors
 
-    _, d_projected, lefts, d_products, d_state = tf.while_loop(
+    d_vectors = {name: tf.zeros_like(vector) for name, vector in vectors.items()}
+    _, d_projected, lefts, d_products, d_state, d_vectors = tf.while_loop(
         lambda t, *_: t >= 0,
         body,
-        (num_steps - 1, d_projected, lefts, d_products, tuple(d_final)),
+        (num_steps - 1, d_projected, lefts, d_products, tuple(d_final), d_vectors),
         maximum_iterations=num_steps,
     )
     collected = [array.stack() for array in d_products]
@@ -224,7 +257,8 @@ def _backward(
         left = lefts[k].stack() if k in own_factors else history[0][:-1]
         d_matrix = tf.matmul(_rows(left), _rows(d_product), transpose_a=True)
         d_weights.append((d_matrix, tf.reduce_sum(d_product, axis=(0, 1)))[: len(weight)])
-    return d_projected.stack() if added_to is None else collected[added_to], d_state, d_weights
+    d_inputs = d_projected.stack() if added_to is None else collected[added_to]
+    return d_inputs, d_state, d_weights, d_vectors
 
 
 def _affine(left: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:

@@ -1,50 +1,119 @@
 """The scratch models: the formulas in plain sight, on weights of their own.
 
-Every model here is a `Module`, a Keras model. It takes real vectors (T, B, num_inputs), or token indices
-(T, B) in place of one-hot vectors, and returns the outputs (T, B, h) and the state after the last step. Its
-``step`` is the formula for one time step: ``X`` is ``X_t W_x + b`` there, made for all steps at once, and
-``product(H)`` is ``H W_h`` (`d2lrnn_tensorflow.recurrence`).
+A cell is a subclass of `ScratchLayer` with its formula in `step`. It takes real vectors (T, B, num_inputs),
+or token indices (T, B) in place of one-hot vectors, and returns the outputs (T, B, h) and the state after the
+last step. `d2lrnn_tensorflow.recurrence` runs the formula over a sequence and differentiates it: there is no
+other implementation of a cell, for training or prediction, on a CPU or a GPU.
 
-Weights come from `add_weight`: Keras 3 does not see a plain ``tf.Variable`` attribute and would not train it.
+Another package's cell is such a subclass too, by entry point (`d2lrnn.contract.cells`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
+from d2lrnn.contract import cells
+from d2lrnn.contract.cells import Cell
+from d2lrnn_tensorflow.dropout import drop
 from d2lrnn_tensorflow.module import Module
-from d2lrnn_tensorflow.recurrence import LayerState, Tensor, project, recurrence
+from d2lrnn_tensorflow.recurrence import LayerState, Step, Tensor, Weight, project, recurrence
 from d2lrnn_tensorflow.tokens import takes_tokens
 
 #: The product of a tensor (B, h) with a weight.
 Product = Callable[[Tensor], Tensor]
 
 
-class _ScratchLayer(Module):
-    """Weights from N(0, σ²), biases of zero, states of zero."""
+class ScratchLayer(Module):
+    """One recurrent layer of a cell; a subclass names the cell and has its `step`.
 
-    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, **kwargs: Any) -> None:
+    The parameters are those that the cell has in `d2lrnn.contract.cells`, in its order. ``w_x`` is the
+    attribute ``W_x``, and so on. Matrices start from N(0, σ²), vectors at zero.
+
+    Args:
+        num_inputs: size of the input vectors.
+        num_hiddens: h.
+        sigma: σ, the standard deviation of the initial weights.
+        reset_after: for a cell with a reset gate, whether it is applied after the matrix product.
+        **kwargs: those of `keras.layers.Layer`: ``dtype``, ``name``.
+
+    Example:
+        >>> class LinearRNN(ScratchLayer):
+        ...     cell = cells.RNN  # its parameters; a new cell brings a `Cell` of its own
+        ...     @staticmethod
+        ...     def step(X, state, product):
+        ...         (H,) = state
+        ...         return (X + product(H),)
+        >>> outputs, H = LinearRNN(28, 32)(tf.ones((5, 2, 28)))
+        >>> outputs.shape, H.shape
+        (TensorShape([5, 2, 32]), TensorShape([2, 32]))
+    """
+
+    cell: ClassVar[Cell]
+
+    #: ``step(X, state, *products, **vectors)``, a static method: the formula of one time step. X is
+    #: ``X_t w_x + b`` (B, G·h), made for all steps at once; the state before the step and the one that is
+    #: returned are tuples (B, h), the output first. The products are functions of tensors (B, h): where
+    #: `weights_of_step` is not overridden there is one, and ``product(H)`` is ``H w_h``. Each is called once,
+    #: so that its weight gradient can be taken for all steps at once. The vectors are the cell's, by name.
+    step: ClassVar[Step]
+
+    #: The attributes of parameters that are not called as the contract calls them.
+    attributes: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        sigma: float = 0.01,
+        *,
+        reset_after: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.save_hyperparameters(ignore=[*kwargs])
+        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
+        self.reset_after = reset_after
+        for name, shape in self.cell.shapes(num_inputs, num_hiddens, reset_after=reset_after).items():
+            # Not a plain `tf.Variable`: Keras 3 does not see one and would not train it. And an initialiser
+            # of its own for every weight: one that is used twice draws the same numbers twice.
+            normal = keras.initializers.RandomNormal(stddev=sigma)
+            attribute = self._attribute(name)
+            initializer = normal if len(shape) == 2 else "zeros"
+            setattr(self, attribute, self.add_weight(shape=shape, initializer=initializer, name=attribute))
         self.built = True  # the sizes are known: nothing waits for a first input
 
-    def _normal(self, name: str, *shape: int) -> keras.Variable:
-        # An initialiser of its own for every weight: one that is used twice draws the same numbers twice.
-        initializer = keras.initializers.RandomNormal(stddev=self.sigma)
-        return self.add_weight(shape=shape, initializer=initializer, name=name)
+    def _attribute(self, name: str) -> str:
+        return self.attributes.get(name, name.replace("w_", "W_"))
 
-    def _zeros(self, name: str, *shape: int) -> keras.Variable:
-        return self.add_weight(shape=shape, initializer="zeros", name=name)
+    def weights_of_step(self) -> list[Weight]:
+        """What the products of `step` multiply by; see `d2lrnn_tensorflow.recurrence.Weight`."""
+        return [(getattr(self, self._attribute("w_h")),)]
 
-    def _initial(self, inputs: Tensor) -> Tensor:
+    @takes_tokens
+    def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Outputs (T, B, h) and the state after the last step.
+
+        Args:
+            inputs: (T, B, num_inputs) or (T, B).
+            state: one tensor (B, h), or a tuple of them for a cell with several; None is zeros.
+        """
+        if state is None:
+            parts = (self._zeros(inputs),) * len(self.cell.states)
+        else:
+            parts = tuple(state) if len(self.cell.states) > 1 else (state,)
+        projected = project(inputs, *(getattr(self, self._attribute(name)) for name in ("w_x", "b")))
+        vectors = {name: getattr(self, self._attribute(name)) for name in self.cell.vectors}
+        outputs, parts = recurrence(self.step, projected, parts, self.weights_of_step(), vectors)
+        return outputs, parts if len(parts) > 1 else parts[0]
+
+    def _zeros(self, inputs: Tensor) -> Tensor:
         return tf.zeros((tf.shape(inputs)[1], self.num_hiddens), self.compute_dtype)
 
 
-class RNNScratch(_ScratchLayer):
+class RNNScratch(ScratchLayer):
     """A tanh RNN of one layer: ``H_t = tanh(X_t W_xh + H_{t-1} W_hh + b_h)``.
 
     Args:
@@ -63,11 +132,8 @@ class RNNScratch(_ScratchLayer):
         (TensorShape([5, 2, 32]), TensorShape([2, 32]))
     """
 
-    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, **kwargs: Any) -> None:
-        super().__init__(num_inputs, num_hiddens, sigma, **kwargs)
-        self.W_xh = self._normal("W_xh", num_inputs, num_hiddens)
-        self.W_hh = self._normal("W_hh", num_hiddens, num_hiddens)
-        self.b_h = self._zeros("b_h", num_hiddens)
+    cell = cells.RNN
+    attributes: ClassVar = {"w_x": "W_xh", "w_h": "W_hh", "b": "b_h"}
 
     @staticmethod
     def step(X: Tensor, state: LayerState, product: Product) -> LayerState:
@@ -75,16 +141,24 @@ class RNNScratch(_ScratchLayer):
         (H,) = state
         return (tf.tanh(X + product(H)),)
 
-    @takes_tokens
-    def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs (T, B, h) and the state (B, h) after the last step."""
-        H = self._initial(inputs) if state is None else state
-        projected = project(inputs, self.W_xh, self.b_h)
-        outputs, (H,) = recurrence(self.step, projected, (H,), [(self.W_hh,)])
-        return outputs, H
+
+class ReluRNNScratch(ScratchLayer):
+    """A ReLU RNN of one layer: ``H_t = max(0, X_t W_xh + H_{t-1} W_hh + b_h)`` (Le et al. 2015).
+
+    The arguments and the state are those of `RNNScratch`.
+    """
+
+    cell = cells.RELU_RNN
+    attributes: ClassVar = RNNScratch.attributes
+
+    @staticmethod
+    def step(X: Tensor, state: LayerState, product: Product) -> LayerState:
+        """``max(0, X + H W_hh)``."""
+        (H,) = state
+        return (tf.nn.relu(X + product(H)),)
 
 
-class GRUScratch(_ScratchLayer):
+class GRUScratch(ScratchLayer):
     """A gated recurrent unit of one layer (Cho et al. 2014), in both of its forms.
 
     The gates r, z, n stand side by side in ``W_x`` (in, 3h), ``W_h`` (h, 3h) and ``b`` (3h,):
@@ -109,6 +183,8 @@ class GRUScratch(_ScratchLayer):
         (TensorShape([5, 2, 32]), TensorShape([2, 32]))
     """
 
+    cell = cells.GRU
+
     def __init__(
         self,
         num_inputs: int,
@@ -118,51 +194,33 @@ class GRUScratch(_ScratchLayer):
         reset_after: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_inputs, num_hiddens, sigma, **kwargs)
-        self.reset_after = reset_after
-        self.W_x = self._normal("W_x", num_inputs, 3 * num_hiddens)
-        self.W_h = self._normal("W_h", num_hiddens, 3 * num_hiddens)
-        self.b = self._zeros("b", 3 * num_hiddens)
-        if reset_after:
-            self.b_hn = self._zeros("b_hn", num_hiddens)
+        super().__init__(num_inputs, num_hiddens, sigma, reset_after=reset_after, **kwargs)
 
     @staticmethod
-    def step_before(X: Tensor, state: LayerState, product_rz: Product, product_n: Product) -> LayerState:
-        """Reset before the product."""
+    def step(X: Tensor, state: LayerState, *products: Product) -> LayerState:
+        """The formulas of the class: with one product, the reset follows it; with two, it is between them."""
         (H,) = state
         h = H.shape[1]
         X_rz, X_n = tf.split(X, [2 * h, h], axis=1)
-        R, Z = tf.split(tf.sigmoid(X_rz + product_rz(H)), 2, axis=1)
-        N = tf.tanh(X_n + product_n(R * H))
-        return (N + Z * (H - N),)
-
-    @staticmethod
-    def step_after(X: Tensor, state: LayerState, product: Product) -> LayerState:
-        """Reset after the product, whose last third has ``b_hn`` in it."""
-        (H,) = state
-        h = H.shape[1]
-        X_rz, X_n = tf.split(X, [2 * h, h], axis=1)
-        H_rz, H_n = tf.split(product(H), [2 * h, h], axis=1)
-        R, Z = tf.split(tf.sigmoid(X_rz + H_rz), 2, axis=1)
-        N = tf.tanh(X_n + R * H_n)
-        return (N + Z * (H - N),)
-
-    @takes_tokens
-    def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs (T, B, h) and the state (B, h) after the last step."""
-        H = self._initial(inputs) if state is None else state
-        h = self.num_hiddens
-        projected = project(inputs, self.W_x, self.b)
-        if self.reset_after:
-            bias = tf.concat([tf.zeros(2 * h, self.compute_dtype), self.b_hn], axis=0)
-            outputs, (H,) = recurrence(self.step_after, projected, (H,), [(self.W_h, bias)])
+        if len(products) == 1:
+            H_rz, H_n = tf.split(products[0](H), [2 * h, h], axis=1)
+            R, Z = tf.split(tf.sigmoid(X_rz + H_rz), 2, axis=1)
+            N = tf.tanh(X_n + R * H_n)
         else:
-            W_hrz, W_hn = tf.split(self.W_h, [2 * h, h], axis=1)
-            outputs, (H,) = recurrence(self.step_before, projected, (H,), [(W_hrz,), (W_hn,)])
-        return outputs, H
+            product_rz, product_n = products
+            R, Z = tf.split(tf.sigmoid(X_rz + product_rz(H)), 2, axis=1)
+            N = tf.tanh(X_n + product_n(R * H))
+        return (N + Z * (H - N),)
+
+    def weights_of_step(self) -> list[Weight]:
+        """``W_h`` with ``b_hn`` at its last third; or ``W_h[rz]`` and ``W_h[n]``."""
+        h = self.num_hiddens
+        if self.reset_after:
+            return [(self.W_h, tf.concat([tf.zeros(2 * h, self.compute_dtype), self.b_hn], axis=0))]
+        return [(W,) for W in tf.split(self.W_h, [2 * h, h], axis=1)]
 
 
-class LSTMScratch(_ScratchLayer):
+class LSTMScratch(ScratchLayer):
     """Long short-term memory of one layer (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000).
 
     The gates i, f, g, o stand side by side in ``W_x`` (in, 4h), ``W_h`` (h, 4h) and ``b`` (4h,):
@@ -179,11 +237,7 @@ class LSTMScratch(_ScratchLayer):
         (TensorShape([5, 2, 32]), TensorShape([2, 32]), TensorShape([2, 32]))
     """
 
-    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01, **kwargs: Any) -> None:
-        super().__init__(num_inputs, num_hiddens, sigma, **kwargs)
-        self.W_x = self._normal("W_x", num_inputs, 4 * num_hiddens)
-        self.W_h = self._normal("W_h", num_hiddens, 4 * num_hiddens)
-        self.b = self._zeros("b", 4 * num_hiddens)
+    cell = cells.LSTM
 
     @staticmethod
     def step(X: Tensor, state: LayerState, product: Product) -> LayerState:
@@ -193,12 +247,54 @@ class LSTMScratch(_ScratchLayer):
         C = tf.sigmoid(F) * C + tf.sigmoid(I) * tf.tanh(G)
         return tf.sigmoid(O) * tf.tanh(C), C
 
-    @takes_tokens
-    def forward(self, inputs: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """Outputs (T, B, h) and the state ``(H, C)`` after the last step."""
-        H, C = (self._initial(inputs), self._initial(inputs)) if state is None else state
-        projected = project(inputs, self.W_x, self.b)
-        return recurrence(self.step, projected, (H, C), [(self.W_h,)])
+
+class MGUScratch(ScratchLayer):
+    """A minimal gated unit of one layer (Zhou et al. 2016).
+
+    The gates f, n stand side by side in ``W_x`` (in, 2h), ``W_h`` (h, 2h) and ``b`` (2h,):
+
+    - ``F = σ(X_t W_x[f] + b[f] + H W_h[f])``;  ``N = tanh(X_t W_x[n] + b[n] + (F ∘ H) W_h[n])``
+    - ``H' = (1 - F) ∘ H + F ∘ N``, which is ``H + F ∘ (N - H)``
+
+    The arguments and the state are those of `RNNScratch`.
+    """
+
+    cell = cells.MGU
+
+    @staticmethod
+    def step(X: Tensor, state: LayerState, product_f: Product, product_n: Product) -> LayerState:
+        """The formulas of the class."""
+        (H,) = state
+        X_f, X_n = tf.split(X, 2, axis=1)
+        F = tf.sigmoid(X_f + product_f(H))
+        N = tf.tanh(X_n + product_n(F * H))
+        return (H + F * (N - H),)
+
+    def weights_of_step(self) -> list[Weight]:
+        """``W_h[f]`` and ``W_h[n]``."""
+        return [(W,) for W in tf.split(self.W_h, 2, axis=1)]
+
+
+#: The library's own scratch layers, by the name of their cell.
+SCRATCH: dict[str, type[ScratchLayer]] = {
+    layer.cell.name: layer for layer in (RNNScratch, ReluRNNScratch, GRUScratch, LSTMScratch, MGUScratch)
+}
+
+
+def find_scratch(cell: str) -> type[ScratchLayer]:
+    """The scratch layer of a cell, the library's own or another package's.
+
+    Raises:
+        SpecError: no package has one for this backend.
+
+    Example:
+        >>> find_scratch("mgu").__name__
+        'MGUScratch'
+    """
+    if cell in SCRATCH:
+        return SCRATCH[cell]
+    layer: type[ScratchLayer] = cells.find_formula("tensorflow", cell)
+    return layer
 
 
 class StackedRNNScratch(Module):
@@ -210,6 +306,7 @@ class StackedRNNScratch(Module):
         num_layers: L.
         sigma: standard deviation of the initial weights.
         layer: what makes a layer: a scratch class, or a function with the arguments of one.
+        dropout: the rate between layers while training, never after the last.
         **kwargs: those of `keras.layers.Layer`.
 
     The state is a tuple of the layers' states; None is zeros. It is not changed.
@@ -228,20 +325,32 @@ class StackedRNNScratch(Module):
         sigma: float = 0.01,
         *,
         layer: Callable[..., keras.layers.Layer] = RNNScratch,
+        dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.save_hyperparameters(ignore=["layer", *kwargs])
         sizes = [num_inputs] + [num_hiddens] * (num_layers - 1)
         self.rnns = [layer(size, num_hiddens, sigma, dtype=self.dtype_policy) for size in sizes]
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.built = True
 
     @takes_tokens
-    def forward(self, inputs: Tensor, state: Sequence[Any] | None = None) -> tuple[Tensor, tuple[Any, ...]]:
-        """Outputs of the last layer (T, B, h) and the states of all."""
+    def forward(
+        self, inputs: Tensor, state: Sequence[Any] | None = None, masks: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Outputs of the last layer (T, B, h) and the states of all.
+
+        Args:
+            inputs: (T, B, num_inputs) or (T, B).
+            state: what it returned before, or None.
+            masks: (L - 1, T, B, h), multiply the outputs of all layers but the last in place of dropout.
+        """
         outputs = inputs
         states = []
         for l, rnn in enumerate(self.rnns):
+            if l > 0:
+                outputs = drop(self.dropout, outputs, None if masks is None else masks[l - 1])
             outputs, final = rnn(outputs, None if state is None else state[l])
             states.append(final)
         return outputs, tuple(states)

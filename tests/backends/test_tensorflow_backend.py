@@ -23,6 +23,8 @@ from d2lrnn_tensorflow.recurrence import plain_recurrence, project, recurrence  
 from parity.models import drawn_batch, drawn_parameters, name_of  # noqa: E402
 
 from d2lrnn import tensorflow as d2l  # noqa: E402
+from d2lrnn.contract.dropout import DropoutMasks  # noqa: E402
+from d2lrnn.contract.optimizers import Adam  # noqa: E402
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
 from d2lrnn.errors import BackendNotInstalledError  # noqa: E402
 
@@ -33,18 +35,21 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "GRUScratch": lambda: d2l.GRUScratch(7, 4),
     "GRUScratch-after": lambda: d2l.GRUScratch(7, 4, reset_after=True),
     "LSTMScratch": lambda: d2l.LSTMScratch(7, 4),
+    "MGUScratch": lambda: d2l.MGUScratch(7, 4),
+    "ReluRNNScratch": lambda: d2l.ReluRNNScratch(7, 4),
     "StackedRNNScratch": lambda: d2l.StackedRNNScratch(7, 4, 3),
     "StackedGRUScratch": lambda: d2l.StackedRNNScratch(7, 4, 2, layer=d2l.GRUScratch),
     "StackedLSTMScratch": lambda: d2l.StackedRNNScratch(7, 4, 2, layer=d2l.LSTMScratch),
     "RNN": lambda: d2l.RNN(4, num_layers=2),
     "GRU": lambda: d2l.GRU(4, num_layers=2),
     "LSTM": lambda: d2l.LSTM(4, num_layers=2),
+    "ReluRNN": lambda: d2l.ReluRNN(4, num_layers=2),
 }
 
 #: How many weights each of them has: three a layer, and b_hn of the GRU that resets after the product.
-NUM_WEIGHTS = [3, 3, 4, 3, 9, 6, 6, 6, 6, 6]
+NUM_WEIGHTS = [3, 3, 4, 3, 3, 3, 9, 6, 6, 6, 6, 6, 6]
 
-CONCISE = [d2l.RNN, d2l.GRU, d2l.LSTM]
+CONCISE = [d2l.RNN, d2l.ReluRNN, d2l.GRU, d2l.LSTM]
 
 
 def uniform(*shape: int, seed: int = 0) -> Any:
@@ -169,13 +174,25 @@ def test_float64_leaves_the_global_precision_alone() -> None:
 
 # The recurrence.
 
+
+def peephole(X: Any, state: Any, product: Any, *, p_f: Any, p_o: Any) -> Any:
+    """A step that reads further vectors of its cell: the cell's state, looked at by two gates."""
+    H, C = state
+    F, G, O = tf.split(X + product(H), 3, axis=1)
+    C = tf.sigmoid(F + p_f * C) * C + tf.tanh(G)
+    return tf.sigmoid(O + p_o * C) * tf.tanh(C), C
+
+
 STEPS: dict[str, tuple[Any, int, int, list[tuple[tuple[int, ...], ...]]]] = {
     # step, gates, parts of the state, shapes of the weights
     "rnn": (d2l.RNNScratch.step, 1, 1, [((4, 4),)]),
-    "gru-before": (d2l.GRUScratch.step_before, 3, 1, [((4, 8),), ((4, 4),)]),
-    "gru-after": (d2l.GRUScratch.step_after, 3, 1, [((4, 12), (12,))]),
+    "rnn-relu": (d2l.ReluRNNScratch.step, 1, 1, [((4, 4),)]),
+    "gru-before": (d2l.GRUScratch.step, 3, 1, [((4, 8),), ((4, 4),)]),
+    "gru-after": (d2l.GRUScratch.step, 3, 1, [((4, 12), (12,))]),
     "gru-keras": (d2l.GRU.step, 3, 1, [((4, 12), (12,))]),
     "lstm": (d2l.LSTMScratch.step, 4, 2, [((4, 16),)]),
+    "mgu": (d2l.MGUScratch.step, 2, 1, [((4, 4),), ((4, 4),)]),
+    "peephole": (peephole, 3, 2, [((4, 12),)]),
 }
 
 
@@ -187,13 +204,15 @@ def test_the_fast_recurrence_is_the_plain_one(name: str, compiled: str, num_step
     projected = uniform(num_steps, 3, gates * 4, seed=1)
     state = tuple(uniform(3, 4, seed=2 + part) for part in range(parts))
     weights = [tuple(uniform(*shape, seed=7 + i) for shape in shapes[i]) for i in range(len(shapes))]
-    sources = tf.nest.flatten((projected, state, weights))
+    vectors = {"p_f": uniform(4, seed=20), "p_o": uniform(4, seed=21)} if step is peephole else {}
+    sources = tf.nest.flatten((projected, state, weights, vectors))
 
     def values_and_gradients(run: Any, projected: Any, *rest: Any) -> Any:
-        state, weights = tf.nest.pack_sequence_as((tuple(range(parts)), shapes_of(shapes)), rest)
+        structure = (tuple(range(parts)), shapes_of(shapes), vectors)
+        state, weights, own = tf.nest.pack_sequence_as(structure, rest)
         with tf.GradientTape() as tape:
             tape.watch((projected, rest))
-            outputs, final = run(step, projected, state, weights)
+            outputs, final = run(step, projected, state, weights, own)
             # Every output and every part of the final state counts, each with a factor of its own.
             factors = tf.cast(tf.range(tf.size(outputs)), tf.float64)
             loss = tf.reduce_sum(tf.reshape(outputs, (-1,)) * tf.sin(factors))
@@ -204,7 +223,8 @@ def test_the_fast_recurrence_is_the_plain_one(name: str, compiled: str, num_step
     if compiled == "unknown shapes":
         unknown = [tf.TensorSpec([None, None, gates * 4], tf.float64)]
         unknown += [tf.TensorSpec([None, 4], tf.float64)] * parts
-        unknown += [tf.TensorSpec(weight.shape, tf.float64) for weight in tf.nest.flatten(weights)]
+        known = tf.nest.flatten((weights, vectors))
+        unknown += [tf.TensorSpec(weight.shape, tf.float64) for weight in known]
         fast = tf.function(fast, input_signature=unknown)
     elif compiled != "eager":
         fast = tf.function(fast, jit_compile=compiled == "xla")
@@ -307,8 +327,47 @@ def test_a_language_model_drops_in_training_alone() -> None:
     assert np.abs(model(tokens, training=True) - quiet).max() > 1e-3
     assert np.abs(model.unroll(tokens, training=True)[0] - quiet).max() > 1e-3
     # Masks take the place of the framework's dropout.
-    ones = tf.ones((1, 5, 3, 8))
+    ones = DropoutMasks(between=tf.ones((1, 5, 3, 8)))
     np.testing.assert_array_equal(model.unroll(tokens, masks=ones, training=True)[0], quiet)
+
+
+@pytest.mark.parametrize("place", ["input_dropout", "output_dropout"])
+@pytest.mark.parametrize("head", [d2l.RNNLMScratch, d2l.RNNLM])
+def test_inputs_and_outputs_are_dropped_in_training_alone(head: Any, place: str) -> None:
+    model = head(d2l.StackedRNNScratch(8, 8, 2, sigma=0.5), 7, embedding_size=8, tied=True, **{place: 0.5})
+    randomise(model.trainable_variables)
+    tokens = drawn_batch(ModelSpec(7), batch_size=3, num_steps=5).inputs
+    quiet = model(tokens)
+    np.testing.assert_array_equal(model(tokens, training=False), quiet)
+    assert np.abs(model(tokens, training=True) - quiet).max() > 1e-3
+    ones = tf.ones((5, 3, 8))
+    masks = DropoutMasks(inputs=ones, outputs=ones)
+    np.testing.assert_array_equal(model.unroll(tokens, masks=masks, training=True)[0], quiet)
+
+
+def test_scratch_layers_drop_between_each_other() -> None:
+    model = d2l.StackedRNNScratch(7, 50, 2, sigma=0.5, dropout=0.5)
+    inputs = tf.cast(uniform(5, 3, 7), tf.float32)
+    quiet, _ = model(inputs)
+    np.testing.assert_array_equal(model(inputs, training=False)[0], quiet)
+    assert np.abs(model(inputs, training=True)[0] - quiet).max() > 1e-3
+    np.testing.assert_array_equal(model(inputs, masks=tf.ones((1, 5, 3, 50)), training=True)[0], quiet)
+    assert not model(inputs, masks=tf.zeros((1, 5, 3, 50)))[0].numpy().any(), "biases are zero"
+
+
+@pytest.mark.parametrize("head", [d2l.RNNLMScratch, d2l.RNNLM])
+@pytest.mark.parametrize("tied", [False, True])
+def test_keras_own_optimiser_trains_an_embedding(head: Any, tied: bool) -> None:
+    model = head(d2l.GRUScratch(8, 8, sigma=0.5), 7, embedding_size=8, tied=tied)
+    assert len(model.trainable_variables) == (5 if tied else 6)
+    assert {id(v) for v in model.trainable_variables} == {id(v) for v in trainable_variables(model)}
+    matrix = model.embedding_matrix().numpy()
+    assert np.abs(matrix).max() <= (8**-0.5 if tied else 3**0.5)
+    batch = drawn_batch(ModelSpec(7), batch_size=4, num_steps=6)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.SGD(1.0), loss=loss)
+    model.fit(batch.inputs, batch.targets, verbose=0)
+    assert np.abs(model.embedding_matrix() - matrix).max() > 1e-3
 
 
 # The learner.
@@ -318,22 +377,35 @@ TRACED = [
     ModelSpec(11, "lstm", "scratch", 8),
     ModelSpec(11, "gru", "concise", 8, num_layers=2, dropout=0.5),
     ModelSpec(11, "lstm", "concise", 8, num_layers=2),
+    ModelSpec(11, "mgu", "scratch", 8, embedding_size=8, tied=True, input_dropout=0.5),
 ]
 
 
 @pytest.mark.parametrize("spec", TRACED, ids=name_of)
 def test_every_shape_is_traced_once(spec: ModelSpec) -> None:
-    learner = learner_of(spec)
-    functions = learner._train, learner._evaluate, learner._predict
+    # The rate is a number of the step, as is its place in the run that Adam counts by.
+    learner = learner_of(spec, TrainingSpec(optimizer=Adam()))
+    functions = learner._train, learner._evaluate, learner._predict.compiled
     for shapes, (batch_size, num_steps) in enumerate([(4, 6), (3, 6)], start=1):
         state = learner.initial_state(batch_size)
         evaluated = predicted = learner.import_state(learner.export_state(state))
         for seed in range(3):
+            learner.learning_rate *= 0.5
             batch = drawn_batch(spec, batch_size, num_steps, seed)
             _, state = learner.train_step(batch, state)
             _, evaluated = learner.eval_step(batch, evaluated)
             _, predicted = learner.predict_step(batch.inputs[:, 0], predicted)
         assert [function.experimental_get_tracing_count() for function in functions] == [shapes] * 3
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_parts_of_a_batch_are_traced_once(parts: int) -> None:
+    learner = learner_of(ModelSpec(11, "gru", "scratch", 8), TrainingSpec(accumulate=parts))
+    state = learner.initial_state(4)
+    for seed in range(3):
+        _, state = learner.train_step(drawn_batch(ModelSpec(11), 4, 6, seed), state)
+    assert learner._differentiate.experimental_get_tracing_count() == 1
+    assert learner._update.experimental_get_tracing_count() == 1
 
 
 def test_prediction_follows_the_parameters() -> None:
@@ -389,7 +461,7 @@ cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
 from d2lrnn.contract.values import Batch  # noqa: E402
-from d2lrnn.contract.parameters import initial_parameters  # noqa: E402
+from d2lrnn.training.initialization import initial_parameters  # noqa: E402
 from d2lrnn_tensorflow.adapter import TensorFlowBackend, TensorFlowLearner  # noqa: E402
 
 spec = ModelSpec(7, "gru", "concise", 4, num_layers=2, dropout=0.2)

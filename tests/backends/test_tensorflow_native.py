@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,14 @@ keras = pytest.importorskip("keras", reason="this environment has no Keras")
 from d2lrnn_tensorflow import from_native, to_native  # noqa: E402
 from parity.models import drawn_parameters, name_of  # noqa: E402
 
-LAYERS = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
+LAYERS = {
+    "rnn": keras.layers.SimpleRNN,
+    "rnn-relu": partial(keras.layers.SimpleRNN, activation="relu"),
+    "gru": keras.layers.GRU,
+    "lstm": keras.layers.LSTM,
+}
 SPECS = [
-    *[ModelSpec(11, cell, "concise", 8, num_layers=layers) for cell in LAYERS for layers in (1, 3)],  # type: ignore[arg-type]
+    *[ModelSpec(11, cell, "concise", 8, num_layers=layers) for cell in LAYERS for layers in (1, 3)],
     # Keras has the book's GRU as well.
     ModelSpec(11, "gru", "scratch", 8, num_layers=2, reset_after=False),
 ]
@@ -88,3 +94,32 @@ def test_what_does_not_fit_is_named() -> None:
             from_native(spec, rnn, head)
     with pytest.raises(ParameterError, match="there are 0 arrays of the output layer"):
         from_native(spec, [weights], [])
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["embedding", "tied"])
+def test_an_embedding_goes_out_and_comes_back(tied: bool) -> None:
+    spec = ModelSpec(11, "lstm", "concise", 8, embedding_size=8, tied=tied)
+    parameters = drawn_parameters(spec)
+    weights = to_native(spec, parameters)
+    embedding, dense = keras.layers.Embedding(11, 8), keras.layers.Dense(11)
+    embedding.build()
+    dense.build((None, None, 8))
+    embedding.set_weights(weights.embedding)
+    dense.set_weights(weights.head)
+    back = from_native(spec, weights.rnn, dense.get_weights(), embedding.get_weights())
+    assert list(back) == list(parameters)
+    for name, value in parameters.items():
+        np.testing.assert_array_equal(back[name], value)
+    with pytest.raises(ParameterError, match="there are 0 arrays of an embedding"):
+        from_native(spec, weights.rnn, weights.head)
+    if tied:
+        with pytest.raises(ParameterError, match="not the embedding's transpose"):
+            from_native(spec, weights.rnn, [2 * weights.head[0], weights.head[1]], weights.embedding)
+
+
+def test_a_cell_that_keras_does_not_have_is_refused() -> None:
+    spec = ModelSpec(11, "mgu", "scratch", 8)
+    with pytest.raises(ParameterError, match="Keras has no layer of the cell mgu"):
+        to_native(spec, drawn_parameters(spec))
+    with pytest.raises(ParameterError, match="Keras has no layer of the cell mgu"):
+        from_native(spec, [], [])

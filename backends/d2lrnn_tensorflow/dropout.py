@@ -1,0 +1,33 @@
+"""Dropout by masks that the core has drawn, or by Keras where it has not."""
+
+from __future__ import annotations
+
+import keras
+
+from d2lrnn_tensorflow.recurrence import Tensor
+
+
+def drop(
+    dropout: keras.layers.Dropout, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None
+) -> Tensor:
+    """The inputs times a mask; without one, what Keras' layer makes of them.
+
+    Args:
+        dropout: the layer.
+        inputs: of any shape.
+        mask: of the same shape; its entries are 0 or 1 / (1 - p) (`d2lrnn.contract.dropout`).
+        training: whether Keras' layer drops anything; None is what Keras knows of the call around this one.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> drop(keras.layers.Dropout(0.5), tf.ones(3), tf.constant([2.0, 0.0, 2.0])).numpy()
+        array([2., 0., 2.], dtype=float32)
+        >>> drop(keras.layers.Dropout(0.5), tf.ones(3)).numpy()
+        array([1., 1., 1.], dtype=float32)
+    """
+    if mask is not None:
+        return inputs * mask
+    if not dropout.rate:
+        return inputs
+    # To Keras an argument that is None is given, and hides what it knows.
+    return dropout(inputs) if training is None else dropout(inputs, training=training)
