@@ -12,6 +12,7 @@ import pytest
 
 import d2lrnn
 from d2lrnn.cli.main import main
+from d2lrnn.contract.cells import CELLS
 from d2lrnn.errors import BackendNotInstalledError, UnknownBackendError
 from d2lrnn.registry import backends, find_backend, tab
 
@@ -25,13 +26,23 @@ class OwnBackend(NumpyBackend):
         return {"own-framework": "7.1"}
 """
 
+CELL = """
+from dataclasses import replace
+from d2lrnn.contract.cells import LSTM
+
+CELL = replace(LSTM, name="own-cell", title="cell of our own")
+"""
+
 #: As installed by ``pip install own-rnn``, and a second one whose framework is not there.
 FILES = {
     "own_rnn/__init__.py": "answer = 42",
     "own_rnn/adapter.py": ADAPTER,
     "own_rnn-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: own-rnn\nVersion: 1.0\n",
     "own_rnn-1.0.dist-info/entry_points.txt": "[d2lrnn.backends]\nown = own_rnn.adapter:OwnBackend\n"
-    "misnamed = own_rnn.adapter:NoBackend\ngone = gone_rnn.inner.adapter:GoneBackend\n",
+    "misnamed = own_rnn.adapter:NoBackend\ngone = gone_rnn.inner.adapter:GoneBackend\n"
+    "[d2lrnn.cells]\nown-cell = own_rnn.cell:CELL\n"
+    "[d2lrnn.cells.numpy]\nown-cell = d2lrnn_numpy.formulas:LSTM\n",
+    "own_rnn/cell.py": CELL,
     "broken_rnn/__init__.py": "",
     "broken_rnn/adapter.py": "import a_framework_that_is_not_here",
     "broken_rnn-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: broken-rnn\nVersion: 1.0\n",
@@ -149,3 +160,25 @@ def test_the_benchmark_measures_it(site: Path, tmp_path: Path) -> None:
 def test_the_benchmark_refuses_one_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--quick", "--backends", "gone"]) == 2
     assert "pip install gone-rnn" in capsys.readouterr().err
+
+
+def test_the_command_line_trains_a_cell_of_another_package(site: Path, tmp_path: Path) -> None:
+    """In a process of its own: the cells of other packages are looked for once in each."""
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    options = ["--num-train", "60", "--num-val", "20", "--steps", "8", "--epochs", "1"]
+    options += ["--out", str(tmp_path / "run")]
+
+    def run(*argv: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "d2lrnn", *argv],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    code, printed = run("train", "--cell", "own-cell", *options)
+    assert code == 0, printed
+    assert "model    scratch cell of our own, 1 layer of 32 hidden units" in printed
+    assert run("train", "--resume", str(tmp_path / "run"), "--epochs", "2")[0] == 0
+    code, printed = run("train", "--cell", "other")
+    assert code == 2
+    assert printed.endswith(f"choose one of {', '.join(CELLS)}, own-cell\n")
