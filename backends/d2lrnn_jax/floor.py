@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from d2lrnn.benchmark.products import step_parts
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn_jax.devices import devices, native_device
@@ -40,8 +41,8 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     """
     B, T, h, V, L = batch_size, num_steps, spec.num_hiddens, spec.vocab_size, spec.num_layers
     width = spec.num_gates * h
-    # A GRU that resets before its product: the candidate's part is a product of its own, after the gates'.
-    split = 2 * h if spec.reset_after is False else width
+    # Where a step has two products: the candidate's part comes after the gates'.
+    split = step_parts(spec)[0]
     random = np.random.default_rng(0)
 
     def drawn(*shape: int) -> Any:

@@ -21,11 +21,21 @@ and once for the output layer (T·B, h) @ (h, V), (h, T·B) @ (T·B, V) and (T·
 
 A GRU that resets before the product has two products a step where others have one: (B, h) @ (h, 2·h) for the
 gates, and then, of what the reset gate made of the state, (B, h) @ (h, h). There are as many multiply-adds.
+A minimal gated unit has two likewise, both (B, h) @ (h, h).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+from d2lrnn.contract.cells import MGU
 from d2lrnn.contract.specs import ModelSpec
+from d2lrnn.contract.values import FloatArray
+
+_Array = TypeVar("_Array")
 
 
 def multiply_adds(spec: ModelSpec, batch_size: int, num_steps: int) -> int:
@@ -45,3 +55,62 @@ def multiply_adds(spec: ModelSpec, batch_size: int, num_steps: int) -> int:
     inputs = 3 * tokens * h * width
     head = 3 * tokens * h * spec.vocab_size
     return spec.num_layers * recurrence + (spec.num_layers - 1) * inputs + head
+
+
+def step_parts(spec: ModelSpec) -> tuple[int, ...]:
+    """The columns of the recurrent products of one time step, which are G·h together.
+
+    Example:
+        >>> step_parts(ModelSpec(10, "gru", "scratch", num_hiddens=4))
+        (8, 4)
+    """
+    h, width = spec.num_hiddens, spec.num_gates * spec.num_hiddens
+    return (width - h, h) if spec.reset_after is False or spec.cell == MGU.name else (width,)
+
+
+def shapes(spec: ModelSpec, batch_size: int, num_steps: int) -> Iterator[tuple[int, int, int]]:
+    """(m, k, n) for every product (m, k) @ (k, n) of a training step, in the order in which it makes them."""
+    B, T, h, V = batch_size, num_steps, spec.num_hiddens, spec.vocab_size
+    width, parts, tokens = spec.num_gates * h, step_parts(spec), num_steps * batch_size
+    for layer in range(spec.num_layers):
+        if layer:
+            yield tokens, h, width
+        for _ in range(T):
+            yield from ((B, h, part) for part in parts)
+    yield from [(tokens, h, V), (tokens, V, h), (h, tokens, V)]
+    for layer in reversed(range(spec.num_layers)):
+        for _ in range(T - 1):
+            yield from ((B, part, h) for part in reversed(parts))
+        yield h, tokens, width
+        if layer:
+            yield from [(h, tokens, width), (tokens, width, h)]
+
+
+def factors(
+    spec: ModelSpec,
+    batch_size: int,
+    num_steps: int,
+    left: Callable[[FloatArray], _Array],
+    right: Callable[[FloatArray, int], _Array],
+) -> list[tuple[_Array, _Array]]:
+    """The factors of all products of `shapes`; products of one shape share them, as time steps share weights.
+
+    The entries are drawn from N(0, 1/h): numbers that are multiplied by such weights do not shrink, and none
+    is too small to be multiplied at full speed.
+
+    Args:
+        spec: the model, with one-hot inputs.
+        batch_size: B.
+        num_steps: T.
+        left: makes the backend's array of a left factor (m, k).
+        right: makes the backend's array of a right factor (k, n), given m.
+    """
+    random, made = np.random.default_rng(0), {}
+
+    def drawn(rows: int, columns: int) -> FloatArray:
+        return random.normal(0.0, spec.num_hiddens**-0.5, (rows, columns)).astype(spec.dtype)
+
+    order = list(shapes(spec, batch_size, num_steps))
+    for m, k, n in dict.fromkeys(order):
+        made[m, k, n] = left(drawn(m, k)), right(drawn(k, n), m)
+    return [made[shape] for shape in order]

@@ -142,7 +142,8 @@ def test_a_backend_imports_the_contract_and_for_its_tab_the_book(package: Path) 
         assert theirs <= {package.name}, f"{path} imports another backend: {theirs}"
         # The reference has no tab of the book's, and what the core trains with needs none either.
         computes = package.name == "d2lrnn_numpy" or path.name in ("adapter.py", "floor.py")
-        extra = _rooms(path) - BACKEND_ROOMS - (set() if computes else TAB_ROOMS)
+        measured = {"benchmark"} if path.name == "floor.py" else set()
+        extra = _rooms(path) - BACKEND_ROOMS - measured - (set() if computes else TAB_ROOMS)
         assert not extra, f"{path.name} of {package.name} imports from {', '.join(sorted(extra))}"
 
 
