@@ -32,7 +32,7 @@ class Windows:
     Example:
         >>> windows = Windows(np.arange(100), num_steps=3)
         >>> windows.shape, windows[[0, 5]].tolist()
-        ((98, 3), [[0.0, 1.0, 2.0], [5.0, 6.0, 7.0]])
+        ((98, 3), [[0, 1, 2], [5, 6, 7]])
     """
 
     def __init__(self, tokens: TokenArray, num_steps: int) -> None:

@@ -50,12 +50,14 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
         ParameterError: they do not fit `spec`, or Gluon has no such layer.
 
     Example:
+        >>> from mxnet.util import np_array
         >>> spec = ModelSpec(28, "lstm", "concise")
         >>> weights = to_native(spec, initial_parameters(spec))
         >>> lstm = gluon.rnn.LSTM(spec.num_hiddens, input_size=spec.num_inputs)
-        >>> lstm.initialize()
-        >>> for name, value in weights.rnn.items():
-        ...     getattr(lstm, name).set_data(value)
+        >>> with np_array(True):  # in a chapter npx.set_np()
+        ...     lstm.initialize()
+        ...     for name, value in weights.rnn.items():
+        ...         getattr(lstm, name).set_data(value)
     """
     check_reset(spec, "Gluon")
     values, inner = check_parameters(spec, parameters), _bias_inside_reset(spec)
