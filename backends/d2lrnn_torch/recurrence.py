@@ -5,9 +5,8 @@ here starts from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what
 Autograd's own graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function`
 here walks the steps in reverse once (Werbos 1990, "Backpropagation through time") and computes the weight
 gradient after the loop, as one product of those in `d2lrnn_torch.products`. Every gradient at a
-pre-activation is dH (or dC) times a factor that is known before the loop: the factors of all steps are
-computed at once, and the loop multiplies them by dH in place. Fresh memory of this size costs page faults, so
-there is little of it.
+pre-activation is dH (or dC) times a factor that is known before the loop, and which is multiplied by it in
+place. Fresh memory of this size costs page faults, so there is little of it.
 
 `d2lrnn_torch.layer.unroll` is the plain version: the formulas are the `step` methods in
 `d2lrnn_torch.scratch`, and tests/backends/test_torch_backend.py holds each Function to them.
@@ -248,25 +247,25 @@ class LSTMRecurrence(Function):
         num_steps, _, h = tanh_cells.shape
         if d_outputs is None:
             d_outputs = torch.zeros_like(tanh_cells)
-        I, F, G, O = gates.chunk(4, dim=-1)
         d_projected = torch.empty_like(gates)
-        d_i, d_f, d_g, d_o = d_projected.chunk(4, dim=-1)
-        _slope(gates[..., : 2 * h], out=d_projected[..., : 2 * h])
-        d_i.mul_(G)
-        d_f.mul_(cells[:-1])
-        torch.mul(_one_minus_square(G), I, out=d_g)
-        _slope(O, out=d_o).mul_(tanh_cells)
-        to_cell = _one_minus_square(tanh_cells).mul_(O)
-        d_ifg = d_projected[..., : 3 * h].unflatten(2, (3, h))
-        d_t, difg_t, do_t, to_cell_t, F_t = (x.unbind() for x in (d_projected, d_ifg, d_o, to_cell, F))
+        I, F, G, O = (part.unbind() for part in gates.chunk(4, dim=-1))
+        d_i, d_f, d_g, d_o = (part.unbind() for part in d_projected.chunk(4, dim=-1))
+        d_ifg = d_projected[..., : 3 * h].unflatten(2, (3, h)).unbind()
+        gates_t, d_t, cells_t, tanh_t = (x.unbind() for x in (gates, d_projected, cells, tanh_cells))
         w_h_transposed = w_h.t()
         dC = torch.zeros_like(cells[0]) if d_C is None else d_C.clone()
+        to_cell = torch.empty_like(dC)
         dH, *earlier = _incoming(d_outputs)
+        # Step by step, while the gates are in the cache: for all steps at once it takes 1.4 times as long.
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
-            dC.addcmul_(dH, to_cell_t[t])
-            difg_t[t].mul_(dC.unsqueeze(1))
-            do_t[t].mul_(dH)
-            dC *= F_t[t]
+            dC.addcmul_(dH, _one_minus_square(tanh_t[t], out=to_cell).mul_(O[t]))
+            _slope(gates_t[t], out=d_t[t])
+            _one_minus_square(G[t], out=d_g[t]).mul_(I[t])
+            d_i[t].mul_(G[t])
+            d_f[t].mul_(cells_t[t])
+            d_o[t].mul_(tanh_t[t]).mul_(dH)
+            d_ifg[t].mul_(dC.unsqueeze(1))
+            dC *= F[t]
             dH = plus(d_outer, d_t[t], w_h_transposed)
         return d_projected, dH, dC, _sum_over_time(w_h, states[:-1], d_projected)
 
@@ -283,9 +282,9 @@ def _incoming(d_outputs: Tensor) -> list[Tensor]:
     return [*reversed(d_outputs.unbind()), torch.zeros_like(d_outputs[0])]
 
 
-def _one_minus_square(x: Tensor) -> Tensor:
-    """1 - x²: the slope of tanh where its value is x."""
-    return torch.addcmul(x.new_ones(()), x, x, value=-1)
+def _one_minus_square(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """1 - x²: the slope of tanh where its value is x, into `out` where it is given."""
+    return torch.addcmul(x.new_ones(()), x, x, value=-1, out=out)
 
 
 def _slope(x: Tensor, out: Tensor) -> Tensor:
