@@ -128,11 +128,13 @@ def test_the_rooms_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_what_it_may(room: str) -> None:
-    module = CORE / f"{room}.py"
+def test_a_room_imports_what_it_may_and_may_what_it_does(room: str) -> None:
+    module, used = CORE / f"{room}.py", set()
     for path in [module] if module.is_file() else sorted((CORE / room).rglob("*.py")):
         extra = _rooms(path) - {room} - ROOMS[room]
         assert not extra, f"{path.relative_to(CORE)} imports from {', '.join(sorted(extra))}"
+        used |= _rooms(path)
+    assert ROOMS[room] <= used, f"nothing in {room} needs what the table allows"
 
 
 @pytest.mark.parametrize("package", BACKENDS, ids=lambda package: package.name)
@@ -162,21 +164,24 @@ def test_the_contract_is_read_in_an_hour() -> None:
 OTHER_MEANINGS = {
     # The attribute of a language model that holds its recurrent layers, as in the book.
     ("d2lrnn_jax", "parameters.py", "rnn"),
-    ("d2lrnn_tensorflow", "concise.py", "rnn"),
-    ("d2lrnn_tensorflow", "tokens.py", "rnn"),
     # What the framework calls the optimiser that the book's text asks it for.
     ("d2lrnn_mxnet", "module.py", "sgd"),
     ("d2lrnn_mxnet", "first_edition.py", "sgd"),
 }
 
+#: Their second argument is the name of an attribute.
+ATTRIBUTES = ("getattr", "hasattr", "setattr")
+
 
 def _strings(path: Path) -> Iterator[tuple[int, str]]:
-    """The string literals of a file, but for docstrings and the names that it exports."""
+    """The string literals of a file but docstrings, exported names and names of attributes."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     exempt = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             exempt.add(node.value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ATTRIBUTES:
+            exempt |= set(node.args[1:2])
         if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
