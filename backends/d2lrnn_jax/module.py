@@ -176,7 +176,8 @@ def get_key() -> jax.Array:
     """A new random key.
 
     Example:
-        >>> RNNScratch(28, 32).init(get_key(), jnp.ones((5, 2, 28)))  # doctest: +SKIP
+        >>> list(RNNScratch(28, 32).init(get_key(), jnp.ones((5, 2, 28)))["params"])
+        ['W_xh', 'W_hh', 'b_h']
     """
     return jax.random.key(get_seed())
 

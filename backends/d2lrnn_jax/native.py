@@ -43,6 +43,7 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
         ParameterError: they do not fit `spec`, or flax has no such cell.
 
     Example:
+        >>> from flax import linen as nn
         >>> spec = ModelSpec(vocab_size=28, cell="gru", implementation="concise")
         >>> weights = to_native(spec, initial_parameters(spec))
         >>> carry, inputs = jnp.zeros((2, 32)), jnp.ones((2, 28))
@@ -81,6 +82,7 @@ def from_native(
         ParameterError: an array is missing, too many, or of another shape.
 
     Example:
+        >>> from flax import linen as nn
         >>> cell, dense = nn.OptimizedLSTMCell(32), nn.Dense(28)
         >>> X, carry = jnp.ones((2, 28)), (jnp.zeros((2, 32)), jnp.zeros((2, 32)))
         >>> params = cell.init(jax.random.key(0), carry, X)["params"]

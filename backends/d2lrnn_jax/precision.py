@@ -16,6 +16,7 @@ def precision(dtype: npt.DTypeLike) -> AbstractContextManager[object]:
     this thread alone: the user's ``JAX_ENABLE_X64`` stays as it is. float32 needs no switch.
 
     Example:
+        >>> from jax import numpy as jnp
         >>> with precision("float64"):
         ...     jnp.zeros(1, float).dtype
         dtype('float64')
