@@ -53,14 +53,14 @@ def test_a_quick_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "--quick", "--backends", "numpy", "--models", "rnn", "--timeout", "0.001"]
-    code, printed, _ = _run(capsys, *words)
+    argv = ["bench", "--quick", "--backends", "numpy", "--models", "rnn", "--timeout", "0.001"]
+    code, printed, _ = _run(capsys, *argv)
     assert code == 2
     assert "no end after 0.001 s" in printed
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (["--settings", "X"], "unknown setting 'X': choose from M, C, L, Q"),
         (["--settings", ","], "--settings names nothing"),
@@ -76,8 +76,10 @@ def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture
         (["--html", "/nowhere/bench.html"], "--html /nowhere/bench.html cannot be written"),
     ],
 )
-def test_wrong_words_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    code, printed, log = _run(capsys, "bench", "--quick", *words)
+def test_wrong_arguments_are_one_line(
+    capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    code, printed, log = _run(capsys, "bench", "--quick", *argv)
     assert code == 2
     assert printed == ""
     assert log.startswith(f"d2lrnn: {message}")
@@ -94,11 +96,11 @@ def test_going_on_with_something_else(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_the_script_tells_errors_in_one_line() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "run.py"
-    for words, message in (
+    for argv, message in (
         (["--env", "numpy"], "--env numpy: it must be a backend and an interpreter"),
         (["--env", "numpy=python", "--backends", "torch"], "no environment for torch"),
     ):
-        done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, str(script), *argv], capture_output=True, text=True)
         assert done.returncode == 2
         assert message in done.stderr
         assert done.stderr.count("\n") == 1

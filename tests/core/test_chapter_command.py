@@ -37,9 +37,9 @@ def _write(folder: Path, *cells: str) -> str:
     return str(path)
 
 
-def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def _run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     try:
-        code = main(["chapter", *words])
+        code = main(["chapter", *argv])
     except SystemExit as ended:
         code = int(ended.code or 0)
     captured = capsys.readouterr()
@@ -66,7 +66,9 @@ def test_every_cell_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert lines[-1].startswith("2 of 2 cells ran, in ")
 
 
-def test_failed_cells_are_told_and_the_others_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_failed_cells_are_reported_and_the_others_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     result = tmp_path / "result.json"
     path = _write(tmp_path, "1 / 0", GOOD, "d2l.nonsense")
     code, printed, log = _run(capsys, path, "--tab", "pytorch", "--json", str(result))
@@ -121,13 +123,13 @@ raise SystemExit(main(["chapter", {path!r}, "--tab", "pytorch"]))
     assert log == "d2lrnn: interrupted in cell 1\n"
 
 
-def test_figures_are_told_and_saved(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_figures_are_reported_and_saved(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     nbformat = pytest.importorskip("nbformat")
     out = tmp_path / "made.ipynb"
     code = "import matplotlib.pyplot as plt\nplt.figure(figsize=(3, 2), dpi=50)\nplt.plot([1, 2]);"
-    words = [_write(tmp_path, code), "--tab", "pytorch", "--save-notebook", str(out)]
-    code_, printed, _ = _run(capsys, *words)
+    argv = [_write(tmp_path, code), "--tab", "pytorch", "--save-notebook", str(out)]
+    code_, printed, _ = _run(capsys, *argv)
     assert code_ == 0
     assert "    figure  " in printed
     assert f"saved    {out}\n" in printed
@@ -148,7 +150,7 @@ def test_the_tab_can_come_from_the_environment(
     assert "no code for the tab numpy: it has pytorch" in _run(capsys, path)[2]
 
 
-def test_what_is_wrong_is_told_before_the_first_cell(
+def test_what_is_wrong_is_reported_before_the_first_cell(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _write(tmp_path, "print('ran')")
@@ -163,12 +165,12 @@ def test_what_is_wrong_is_told_before_the_first_cell(
         (path, "--tab", "pytorch", "--save-notebook", str(tmp_path / "x")): "needs nbformat",
         (nowhere, "--tab", "pytorch"): "cannot be read",
     }
-    for words, message in wrong.items():
-        code, printed, log = _run(capsys, *words)
-        assert code == 2, words
-        assert message in log, words
-        assert log.count("\n") == 1, words
-        assert "ran" not in printed, words
+    for argv, message in wrong.items():
+        code, printed, log = _run(capsys, *argv)
+        assert code == 2, argv
+        assert message in log, argv
+        assert log.count("\n") == 1, argv
+        assert "ran" not in printed, argv
 
 
 def test_a_terminal_without_the_letters_is_no_error(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_train_reports_saves_and_writes_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out, result = tmp_path / "run", tmp_path / "result.json"
-    words = ["--out", str(out), "--json", str(result), "--seed", "4"]
-    code, printed, log = _run(capsys, "train", *QUICK, *words)
+    argv = ["--out", str(out), "--json", str(result), "--seed", "4"]
+    code, printed, log = _run(capsys, "train", *QUICK, *argv)
     assert code == 0
     assert "train       perplexity" in printed
     assert "validation  perplexity" in printed
@@ -67,7 +67,7 @@ def test_train_reports_saves_and_writes_json(capsys: pytest.CaptureFixture[str],
     assert run.training.seed == run.data.seed == 4
 
 
-def test_the_same_words_give_the_same_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_same_arguments_give_the_same_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     results = []
     for name in ("a.json", "b.json"):
         assert _run(capsys, "train", *QUICK, "--json", str(tmp_path / name))[0] == 0
@@ -79,8 +79,8 @@ def test_the_same_words_give_the_same_numbers(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("iterator", ["random", "sequential"])
 @pytest.mark.parametrize("cell", [name for name, cell in cells.CELLS.items() if cell.has_layer])
 def test_every_cell_and_iterator(capsys: pytest.CaptureFixture[str], cell: str, iterator: str) -> None:
-    words = ["--impl", "concise", "--layers", "2", "--dropout", "0.1", "--hidden", "8", "--epochs", "1"]
-    code, printed, _ = _run(capsys, "train", "--cell", cell, "--iterator", iterator, *words)
+    argv = ["--impl", "concise", "--layers", "2", "--dropout", "0.1", "--hidden", "8", "--epochs", "1"]
+    code, printed, _ = _run(capsys, "train", "--cell", cell, "--iterator", iterator, *argv)
     assert code == 0
     assert f"model    concise {cells.CELLS[cell].title}" in printed
     assert "2 layers of 8 hidden units, dropout 0.1, 28 symbols" in printed
@@ -90,26 +90,26 @@ def test_a_file_of_ones_own_by_words(capsys: pytest.CaptureFixture[str], tmp_pat
     text = tmp_path / "mine.txt"
     text.write_text("\ufeffdas Haus und der Garten und das Tor\r\n" * 60, "utf-8")
     out = tmp_path / "run"
-    words = ["--tokens", "word", "--epochs", "1", "--steps", "5", "--batch-size", "16", "--out", str(out)]
-    code, printed, _ = _run(capsys, "train", str(text), *words)
+    argv = ["--tokens", "word", "--epochs", "1", "--steps", "5", "--batch-size", "16", "--out", str(out)]
+    code, printed, _ = _run(capsys, "train", str(text), *argv)
     assert code == 0
     assert "bits per word" in printed
     assert "Haus" in load_run(out).vocab
-    assert main(["train", str(text), "--normalize", *words]) == 0
+    assert main(["train", str(text), "--normalize", *argv]) == 0
     assert "haus" in load_run(out).vocab
 
 
 def test_generate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path) -> None:
     result = tmp_path / "text.json"
-    words = ["generate", str(saved), "--prefix", "The ti", "--num", "25"]
-    code, printed, log = _run(capsys, *words, "--json", str(result))
+    argv = ["generate", str(saved), "--prefix", "The ti", "--num", "25"]
+    code, printed, log = _run(capsys, *argv, "--json", str(result))
     assert (code, log) == (0, "")
     text = json.loads(result.read_text())["text"]
     assert printed == text + "\n"
     assert text.startswith("the ti")
     assert len(text) == 31
-    assert _run(capsys, *words)[1] == printed
-    sampled = [_run(capsys, *words, "--temperature", "1", "--top-k", "20", "--top-p", "0.99", "--seed", s)[1]
+    assert _run(capsys, *argv)[1] == printed
+    sampled = [_run(capsys, *argv, "--temperature", "1", "--top-k", "20", "--top-p", "0.99", "--seed", s)[1]
                for s in ("1", "1", "2")]  # fmt: skip
     assert sampled[0] == sampled[1] != sampled[2]
 
@@ -118,8 +118,8 @@ def test_generate_warns_of_unknown_characters(capsys: pytest.CaptureFixture[str]
     code, printed, log = _run(capsys, "generate", str(saved), "--prefix", "caf\u00e9", "--num", "3")
     assert code == 0
     assert printed.startswith("caf\u00e9")
-    told = "the vocabulary does not have '\u00e9': fed to the model as the unknown token"
-    assert log == f"d2lrnn: warning: {told}\n"
+    expected = "the vocabulary does not have '\u00e9': fed to the model as the unknown token"
+    assert log == f"d2lrnn: warning: {expected}\n"
 
 
 def test_evaluate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ BAD_TEXTS = {
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (["train", "empty.txt"], "is empty"),
         (["train", "blank.txt"], "is empty"),
@@ -231,13 +231,13 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     saved: Path,
-    words: list[str],
+    argv: list[str],
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, content in BAD_TEXTS.items():
         (tmp_path / name).write_bytes(content)
-    code, printed, log = _run(capsys, *[str(saved) if word == "SAVED" else word for word in words])
+    code, printed, log = _run(capsys, *[str(saved) if word == "SAVED" else word for word in argv])
     assert code == 2
     assert message in log
     assert log.startswith("d2lrnn")
@@ -263,8 +263,8 @@ def test_a_backend_that_is_not_there(
 
 def test_divergence_keeps_what_was_there_before(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
     before = load_run(saved)
-    words = ["--lr", "3e38", "--clip", "1e30", "--out", str(saved)]
-    code, _, log = _run(capsys, "train", *QUICK, *words)
+    argv = ["--lr", "3e38", "--clip", "1e30", "--out", str(saved)]
+    code, _, log = _run(capsys, "train", *QUICK, *argv)
     assert code == 2
     assert "the loss became" in log
     assert "at step" in log
@@ -280,7 +280,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"choose one of {', '.join(cells.CELLS)}" in log.splitlines()[-1]
 
 
-def test_an_error_of_ours_is_told_in_one_line(
+def test_an_error_of_ours_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> Any:
@@ -292,15 +292,15 @@ def test_an_error_of_ours_is_told_in_one_line(
     assert log == "d2lrnn: unexpected RuntimeError: out of paper (--debug shows where)\n"
 
 
-def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "d2lrnn", *words]
+def _command(*argv: str) -> list[str]:
+    return [sys.executable, "-m", "d2lrnn", *argv]
 
 
 def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["train", "--epochs", "100000", "--out", str(out), "--json", str(tmp_path / "r.json")]
+    argv = ["train", "--epochs", "100000", "--out", str(out), "--json", str(tmp_path / "r.json")]
     with subprocess.Popen(
-        _command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        _command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 60
         while not (out / "latest").exists():

@@ -57,12 +57,12 @@ def test_the_help_says_the_defaults_of_the_specifications() -> None:
     }  # fmt: skip
     checked = set()
     for option in OPTIONS:
-        told = re.search(r"default: (\S+?)[;,)]", option.help)
-        if told is None or option.group not in values or option.flag in ("--lr", "--normalize"):
+        expected = re.search(r"default: (\S+?)[;,)]", option.help)
+        if expected is None or option.group not in values or option.flag in ("--lr", "--normalize"):
             continue
         default = getattr(values[option.group], option.field)
         if default is not None:
-            assert told[1] == (f"{default:g}" if isinstance(default, float) else str(default)), option
+            assert expected[1] == (f"{default:g}" if isinstance(default, float) else str(default)), option
             checked.add(option.flag)
     assert {"--cell", "--hidden", "--iterator", "--batch-size", "--clip", "--accumulate"} <= checked
 
@@ -156,6 +156,6 @@ def test_what_is_wrong_is_found_before_the_text_is_read(monkeypatch: pytest.Monk
 def test_a_backend_that_lacks_the_cell_says_which_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = backend("numpy")
     monkeypatch.setattr(type(numpy), "cells", lambda self, implementation: ["rnn"])
-    told = "the backend numpy has no scratch model with the cell gru: choose one of rnn"
-    with pytest.raises(SpecError, match=told):
+    expected = "the backend numpy has no scratch model with the cell gru: choose one of rnn"
+    with pytest.raises(SpecError, match=expected):
         new_run(TrainRequest(model={"cell": GRU.name}), numpy)

@@ -24,8 +24,8 @@ from d2lrnn.training.schedules import Cosine
 QUICK = ["--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16", "--hidden", "8"]
 
 
-def _train(*words: str) -> int:
-    return main(["train", *words])
+def _train(*argv: str) -> int:
+    return main(["train", *argv])
 
 
 def _epochs(path: Path) -> list[dict[str, Any]]:
@@ -93,10 +93,10 @@ def test_another_rate_schedule_and_clipping_norm_are_reported_and_recorded(
     assert "\nchanged  learning rate 1.0 -> 0.1 from step 10\n" in capsys.readouterr().out
     options = ["--clip", "none", "--schedule", "cosine", "--schedule-final", "0.5", "--warmup", "2"]
     assert _train("--resume", str(half), *options, "--epochs", "4", "--json", str(result)) == 0
-    told = (
+    expected = (
         "clipping norm 1.0 -> none, schedule constant -> cosine (warmup 2, steps 20, final 0.5) from step 15"
     )
-    assert f"\nchanged  {told}\n" in capsys.readouterr().out
+    assert f"\nchanged  {expected}\n" in capsys.readouterr().out
     # One parameter alone changes the schedule that there is.
     assert _train("--resume", str(half), "--schedule-final", "0.25", "--epochs", "5") == 0
     run = load_run(half)
@@ -159,7 +159,7 @@ def test_the_optimizers_state_is_resumed_to_the_last_bit(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (["--hidden", "9"], "half was begun with 8. Leave it out, or begin a new run"),
         (["--cell", "gru"], "d2lrnn: --cell gru does not fit: "),
@@ -183,9 +183,9 @@ def test_the_optimizers_state_is_resumed_to_the_last_bit(
     ],
 )
 def test_what_does_not_fit_is_refused(
-    half: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    half: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _train(*words, "--resume", str(half)) == 2
+    assert _train(*argv, "--resume", str(half)) == 2
     log = capsys.readouterr().err
     assert message in log
     assert log.count("\n") == 1
@@ -196,9 +196,9 @@ def test_another_text_is_refused_and_a_moved_one_is_not(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("a rose is a rose is a rose. " * 40)
-    words = ["--batch-size", "64", "--steps", "8", "--hidden", "4"]
+    argv = ["--batch-size", "64", "--steps", "8", "--hidden", "4"]
     run = str(tmp_path / "run")
-    assert _train(str(text), *words, "--epochs", "1", "--out", run) == 0
+    assert _train(str(text), *argv, "--epochs", "1", "--out", run) == 0
     moved = text.rename(tmp_path / "moved.txt")
     assert _train("--resume", run, "--epochs", "2") == 2
     assert "text.txt" in capsys.readouterr().err
@@ -221,16 +221,16 @@ def test_save_every_saves_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         command_train, "save_run", lambda run, out, keep: (steps.append(run.step), save(run, out, keep=keep))
     )
-    words = [*QUICK, "--epochs", "2", "--save-every", "3", "--keep", "3"]
-    assert _train(*words, "--out", str(tmp_path / "run")) == 0
+    argv = [*QUICK, "--epochs", "2", "--save-every", "3", "--keep", "3"]
+    assert _train(*argv, "--out", str(tmp_path / "run")) == 0
     assert steps == [3, 5, 6, 9, 10]
     assert len(list((tmp_path / "run").glob("step-*"))) in (3, 4)
 
 
 def test_ctrl_c_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stopped by a person in the middle of a long run, at no particular moment."""
-    out, words = tmp_path / "run", ["--cell", "gru", "--iterator", "sequential", "--batch-size", "16"]
-    command = [sys.executable, "-m", "d2lrnn", "train", *words, "--epochs", "100000", "--out", str(out)]
+    out, argv = tmp_path / "run", ["--cell", "gru", "--iterator", "sequential", "--batch-size", "16"]
+    command = [sys.executable, "-m", "d2lrnn", "train", *argv, "--epochs", "100000", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         deadline = time.monotonic() + 60
         while not (out / "latest").exists():
@@ -243,7 +243,7 @@ def test_ctrl_c_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert f"saved       {out}; to go on: d2lrnn train --resume {out}" in printed
     epochs = str(len(load_run(out).history) + 2)
     assert _train("--resume", str(out), "--epochs", epochs, "--json", str(tmp_path / "a.json")) == 0
-    assert _train(*words, "--epochs", epochs, "--json", str(tmp_path / "b.json")) == 0
+    assert _train(*argv, "--epochs", epochs, "--json", str(tmp_path / "b.json")) == 0
     assert _epochs(tmp_path / "a.json") == _epochs(tmp_path / "b.json")
 
 
