@@ -61,14 +61,14 @@ def describe_training(spec: TrainingSpec) -> str:
 
     Example:
         >>> describe_training(TrainingSpec(learning_rate=0.5, accumulate=4))
-        'sgd, learning rate 0.5, clipping norm 1.0, gradients of 4 batches accumulated'
+        'sgd, learning rate 0.5, clipping norm 1.0, each batch in 4 accumulated parts'
     """
     parts = [describe_value(spec.optimizer), f"learning rate {spec.learning_rate}"]
     if spec.schedule is not None:
         parts.append(f"schedule {describe_value(spec.schedule)}")
     parts.append(f"clipping norm {spec.clip}" if spec.clip is not None else "no clipping")
     if spec.accumulate > 1:
-        parts.append(f"gradients of {spec.accumulate} batches accumulated")
+        parts.append(f"each batch in {spec.accumulate} accumulated parts")
     return ", ".join(parts)
 
 

@@ -146,6 +146,6 @@ OPTIONS: tuple[Option, ...] = (
     Option("--schedule", "schedule", "name", str,
            f"how the learning rate changes: {', '.join(SCHEDULES)} (default: {Constant.name})"),
     *_parameters("schedule", SCHEDULES, "--", {
-        "warmup": "training steps in which the rate rises to --lr, with any schedule (default: 0)"}),
+        "warmup": "first training steps of the run, in which the rate rises to --lr (default: 0)"}),
     *_parameters("schedule", SCHEDULES, "--schedule-", _SCHEDULE_HELP),
 )  # fmt: skip
