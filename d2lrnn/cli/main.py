@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     try:
         request = parse(argv)
+        debug = request.debug
         # With the command comes NumPy, which --help need not wait for.
         command = getattr(import_module(f"d2lrnn.cli.{request.command}"), request.command)
         from d2lrnn.allocator import keep_freed_memory

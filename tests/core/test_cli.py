@@ -278,6 +278,8 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 2
     assert "Traceback" in log
     assert f"choose one of {', '.join(cells.CELLS)}" in log.splitlines()[-1]
+    for argv in (["--cell", "x", "--deb"], ["--epochs", "0", "--debug"]):
+        assert "Traceback" in _run(capsys, "train", *argv)[2]
 
 
 def test_an_error_of_ours_is_reported_in_one_line(
