@@ -131,7 +131,7 @@ class Trainer(book.Trainer):
             SpecError: the model's ``training_step`` does not return a loss and a gradient.
         """
         self._set_training(True)
-        # A GPU would multiply float32 in fewer bits (TF32) unless it is told not to.
+        # By default a GPU multiplies float32 in fewer bits (TF32).
         with jax.default_matmul_precision("highest"):
             result = self.model.training_step(self.state.params, self.prepare_batch(batch), self.state)
             if not isinstance(result, tuple) or len(result) != 2:

@@ -233,7 +233,7 @@ class _Training(_Predictor, book.Training):
         self._update = update
 
     def train_step(self, X: jax.Array, Y: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        # A GPU would multiply float32 in fewer bits (TF32) by default.
+        # By default a GPU multiplies float32 in fewer bits (TF32).
         with jax.default_matmul_precision("highest"):
             self.params, loss, state = self._update(self.params, X, Y, state)
         return loss, state

@@ -135,7 +135,7 @@ class Trainer(book.Trainer):
 
 def _step(step: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """The function around a model's step: compiled where the step is the library's."""
-    # What else a step does that somebody wrote, print or count, it must do for every batch.
+    # A step that a cell wrote may print or count: compiled, it would do so once, not for every batch.
     return Compiled(function) if step.__module__.startswith("d2lrnn") else function
 
 

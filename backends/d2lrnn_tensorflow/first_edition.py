@@ -98,7 +98,7 @@ class RNNModel(keras.layers.Layer):
 
     def call(self, inputs: Tensor, state: Any) -> tuple[Tensor, list[Any]]:
         """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
-        # Keras 3 takes (B, T, V) alone; what a chapter's layer takes is what it was told.
+        # Keras 3's layers take (B, T, V) alone; a chapter's own layer can ask for (T, B, V).
         time_major = getattr(self.rnn, "time_major", False)
         tokens = tf.transpose(inputs) if time_major else inputs
         outputs, *state = self.rnn(tf.one_hot(tokens, self.vocab_size, dtype=self.compute_dtype), state)

@@ -16,8 +16,8 @@ How a tab is made of this. What is here is the logic that the tabs share; a back
 - ``first_edition.py``: the first edition, see `d2lrnn.book.first_edition`.
 - ``seed_everything(seed)``: seeds the framework's random numbers; the runner of chapters calls it.
 
-Cells patch these classes with `add_to_class`. Nothing here guards against that: the runner of chapters puts
-every class back at the end of a chapter.
+Cells patch these classes with `add_to_class`. The runner of chapters restores every class at the end of a
+chapter.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Module(HyperParameters):
         return loss
 
     def validation_step(self, batch: Sequence[Any]) -> Any:
-        """The loss of a batch, to look at."""
+        """The loss of a batch, for validation."""
         loss = self.loss(self(*batch[:-1]), batch[-1])  # type: ignore[operator]
         self.plot("loss", loss, train=False)
         return loss

@@ -1,8 +1,7 @@
 """Curves: what the book's boards and plots draw, kept as numbers, and as a figure where matplotlib is there.
 
-A board has one figure, open in pyplot, whose lines follow the numbers: nothing is rendered, and no notebook
-is asked to show anything, until somebody looks. matplotlib is imported when the first line is drawn; without
-it a board keeps its numbers all the same.
+A board has one figure, open in pyplot, whose lines follow the numbers; it is rendered when it is displayed or
+saved. matplotlib is imported when the first line is drawn; without it a board still keeps its numbers.
 """
 
 from __future__ import annotations
@@ -339,7 +338,7 @@ class _Canvas:
 
     @property
     def closed(self) -> bool:
-        """Whether somebody, as the runner of chapters, has taken the figure away."""
+        """Whether the figure has been closed, as the runner of chapters does after a cell."""
         return self._in_pyplot and not _is_open(self._axes.figure)
 
     def update(self, curves: dict[str, _Curve], look: Look, legend: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 def interrupt_flag(*, reraise: bool = False) -> Iterator[threading.Event]:
     """Turns the first Ctrl-C into a flag, so that no step is cut in two; the second one interrupts as ever.
 
-    Signals belong to the main thread: elsewhere the flag is never set and Ctrl-C is somebody else's.
+    Only the main thread can handle signals: in any other the flag is never set.
 
     Args:
         reraise: whether to raise KeyboardInterrupt at the end if the flag is set.

@@ -1,4 +1,4 @@
-"""Sums of losses that nobody waits for."""
+"""Sums of losses, each read a few steps after it was dispatched, so that no step waits for the device."""
 
 from __future__ import annotations
 
