@@ -10,6 +10,7 @@ from mxnet import init, np
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
+from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import Predictor, generate
@@ -20,7 +21,7 @@ from d2lrnn_mxnet.module import Classifier, device_of, move
 from d2lrnn_mxnet.parameters import parameter_places
 from d2lrnn_mxnet.prediction import EagerPredictor, GraphPredictor
 from d2lrnn_mxnet.recurrence import Array, linear, value_of
-from d2lrnn_mxnet.scratch import ScratchCell, StackedRNNScratch
+from d2lrnn_mxnet.scratch import SCRATCH, ScratchCell, StackedRNNScratch, find_scratch
 from d2lrnn_mxnet.semantics import use_np
 
 
@@ -224,7 +225,7 @@ def spec_of(model: RNNLMScratch) -> ModelSpec | None:
         return None
     (kind,) = kinds
     concise = kind in CONCISE.values()
-    if not concise and not issubclass(kind, ScratchCell):
+    if not concise and not _is_announced(kind):
         return None
     return ModelSpec(
         model.vocab_size,
@@ -237,3 +238,11 @@ def spec_of(model: RNNLMScratch) -> ModelSpec | None:
         embedding_size=model.embedding_size,
         tied=model.tied,
     )
+
+
+def _is_announced(kind: type) -> bool:
+    """Whether it is the cell that its name stands for: a subclass may have another formula."""
+    if not issubclass(kind, ScratchCell):
+        return False
+    name = kind.cell.name
+    return (name in SCRATCH or name in cells_with_formula("mxnet")) and find_scratch(name) is kind

@@ -13,7 +13,7 @@ import pytest
 from parity.models import KINDS, REPRESENTATIVE, drawn_batch, drawn_parameters, name_of
 
 import d2lrnn
-from d2lrnn.contract import cells
+from d2lrnn.contract import cells, optimizers
 from d2lrnn.contract.cells import Cell, find_cell
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import PADDING, Batch
@@ -23,10 +23,11 @@ from d2lrnn.training.initialization import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 
-from d2lrnn_mxnet import devices, layers, prediction, program, recurrence, scratch, to_native  # noqa: E402
+from d2lrnn_mxnet import devices, language_model, layers, prediction, program, recurrence, scratch, to_native  # noqa: E402
 from d2lrnn_mxnet.activations import sigmoid, tanh  # noqa: E402
 from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
+from d2lrnn_mxnet.optimizers import STEPS  # noqa: E402
 from d2lrnn_mxnet.parameters import parameter_places  # noqa: E402
 from d2lrnn_mxnet.scratch import ScratchCell  # noqa: E402
 from mxnet import autograd, gluon, np, npx  # noqa: E402
@@ -829,3 +830,115 @@ def test_synchronising_waits() -> None:
     learner.train_step(drawn_batch(spec, 2, 4), learner.initial_state(2))
     learner.synchronize()
     npx.waitall()
+
+
+# Optimisers: MXNet's own give other numbers, and how is written in d2lrnn_mxnet.optimizers
+
+
+def _builtin(optimizer: Any, p: Any, g: Any) -> Any:
+    """What MXNet's own optimiser makes of a parameter in one step."""
+    array, gradient = mx.nd.array(p), mx.nd.array(g)
+    optimizer.update(0, array, gradient, optimizer.create_state(0, array))
+    return array.asnumpy()
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "epsilon"),
+    [
+        (optimizers.Adam(epsilon=0.1), mx.optimizer.Adam, 0.1 * (1 - 0.999) ** 0.5),
+        (optimizers.Adagrad(epsilon=0.1), mx.optimizer.AdaGrad, None),
+        (optimizers.RMSprop(alpha=0.9, epsilon=0.1), mx.optimizer.RMSProp, None),
+    ],
+    ids=["adam", "adagrad", "rmsprop"],
+)
+def test_mxnets_own_optimisers_add_epsilon_elsewhere(mine: Any, theirs: Any, epsilon: float | None) -> None:
+    p, g = numpy.linspace(-1, 1, 7), numpy.linspace(0.2, 2, 7)
+    value, slots = np.array(p, dtype="float64"), {s: np.zeros(7, dtype="float64") for s in mine.slots}
+    STEPS[mine.name](mine, value, np.array(g, dtype="float64"), slots, 0.5, 1, 1.0)
+    name = "eps" if theirs is mx.optimizer.AdaGrad else "epsilon"
+    own = _builtin(theirs(learning_rate=0.5, **{name: 0.1}), p, g)
+    assert numpy.abs(own - value.asnumpy()).max() > 1e-3
+    if epsilon is not None:
+        same = _builtin(theirs(learning_rate=0.5, **{name: epsilon}), p, g)
+        # Its operator has 1 - 0.999 in float32.
+        numpy.testing.assert_allclose(same, value.asnumpy(), atol=1e-5)
+    else:  # inside the root
+        square = slots["v"].asnumpy()
+        numpy.testing.assert_allclose(own, p - 0.5 * g / numpy.sqrt(square + 0.1), atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(momentum=0.9), optimizers.Adam()], ids=repr)
+def test_an_optimisers_state_has_the_parameters_layout(optimizer: Any) -> None:
+    """Its arrays lie as Gluon's do, transposed and with a second bias, and come out canonical."""
+    spec = ModelSpec(11, "gru", "concise", 8, num_layers=2, embedding_size=8, tied=True)
+    learner = BACKEND.learner(
+        BACKEND.build(spec, drawn_parameters(spec)),
+        TrainingSpec(optimizer=optimizer, clip=None),
+        device="cpu",
+    )
+    batch, state = drawn_batch(spec, 2, 4), learner.initial_state(2)
+    _, gradients = learner.gradients(batch, state)
+    learner.train_step(batch, state)
+    exported = learner.export_optimizer_state()
+    for name, gradient in gradients.items():
+        expected = gradient if optimizer.name == optimizers.SGD.name else 0.1 * gradient
+        numpy.testing.assert_allclose(exported[f"optimizer.m.{name}"], expected, rtol=1e-5, atol=1e-8)
+    learner.import_optimizer_state({name: value * 2 for name, value in exported.items()})
+    for name, value in learner.export_optimizer_state().items():
+        numpy.testing.assert_array_equal(value, exported[name] * 2)
+
+
+# Writing: one way for the learner and for the model's own `predict`
+
+
+@pytest.mark.parametrize("concise_head", [False, True])
+@pytest.mark.parametrize("make", ALL)
+def test_a_head_predicts_by_the_graph_of_one_step(
+    make: Any, concise_head: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = d2l.RNNLM if concise_head else d2l.RNNLMScratch
+    model, vocab = head(make(), vocab_size=5), Vocab("abcd")
+    tokens = numpy.array([1], numpy.int32)
+    model(np.zeros((1, 1), dtype="int32"))  # Gluon's layers learn their sizes
+    mx.random.seed(0)
+    for parameter in model.collect_params().values():
+        parameter.set_data(np.random.uniform(-1, 1, parameter.shape))
+    for parameter in model.collect_params(".*h2h_bias").values():
+        if not isinstance(model.rnn, d2l.GRU):
+            parameter.set_data(np.zeros(parameter.shape))
+    graph, eager = model._predictor(), prediction.EagerPredictor(model.unroll, lambda size: None, mx.cpu())
+    assert isinstance(graph, prediction.GraphPredictor)
+    one, two = graph.initial_state(1), eager.initial_state(1)
+    for _ in range(3):
+        logits, one = graph.predict_step(tokens, one)
+        expected, two = eager.predict_step(tokens, two)
+        numpy.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+    text = model.predict("ab", 8, vocab)
+    monkeypatch.setattr(language_model, "spec_of", lambda model: None)
+    assert isinstance(model._predictor(), prediction.EagerPredictor)
+    assert model.predict("ab", 8, vocab) == text
+
+
+def test_a_head_of_ones_own_is_asked_itself() -> None:
+    class Head(d2l.RNNLMScratch):  # type: ignore[name-defined, misc]
+        def output_layer(self, hiddens: Any) -> Any:
+            return np.eye(5)[3] + 0 * super().output_layer(hiddens)
+
+    class Layer(d2l.RNNScratch):  # type: ignore[name-defined, misc]
+        def forward(self, inputs: Any, state: Any = None, masks: Any = None) -> Any:
+            return super().forward(inputs * 0, state)
+
+    assert Head(d2l.RNNScratch(5, 4), 5).predict("a", 3, Vocab("abcd")) == "accc"
+    assert isinstance(d2l.RNNLMScratch(Layer(5, 4), 5)._predictor(), prediction.EagerPredictor)
+
+
+@pytest.mark.parametrize("implementation", ["scratch", "concise"])
+def test_dropout_of_a_model_by_itself_is_mxnets(implementation: Any) -> None:
+    """Without a learner: on inside ``autograd.record()``, else off, at the embedding and before the head."""
+    for rates in ({"input_dropout": 0.5}, {"output_dropout": 0.5}, {"dropout": 0.5, "num_layers": 2}):
+        spec = ModelSpec(11, "rnn", implementation, 8, embedding_size=8, **rates)
+        model = BACKEND.build(spec, drawn_parameters(spec))
+        tokens = np.array(drawn_batch(spec, 2, 4).inputs, dtype="int32")
+        numpy.testing.assert_array_equal(model(tokens).asnumpy(), model(tokens).asnumpy())
+        with autograd.record():
+            assert (model(tokens).asnumpy() != model(tokens).asnumpy()).any()
