@@ -66,7 +66,7 @@ def test_a_saved_model_writes(backend: Backend, tmp_path: Path, capsys: pytest.C
     assert len(capsys.readouterr().out.strip("\n")) == 12
     d2lrnn.save(model, tmp_path / "without")
     for words, message in (
-        (["generate", str(tmp_path / "without")], "without a vocabulary: it cannot write"),
+        (["generate", str(tmp_path / "without")], "without a vocabulary, which generating text needs"),
         (["evaluate", str(tmp_path / "with")], "holds a model alone"),
         (["train", "--resume", str(tmp_path / "with")], "it can be loaded, and not resumed"),
     ):
