@@ -112,12 +112,13 @@ class BackendSubject:
 
     def floor(self, spec: ModelSpec, batch_size: int, num_steps: int, *, device: str) -> Floor | None:
         """See `Subject`; a third party's backend may have none."""
-        package = type(self._backend).__module__.partition(".")[0]
+        module = type(self._backend).__module__
+        package = module.rpartition(".")[0] or module
         try:
-            module = import_module(f"{package}.floor")
+            found = import_module(f"{package}.floor")
         except ModuleNotFoundError:
             return None
-        made: Floor = module.floor(spec, batch_size, num_steps, device=device)
+        made: Floor = found.floor(spec, batch_size, num_steps, device=device)
         return made
 
 

@@ -218,7 +218,8 @@ def load_tab(name: str) -> tuple[ModuleType, tuple[Restored, ...]]:
     """
     entry = find_backend(name)
     library = load_package(entry.name)
-    if find_spec(f"{entry.package}.dropped") is None:
+    # Another package's backend can be a single module.
+    if not hasattr(library, "__path__") or find_spec(f"{entry.package}.dropped") is None:
         return library, ()
     return library, tuple(import_module(f"{entry.package}.dropped").RESTORED)
 

@@ -43,6 +43,9 @@ FILES = {
     "[d2lrnn.cells]\nown-cell = own_rnn.cell:CELL\n"
     "[d2lrnn.cells.numpy]\nown-cell = d2lrnn_numpy.formulas:LSTM\n",
     "own_rnn/cell.py": CELL,
+    "single_rnn.py": ADAPTER.replace('"own"', '"single"') + "\nanswer = 42\n",
+    "single_rnn-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: single-rnn\nVersion: 1.0\n",
+    "single_rnn-1.0.dist-info/entry_points.txt": "[d2lrnn.backends]\nsingle = single_rnn:OwnBackend\n",
     "broken_rnn/__init__.py": "",
     "broken_rnn/adapter.py": "import a_framework_that_is_not_here",
     "broken_rnn-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: broken-rnn\nVersion: 1.0\n",
@@ -68,20 +71,20 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     monkeypatch.syspath_prepend(folder)
-    for module in ("own_rnn", "own_rnn.adapter", "broken_rnn", "broken_rnn.adapter"):
+    for module in ("own_rnn", "own_rnn.adapter", "broken_rnn", "broken_rnn.adapter", "single_rnn"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     return folder
 
 
 @pytest.mark.usefixtures("site")
 def test_it_is_found_by_its_name() -> None:
-    assert [entry.name for entry in backends()][-4:] == ["broken", "gone", "misnamed", "own"]
+    assert [entry.name for entry in backends()][-5:] == ["broken", "gone", "misnamed", "own", "single"]
     assert d2lrnn.backend("own").versions() == {"own-framework": "7.1"}
     assert d2lrnn.backend("OWN").name == "own"
     exec("from d2lrnn import own as d2l; assert d2l.answer == 42")
-    assert tab("own").__name__ == "own_rnn"
+    assert (tab("own").__name__, tab("single").__name__) == ("own_rnn", "single_rnn")
     with pytest.raises(
-        UnknownBackendError, match=r"choose one of torch, .*, numpy, broken, gone, misnamed, own"
+        UnknownBackendError, match=r"choose one of torch, .*, numpy, broken, gone, misnamed, own, single"
     ):
         find_backend("other")
 
@@ -122,13 +125,16 @@ def test_the_command_line_trains_and_lists_it(
 
 
 @pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("name", ["own", "single"])
 @pytest.mark.parametrize("content", [CHAPTER, MARKED], ids=["for all tabs", "marked for it"])
-def test_a_chapter_runs_on_its_tab(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_chapter_runs_on_its_tab(
+    name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "chapter.md"
-    path.write_text(content)
-    assert main(["chapter", str(path), "--tab", "own"]) == 0
+    path.write_text(content.replace("own", name))
+    assert main(["chapter", str(path), "--tab", name]) == 0
     printed = capsys.readouterr().out
-    assert "tab own\nbackend  own (own-framework 7.1)\n" in printed
+    assert f"tab {name}\nbackend  {name} (own-framework 7.1)\n" in printed
     assert "value   (True, 42)" in printed
     assert "1 of 1 cells ran" in printed
 
@@ -145,15 +151,16 @@ def test_a_chapter_for_other_tabs_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_the_benchmark_measures_it(site: Path, tmp_path: Path) -> None:
     """In processes of its own, which find it as this one does."""
     result = tmp_path / "bench.json"
-    options = ["--quick", "--backends", "own", "--models", "rnn-scratch", "--seconds", "0.05"]
+    options = ["--quick", "--backends", "own,single", "--models", "rnn-scratch", "--seconds", "0.05"]
     paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "d2lrnn", "bench", *options, "--json", str(result)],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = json.loads(result.read_text())["rows"]
-    assert (row["name"], row["status"], row["versions"]["own-framework"]) == ("own", "ok", "7.1")
+    rows = json.loads(result.read_text())["rows"]
+    found = [(row["name"], row["status"], row["versions"]["own-framework"]) for row in rows]
+    assert found == [("own", "ok", "7.1"), ("single", "ok", "7.1")]
 
 
 @pytest.mark.usefixtures("site")
