@@ -169,8 +169,9 @@ class MXNetLearner:
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         """The loss alone."""
         program = self._program("evaluate", batch.inputs.shape)
-        # In training mode all the same: what the fused operator does elsewhere depends, in a graph whose
-        # memory is planned, on where that memory lies, and two equal calls could differ in the last bit.
+        # In training mode all the same: in a graph whose memory is planned, what the recurrent operator of
+        # the concise models computes in inference mode depends on where that memory lies, and two equal calls
+        # could differ in the last bit.
         with autograd.pause(train_mode=True):
             logits, state = program.unroll(
                 self._tokens(batch.inputs), whole(self._spec, state), self._no_masks
@@ -226,7 +227,7 @@ class MXNetLearner:
         program = self._program(purpose, batch.inputs.shape)
         targets = self._tokens(batch.targets)
         state = whole(self._spec, state)
-        # In training mode even for `gradients`: without it the fused operator cannot go backwards.
+        # In training mode even for `gradients`: without it the recurrent operator has no backward pass.
         with autograd.record():
             logits, state = program.unroll(self._tokens(batch.inputs), state, masks)
         logits.backward(program.loss_gradient(logits.detach(), targets))

@@ -97,8 +97,8 @@ class Prediction:
         inputs = graph.list_inputs()
         self._spec, self._context = spec, context
         self._inputs = [(name, places[name].parameter if name in places else None) for name in inputs]
-        # With the inputs told apart MXNet plans all memory, and prepares all operators, once. Called without
-        # Gluon, whose own way to a graph takes as long as the graph.
+        # MXNet plans all memory and prepares all operators once, if it knows which inputs are parameters.
+        # Gluon's own way to call a graph would take as long as the graph.
         self._graph = mx.nd.CachedOp(
             graph,
             [
