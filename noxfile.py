@@ -35,7 +35,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 SKIPPED = Path(".nox") / "skipped"
 
 #: A package that adds a cell to the backends that it has a formula for: the parity tests run on it there.
-NEW_CELL, NEW_CELL_BACKENDS = "examples/new_cell", ["numpy", "torch"]
+NEW_CELL, NEW_CELL_NAME, NEW_CELL_BACKENDS = "examples/new_cell", "lstm-peephole", ["numpy", "torch"]
 
 #: The book's packages of both editions: one is compared with, the source of both is read.
 BOOK = Path(".nox") / "book"
@@ -124,6 +124,9 @@ def parity(session: nox.Session, backend: str) -> None:
     _install(session, backend)
     if backend in NEW_CELL_BACKENDS:
         session.install("--no-deps", f"./{NEW_CELL}")
+        # Were it not found, its tests would not be there, and nobody would miss them.
+        found = f"d2lrnn.backend({backend!r}).cells('scratch')"
+        session.run("python", "-c", f"import d2lrnn; assert {NEW_CELL_NAME!r} in {found}")
     own = sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))
     others = tuple(f"test_{other}_" for other in BACKENDS if other != backend)
     book = [path for path in sorted(Path("tests/book").glob("test_*.py")) if not path.name.startswith(others)]
