@@ -1,4 +1,4 @@
-"""Functions that are compiled where that is possible."""
+"""Functions that are compiled where they can be."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import tensorflow as tf
 
 
 class Compiled:
-    """A function of tensors as a graph, or as it is where it cannot be one.
+    """A function of tensors, compiled to a graph, or uncompiled where it cannot be traced.
 
-    A model that a chapter's cell defined may go through its inputs step by step in Python, or look at
-    numbers: that works while the function runs, and not while it is traced. A graph is traced once for every
-    shape.
+    A model that a chapter's cell defined may read the values of tensors in Python. That works when the
+    function runs eagerly, and fails while it is traced. A graph is traced once for every shape.
 
     Args:
-        function: of tensors and structures of them; what it does besides computing, a graph does not do.
+        function: of tensors and structures of them. A graph leaves out its side effects.
 
     Attributes:
-        is_graph: whether it became a graph; None before the first call.
+        is_graph: whether it was traced; None before the first call.
 
     Example:
         >>> double = Compiled(lambda x: 2 * x)

@@ -59,8 +59,8 @@ def native_name(device: Device) -> str:
 def move_variables(variables: Sequence[keras.Variable], device: str) -> None:
     """Puts variables on a device where they are not on it yet.
 
-    A `tf.Variable` cannot be moved, and XLA cannot reach one on another device: the Keras variable gets a new
-    one. Code that took ``variable.value`` before still has the old one.
+    A `tf.Variable` cannot be moved, and XLA cannot read one on another device: the Keras variable gets a new
+    `tf.Variable`. Whoever holds the earlier ``variable.value`` keeps the old one.
     """
     with tf.device(device):
         for variable in variables:

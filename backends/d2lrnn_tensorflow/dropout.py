@@ -29,5 +29,5 @@ def drop(
         return inputs * mask
     if not dropout.rate:
         return inputs
-    # To Keras an argument that is None is given, and hides what it knows.
+    # Keras takes a None that is passed as it is, and only fills in arguments that are left out.
     return dropout(inputs) if training is None else dropout(inputs, training=training)

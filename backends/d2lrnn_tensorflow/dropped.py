@@ -1,7 +1,7 @@
-"""What Keras 3 and NumPy 2 dropped and the book's chapters still use.
+"""Compatibility shims: what Keras 3 and NumPy 2 removed and the book's chapters still use.
 
-The runner of chapters puts each back while a chapter that needs it runs, and takes it away after. Nothing
-here is needed by, or changes, the library.
+The chapter runner installs a shim while a chapter that needs it runs, and removes it afterwards. The library
+itself uses none of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _contains(pattern: str) -> Callable[[str], bool]:
 
 @contextmanager
 def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
-    """Gives a class or module these attributes, and at the end those that it had itself."""
+    """Sets attributes of a class or module, and restores the previous ones at the end."""
     before = {name: vars(owner)[name] for name in attributes if name in vars(owner)}
     for name, value in attributes.items():
         setattr(owner, name, value)
@@ -102,7 +102,7 @@ def _whole_learning_rates() -> Iterator[None]:
 
 
 class _TakesArrays(type):
-    """To ``isinstance`` the class below is `int`."""
+    """Makes ``isinstance(x, _Int)`` true for every `int`."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, int)
@@ -111,7 +111,7 @@ class _TakesArrays(type):
 class _Int(int, metaclass=_TakesArrays):
     """`int`, which also takes an array or tensor (1,), (1, 1) … of one number."""
 
-    def __new__(cls, value: Any = 0, *args: Any) -> int:  # type: ignore[misc]  # gives an int
+    def __new__(cls, value: Any = 0, *args: Any) -> int:  # type: ignore[misc]  # returns an int
         if tf.is_tensor(value):
             value = value.numpy()
         return int(value.item() if isinstance(value, np.ndarray) else value, *args)

@@ -15,7 +15,7 @@ _ADVICE = (
 
 try:
     import keras
-except ImportError as error:  # Keras is installed, but not what it was told to run on
+except ImportError as error:  # Keras is installed, but not the framework it is set to use
     raise BackendNotInstalledError(f"{_ADVICE}. Keras could not be imported: {error}") from error
 
 if keras.backend.backend() != "tensorflow":

@@ -105,7 +105,7 @@ class RNNLMScratch(Classifier):
             training: whether dropout is on; None is what Keras knows of the call around this one.
         """
         masks = masks or DropoutMasks()
-        # To Keras an argument that is None is given, and hides what it knows.
+        # Keras takes a None that is passed as it is, and only fills in arguments that are left out.
         options = {"masks": masks.between, "training": training}
         options = {name: value for name, value in options.items() if value is not None}
         inputs = drop(self.input_dropout, self._inputs(tokens), masks.inputs, training)

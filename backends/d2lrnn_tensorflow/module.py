@@ -38,16 +38,16 @@ class Module(book.Module, keras.Model):
     """
 
     def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1, **kwargs: Any) -> None:
-        # Past `book.Module`, which knows nothing of Keras' arguments.
+        # `book.Module.__init__` is skipped: it does not take Keras' arguments.
         super(book.Module, self).__init__(**kwargs)
-        # Keras keeps what `compile` is given under the name of the book's method, and begins with None.
+        # Keras sets an attribute `loss` to None, which would hide the book's method of that name.
         del self.loss
         self.save_hyperparameters(ignore=[*kwargs])
         self.board = ProgressBoard()
         self.training: bool | None = None
 
     def __call__(self, X: Any, *args: Any, **kwargs: Any) -> Any:
-        """Runs `forward`; what is ``reversed(…)`` becomes a tensor, and dropout is on while training."""
+        """Runs `forward`; a ``reversed(…)`` input becomes a tensor, and dropout is on while training."""
         if isinstance(X, reversed):
             X = tf.stack(list(X))
         if self.training is not None:
@@ -55,10 +55,10 @@ class Module(book.Module, keras.Model):
         return super().__call__(X, *args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
-        """Nothing: the parts of a model make their weights at their first use."""
+        """Does nothing: the parts of a model make their weights at their first use."""
 
     def call(self, X: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """What Keras calls: `forward`. Keras tells the layers in it whether it is training."""
+        """Keras' name of `forward`. Keras passes `training` on to the layers inside."""
         return self.forward(X, *args, **kwargs)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Module(book.Module, keras.Model):
         """Puts a batch's value on the board; see `d2lrnn.book.current_edition.Module.plot`."""
         if tf.executing_eagerly():
             super().plot(key, value, train)
-        else:  # compiled, there are no numbers yet: the trainer plots what the compiled step returns
+        else:  # while a step is traced there are no values: the trainer plots those that the step returns
             self.trainer.traced[key] = value  # type: ignore[attr-defined]
 
     @property

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 Tensor: TypeAlias = Any
 
-#: More rows than these are added up, and not multiplied: the product grows with their number.
+#: Up to so many rows, the gradient of a look-up is a product with one-hot vectors; above, rows are summed.
 _FEW_ROWS = 64
 
 #: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h). The first part is the output.
@@ -53,7 +53,7 @@ def project(inputs: Tensor, W: Tensor, b: Tensor) -> Tensor:
 
 
 def look_up(table: Tensor, tokens: Tensor) -> Tensor:
-    """``table[tokens]``; of a few rows, each used often, the gradient is faster as a product.
+    """``table[tokens]``. With few rows, each used often, its gradient is faster as a product.
 
     Args:
         table: (V, n).
@@ -192,9 +192,9 @@ def _backward(
     what each product multiplied and the gradient at its result.
     """
     num_steps = tf.shape(projected)[0]
-    # Where a step only adds X to a product, the gradients of both are one tensor: it is kept once.
+    # Where a step only adds X to a product, both have the same gradient, and it is stored once.
     added_to: int | None = None
-    # Likewise, the H of the step before is in the history: only another factor, as R ∘ H, is collected.
+    # The H before each step is in the history already: only other factors, such as R ∘ H, are collected.
     own_factors: list[int] = []
     d_projected = _array(num_steps, projected[0])
     lefts = [_array(num_steps, history[0][0]) for _ in weights]
@@ -266,7 +266,7 @@ def _affine(left: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def _array(size: Tensor, element: Tensor) -> tf.TensorArray:
-    """An array of tensors like `element`. Each is read and written once, by the loop's own step."""
+    """An array of tensors like `element`; the loop writes and reads each of them once."""
     return tf.TensorArray(element.dtype, size, element_shape=element.shape, clear_after_read=False)
 
 

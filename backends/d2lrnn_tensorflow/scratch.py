@@ -11,6 +11,7 @@ Another package's cell is such a subclass too, by entry point (`d2lrnn.contract.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import keras
@@ -56,12 +57,13 @@ class ScratchLayer(Module):
 
     #: ``step(X, state, *products, **vectors)``, a static method: the formula of one time step. X is
     #: ``X_t w_x + b`` (B, G·h), made for all steps at once; the state before the step and the one that is
-    #: returned are tuples (B, h), the output first. The products are functions of tensors (B, h): where
-    #: `weights_of_step` is not overridden there is one, and ``product(H)`` is ``H w_h``. Each is called once,
-    #: so that its weight gradient can be taken for all steps at once. The vectors are the cell's, by name.
+    #: returned are tuples (B, h), the output first. The products are functions of tensors (B, h), one for
+    #: each of `gates_of_products`: in most cells there is one, and ``product(H)`` is ``H w_h``. Each is
+    #: called once, so that its weight gradient can be taken for all steps at once. The vectors are the
+    #: cell's, by name.
     step: ClassVar[Step]
 
-    #: The attributes of parameters that are not called as the contract calls them.
+    #: Attribute names of parameters, where they differ from the contract's.
     attributes: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -74,11 +76,10 @@ class ScratchLayer(Module):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_inputs, self.num_hiddens, self.sigma = num_inputs, num_hiddens, sigma
-        self.reset_after = reset_after
+        self.save_hyperparameters(ignore=[*kwargs])
         for name, shape in self.cell.shapes(num_inputs, num_hiddens, reset_after=reset_after).items():
-            # Not a plain `tf.Variable`: Keras 3 does not see one and would not train it. And an initialiser
-            # of its own for every weight: one that is used twice draws the same numbers twice.
+            # `add_weight`: Keras 3 does not track a plain `tf.Variable` and would not train it. And an
+            # initialiser for each weight: one that is used twice draws the same numbers twice.
             normal = keras.initializers.RandomNormal(stddev=sigma)
             attribute = self._attribute(name)
             initializer = normal if len(shape) == 2 else "zeros"
@@ -88,9 +89,17 @@ class ScratchLayer(Module):
     def _attribute(self, name: str) -> str:
         return self.attributes.get(name, name.replace("w_", "W_"))
 
+    def gates_of_products(self) -> Sequence[tuple[str, ...]]:
+        """Which gates each product of `step` is for, where they cannot all be multiplied at once."""
+        return [self.cell.gates]
+
     def weights_of_step(self) -> list[Weight]:
         """What the products of `step` multiply by; see `d2lrnn_tensorflow.recurrence.Weight`."""
-        return [(getattr(self, self._attribute("w_h")),)]
+        w_h, widths = getattr(self, self._attribute("w_h")), self._widths()
+        return [(w_h,)] if len(widths) == 1 else [(part,) for part in tf.split(w_h, widths, axis=1)]
+
+    def _widths(self) -> list[int]:
+        return [len(gates) * self.num_hiddens for gates in self.gates_of_products()]
 
     @takes_tokens
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -106,8 +115,24 @@ class ScratchLayer(Module):
             parts = tuple(state) if len(self.cell.states) > 1 else (state,)
         projected = project(inputs, *(getattr(self, self._attribute(name)) for name in ("w_x", "b")))
         vectors = {name: getattr(self, self._attribute(name)) for name in self.cell.vectors}
-        outputs, parts = recurrence(self.step, projected, parts, self.weights_of_step(), vectors)
+        if projected.shape[0] == 1 and len(self._widths()) > 1:
+            parts = self.step(projected[0], parts, *self._whole_products(), **vectors)
+            outputs = parts[0][tf.newaxis]
+        else:
+            outputs, parts = recurrence(self.step, projected, parts, self.weights_of_step(), vectors)
         return outputs, parts if len(parts) > 1 else parts[0]
+
+    def _whole_products(self) -> list[Product]:
+        """The products for a single step: with all of w_h, of which the step takes the columns of its gates.
+
+        XLA multiplies a vector by a few columns of a matrix up to thirty times slower than by all of it.
+        """
+        w_h, widths = tf.convert_to_tensor(getattr(self, self._attribute("w_h"))), self._widths()
+
+        def product(k: int, left: Tensor) -> Tensor:
+            return tf.split(tf.matmul(left, w_h), widths, axis=1)[k]
+
+        return [partial(product, k) for k in range(len(widths))]
 
     def _zeros(self, inputs: Tensor) -> Tensor:
         return tf.zeros((tf.shape(inputs)[1], self.num_hiddens), self.compute_dtype)
@@ -212,12 +237,16 @@ class GRUScratch(ScratchLayer):
             N = tf.tanh(X_n + product_n(R * H))
         return (N + Z * (H - N),)
 
+    def gates_of_products(self) -> Sequence[tuple[str, ...]]:
+        """All at once, or the candidate's product after those of the gates."""
+        return [("r", "z", "n")] if self.reset_after else [("r", "z"), ("n",)]
+
     def weights_of_step(self) -> list[Weight]:
-        """``W_h`` with ``b_hn`` at its last third; or ``W_h[rz]`` and ``W_h[n]``."""
-        h = self.num_hiddens
-        if self.reset_after:
-            return [(self.W_h, tf.concat([tf.zeros(2 * h, self.compute_dtype), self.b_hn], axis=0))]
-        return [(W,) for W in tf.split(self.W_h, [2 * h, h], axis=1)]
+        """``W_h``, with ``b_hn`` as the bias of its last third; or ``W_h[rz]`` and ``W_h[n]``."""
+        if not self.reset_after:
+            return super().weights_of_step()
+        zeros = tf.zeros(2 * self.num_hiddens, self.compute_dtype)
+        return [(self.W_h, tf.concat([zeros, self.b_hn], axis=0))]
 
 
 class LSTMScratch(ScratchLayer):
@@ -270,9 +299,9 @@ class MGUScratch(ScratchLayer):
         N = tf.tanh(X_n + product_n(F * H))
         return (H + F * (N - H),)
 
-    def weights_of_step(self) -> list[Weight]:
-        """``W_h[f]`` and ``W_h[n]``."""
-        return [(W,) for W in tf.split(self.W_h, 2, axis=1)]
+    def gates_of_products(self) -> Sequence[tuple[str, ...]]:
+        """The candidate's product comes after the gate's."""
+        return [("f",), ("n",)]
 
 
 #: The library's own scratch layers, by the name of their cell.

@@ -1,8 +1,8 @@
 """Which recurrent layers take token indices in place of one-hot vectors.
 
-A one-hot vector times a matrix is a row of it: this package's layers look the row up. Layers that somebody
-else wrote do not know tokens, nor does a subclass with a `forward` of its own: so the method is marked, not
-the class.
+A one-hot vector times a matrix is a row of it: this package's layers look the row up. A layer that a chapter
+defines takes vectors only, and so does a subclass that overrides `forward`: therefore the method is marked,
+not the class.
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ def takes_tokens(forward: _Forward) -> _Forward:
 
 def can_take_tokens(rnn: Any) -> bool:
     """Whether the layers' `forward` is one that `takes_tokens`, and its own layers do the work."""
-    # A subclass of `d2lrnn_tensorflow.RNN` that has an attribute `rnn` runs that Keras layer instead.
+    # A subclass of `d2lrnn_tensorflow.RNN` with an attribute `rnn` runs that Keras layer instead.
     return getattr(type(rnn).forward, "takes_tokens", False) and not hasattr(rnn, "rnn")

@@ -14,6 +14,7 @@ tf = pytest.importorskip("tensorflow", reason="this environment has no TensorFlo
 
 from d2lrnn_tensorflow.adapter import TensorFlowBackend  # noqa: E402
 from d2lrnn_tensorflow.prediction import SingleStep  # noqa: E402
+from d2lrnn_tensorflow.recurrence import plain_recurrence, project  # noqa: E402
 from d2lrnn_tensorflow.scratch import ScratchLayer, find_scratch  # noqa: E402
 from parity.models import drawn_batch, drawn_parameters, name_of  # noqa: E402
 
@@ -137,6 +138,26 @@ def test_a_fused_kernel_would_be_noticed(layer: Any, found: str, monkeypatch: py
     monkeypatch.setitem(scratch.SCRATCH, layer.cell.name, layer)
     spec = ModelSpec(11, layer.cell.name, "scratch", 8)
     assert found in recurrent_parts(TensorFlowBackend().build(spec, drawn_parameters(spec)))
+
+
+@pytest.mark.parametrize("layer", [d2l.GRUScratch, d2l.MGUScratch])
+def test_a_single_step_is_the_recurrence(layer: Any) -> None:
+    """Cells of two products take one step with whole matrices: values and gradients."""
+    rnn, random = layer(7, 4, sigma=0.5, dtype="float64"), np.random.default_rng(0)
+    inputs, H = tf.constant(random.normal(size=(1, 3, 7))), tf.constant(random.normal(size=(3, 4)))
+    factors = tf.constant(random.normal(size=(1, 3, 4)))
+    variables, results = [variable.value for variable in rnn.trainable_variables], []
+    for alone in (True, False):
+        with tf.GradientTape() as tape:
+            if alone:
+                outputs, after = rnn(inputs, H)
+            else:
+                projected = project(inputs, rnn.W_x, rnn.b)
+                outputs, (after,) = plain_recurrence(rnn.step, projected, (H,), rnn.weights_of_step())
+            loss = tf.reduce_sum(outputs * factors) + tf.reduce_sum(after**2)
+        results.append([outputs, after, *tape.gradient(loss, variables)])
+    for value, other in zip(*results, strict=True):
+        np.testing.assert_allclose(value, other, rtol=0, atol=1e-12)
 
 
 # A cell of another package.
