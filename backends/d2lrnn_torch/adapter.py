@@ -144,7 +144,8 @@ class TorchLearner:
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
-        self._set_training(False)
+        if self.model.training:
+            self.model.eval()
         return self._stepper.predict_step(tokens, state)
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:

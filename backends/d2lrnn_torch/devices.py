@@ -10,6 +10,8 @@ from torch.backends import cudnn
 
 from d2lrnn.contract.values import Device
 
+_NOTHING = nullcontext()
+
 
 def num_gpus() -> int:
     """How many GPUs PyTorch can use."""
@@ -78,8 +80,10 @@ def full_precision_inference(device: torch.device) -> AbstractContextManager[Non
 
 
 def full_precision_no_grad(device: torch.device) -> AbstractContextManager[None]:
-    """`torch.no_grad`, with `full_precision`."""
-    return torch.no_grad() if device.type != "cuda" else _full_precision_no_grad(device)
+    """`torch.no_grad`, with `full_precision`; on a CPU nothing is entered where no graph is built anyway."""
+    if device.type == "cuda":
+        return _full_precision_no_grad(device)
+    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
 @contextmanager

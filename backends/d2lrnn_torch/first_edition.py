@@ -141,7 +141,8 @@ def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, device: tor
     if isinstance(net, nn.Module):
         with predicting(net):
             return generate(stepper, vocab, prefix, num_preds)
-    return generate(stepper, vocab, prefix, num_preds)
+    with torch.no_grad():
+        return generate(stepper, vocab, prefix, num_preds)
 
 
 def grad_clipping(net: Any, theta: float) -> None:

@@ -96,7 +96,9 @@ class ScratchLayer(Module):
 
     def next_state(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One step: from inputs (B, num_inputs) or token indices (B,) to H (B, h), and the next state."""
-        state = self.step(project_step(inputs, self._own("w_x"), self._own("b")), state)
+        names = self.own_names
+        X = project_step(inputs, getattr(self, names["w_x"]), getattr(self, names["b"]))
+        state = self.step(X, state)
         return (state[0] if type(state) is tuple else state), state
 
     def begin_state(self, batch_size: int) -> Any:

@@ -39,6 +39,7 @@ from d2lrnn_torch.recurrence import (  # noqa: E402
     LSTMRecurrence,
     TanhRecurrence,
 )
+from d2lrnn_torch.tokens import look_up  # noqa: E402
 from parity.models import KINDS, drawn_batch, drawn_parameters, name_of  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -525,3 +526,65 @@ def test_full_precision_lasts_as_long_as_a_call() -> None:
         assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.enabled
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+# The embedding and what is around the layers
+
+
+@pytest.mark.parametrize("vocab_size", [5, 400])
+def test_rows_are_looked_up_with_the_gradient_of_an_embedding(vocab_size: int) -> None:
+    """Tokens that come several times, fewer and more of them than the table has rows; the same every time."""
+    torch.manual_seed(0)
+    table = torch.randn(vocab_size, 3, requires_grad=True)
+    tokens = torch.randint(0, vocab_size, (7, 4), dtype=torch.int32)
+    weights = torch.randn(7, 4, 3)
+    (gradient,) = torch.autograd.grad((look_up(tokens, table) * weights).sum(), table)
+    expected = torch.zeros(vocab_size, 3).index_put_((tokens.flatten().long(),), weights.flatten(0, 1), True)
+    torch.testing.assert_close(look_up(tokens, table), table[tokens.long()], rtol=0, atol=0)
+    torch.testing.assert_close(gradient, expected)
+    for _ in range(3):
+        (again,) = torch.autograd.grad((look_up(tokens, table) * weights).sum(), table)
+        assert torch.equal(again, gradient)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("kind", [RNNLMScratch, RNNLM])
+def test_a_model_with_an_embedding_is_the_model_on_its_vectors(kind: type[RNNLMScratch], tied: bool) -> None:
+    torch.manual_seed(0)
+    model = kind(GRU(6, 6), 9, embedding_size=6, tied=tied)
+    head = ({"linear.bias"} if tied else {"linear.weight", "linear.bias"}) if kind is RNNLM else (
+        {"b_q"} if tied else {"W_hq", "b_q"})  # fmt: skip
+    table = "embedding.weight" if kind is RNNLM else "W_e"
+    named = dict(model.named_parameters())
+    assert {name for name in named if not name.startswith("rnn.")} == {table, *head}
+    tokens = torch.randint(0, 9, (2, 5))
+    hiddens, _ = model.rnn(named[table][tokens.t()])
+    torch.testing.assert_close(model(tokens), model.output_layer(hiddens))
+    if tied:
+        bias = model.linear.bias if kind is RNNLM else model.b_q
+        torch.testing.assert_close(model(tokens), (hiddens @ named[table].t() + bias).swapaxes(0, 1))
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = {name: p.detach().clone() for name, p in named.items()}
+    nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
+    optimiser.step()
+    for name in (table, *head):
+        assert not torch.equal(before[name], named[name]), f"{name} is not trained"
+
+
+@pytest.mark.parametrize("where", ["input_dropout", "output_dropout"])
+@pytest.mark.parametrize("kind", [RNNLMScratch, RNNLM])
+def test_dropout_around_the_layers_is_the_framework_s_while_training(kind, where: str) -> None:
+    torch.manual_seed(0)
+    model = kind(RNN(6, 16), 9, embedding_size=6, **{where: 0.5}).train()
+    tokens = torch.randint(0, 9, (2, 5))
+    assert not torch.allclose(model(tokens), model(tokens))
+    model.eval()
+    assert torch.equal(model(tokens), model(tokens))
+
+
+def test_an_embedding_that_does_more_than_looking_up_is_called() -> None:
+    model = RNNLM(RNN(6, 16), 9, embedding_size=6)
+    model.embedding = nn.Embedding(9, 6, padding_idx=0)
+    tokens = torch.zeros(2, 5, dtype=torch.long)
+    (gradient,) = torch.autograd.grad(model(tokens).sum(), [model.embedding.weight])
+    assert not gradient.any(), "the padding's row has no gradient"
