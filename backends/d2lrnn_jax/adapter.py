@@ -125,6 +125,12 @@ class JaxLearner:
         self.learning_rate = training.learning_rate
         self._device = device
         self._module, variables = model.unbind()
+        module, optimizer, theta = self._module, training.optimizer, training.clip
+        # Looked up once: to compare modules takes as long as a small model's single step.
+        self._train = compiled_training_step(module, optimizer, theta)
+        self._parts = compiled_parts(module, optimizer, theta)
+        self._loss, self._gradient = compiled_loss(module), compiled_gradient(module)
+        self._predict = compiled_prediction(module)
         self._zeros: dict[int, State] = {}
         self._params: Any = self._owned(variables["params"])
         with precision(self.spec.dtype):
@@ -157,12 +163,11 @@ class JaxLearner:
         return result, state
 
     def _train_at_once(self, batch: Batch, state: State, masks: DropoutMasks | None) -> Any:
-        train = compiled_training_step(self._module, self.training.optimizer, self.training.clip)
         rate = float(self.learning_rate)
-        return train(self._params, self._remembered, rate, self.step, batch, state, masks)
+        return self._train(self._params, self._remembered, rate, self.step, batch, state, masks)
 
     def _train_by_parts(self, batch: Batch, state: State, masks: DropoutMasks | None) -> Any:
-        add, update = compiled_parts(self._module, self.training.optimizer, self.training.clip)
+        add, update = self._parts
         loss = jnp.zeros((), self.spec.dtype)
         sums = self._placed((loss, jax.tree.map(jnp.zeros_like, self._params)))
         num_tokens, states = batch.num_tokens, []
@@ -176,18 +181,18 @@ class JaxLearner:
     def eval_step(self, batch: Batch, state: State) -> tuple[jax.Array, State]:
         """The loss alone."""
         with precision(self.spec.dtype):
-            return compiled_loss(self._module)(self._params, _own(batch), state)
+            return self._loss(self._params, _own(batch), state)
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
         with precision(self.spec.dtype):
-            logits, state = compiled_prediction(self._module)(self._params, tokens, state)
+            logits, state = self._predict(self._params, tokens, state)
             return np.array(logits), state
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
         with precision(self.spec.dtype):
-            (loss, _), gradient = compiled_gradient(self._module)(self._params, batch, state)
+            (loss, _), gradient = self._gradient(self._params, batch, state)
             return float(loss), to_canonical(self.spec, gradient)
 
     def export_parameters(self) -> dict[str, FloatArray]:
