@@ -31,7 +31,7 @@ from d2lrnn_torch.tokens import takes_tokens, vectors
 class LayerStates(list[Any]):
     """The states of the layers, each H (B, h) or ``(H, C)``, as they leave a single step.
 
-    To stack them and to take them apart again takes a tenth of the time of writing a character.
+    Stacking them and taking them apart again would take a tenth of the time of writing a character.
     """
 
 

@@ -33,7 +33,7 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
     """The parameters as plain PyTorch keeps them.
 
     Args:
-        spec: the model; a GRU that resets before the product is none of PyTorch's.
+        spec: the model; PyTorch has no GRU that resets before the matrix product.
         parameters: by canonical name.
 
     Raises:

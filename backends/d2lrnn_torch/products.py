@@ -2,8 +2,8 @@
 
 On a CPU `torch.mm` is MKL's product, which on processors that are not Intel's reaches half of their speed.
 oneDNN's reaches all of it. In float32 PyTorch has it as the operator behind its compiler's linear layers,
-which takes some microseconds longer to call and knows no gradient: `times` and `plus` are for the
-recurrences, whose gradients are by hand, and `affine` has its own.
+which takes some microseconds longer to call and has no gradient: `times` and `plus` are for the recurrences,
+whose gradients are by hand, and `affine` has its own.
 """
 
 from __future__ import annotations
