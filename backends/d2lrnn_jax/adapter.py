@@ -38,7 +38,7 @@ from d2lrnn_jax.compiled import (
 )
 from d2lrnn_jax.concise import MODELS
 from d2lrnn_jax.devices import devices, native_device
-from d2lrnn_jax.dispatch import compute_where_asked
+from d2lrnn_jax.dispatch import disable_async_dispatch
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.optimizers import initial_state as initial_slots
 from d2lrnn_jax.optimizers import slots, with_slots
@@ -55,8 +55,8 @@ class JaxBackend:
     name = "jax"
 
     def __init__(self) -> None:
-        """Has JAX compute where it is asked to, if it has not begun yet; see `d2lrnn_jax.dispatch`."""
-        compute_where_asked()
+        """Disables JAX's asynchronous dispatch, if JAX has not begun yet; see `d2lrnn_jax.dispatch`."""
+        disable_async_dispatch()
 
     def versions(self) -> dict[str, str]:
         """See `d2lrnn.contract.protocols.Backend`."""

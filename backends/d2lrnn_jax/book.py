@@ -161,7 +161,7 @@ class Trainer(book.Trainer):
         self.state = parameters
 
     def _set_training(self, training: bool) -> None:
-        """Tells the model, which may have a field of that name, and takes the function compiled so."""
+        """Sets the model's field of that name, and takes the function that was compiled for it."""
         self.model.training = training
         self.state = self.state.replace(apply_fn=self._apply[training])
 

@@ -80,8 +80,7 @@ def compiled_training_step(
         params: Any, remembered: Any, rate: Any, step: Any, batch: Batch, state: State, masks: Any
     ) -> tuple[Any, Any, StepResult, State]:
         (loss, state), gradient = gradient_of(params, batch, state, masks)
-        norm = global_norm(gradient)
-        gradient = clip(gradient, theta)
+        norm, gradient = global_norm(gradient), clip(gradient, theta)
         params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
         return params, remembered, StepResult(loss, norm), state
 
@@ -121,8 +120,7 @@ def compiled_parts(module: RNNLMScratch, optimizer: Optimizer, theta: float | No
         params: Any, remembered: Any, rate: Any, step: Any, sums: Any, states: Sequence[State]
     ) -> tuple[Any, Any, StepResult, State]:
         loss, gradient = sums
-        norm = global_norm(gradient)
-        gradient = clip(gradient, theta)
+        norm, gradient = global_norm(gradient), clip(gradient, theta)
         params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
         state = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-2), *states)
         return params, remembered, StepResult(loss, norm), state

@@ -1,19 +1,18 @@
-"""Where JAX computes on a CPU: in the thread that asks, or in one of its own."""
+"""JAX's asynchronous dispatch, which is switched off on the CPU."""
 
 from __future__ import annotations
 
 import jax
 
 
-def compute_where_asked() -> None:
+def disable_async_dispatch() -> None:
     """Has JAX compute on the CPU in the calling thread.
 
-    By default a thread of its own computes while Python goes on, and Python waits for it at the first number
-    that it needs. When one character follows from another that is at once: handing over takes longer, 20
-    microseconds and much more on a busy machine, than a small model does. The numbers are the same.
+    By default a thread of JAX's own computes while Python goes on, until Python needs a number. Generating
+    text needs one after every step of the model, and handing the step over to the other thread takes longer
+    than a small model's step: 20 microseconds, and much more on a busy machine. The numbers are the same.
 
-    The setting is of the whole process, and read when JAX first looks for a CPU: where that has been, all
-    stays as it was.
+    The setting is the process's, and JAX reads it when it first looks for a CPU: later calls change nothing.
 
     Source: JAX's configuration option ``jax_cpu_enable_async_dispatch``.
     """

@@ -735,7 +735,7 @@ def test_devices_with_and_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (num_gpus(), try_gpu(), try_all_gpus()) == (0, here, [here])
 
 
-def test_jax_computes_where_it_is_asked() -> None:
+def test_asynchronous_dispatch_is_off() -> None:
     """In a process of its own, because JAX reads the setting once. Importing changes nothing."""
     read = "jax.config.read('jax_cpu_enable_async_dispatch')"
     program = f"import jax, d2lrnn_jax; a = {read}; import d2lrnn; d2lrnn.backend('jax'); print(a, {read})"
