@@ -1,8 +1,8 @@
 """Lists what was skipped where the noxfile asks for it, and says what examples in docstrings may use.
 
 An example stands beside the class that it shows, in a module of the core or of a backend. It may use the
-public names of `d2lrnn` and ``np``; in a backend also those of its tab, as a chapter does. What its own module
-calls by one of these names comes first.
+public names of `d2lrnn` and ``np``; in a backend also those of its tab, as a chapter does. What its own
+module calls by one of these names comes first.
 """
 
 from __future__ import annotations
