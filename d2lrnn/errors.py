@@ -50,6 +50,10 @@ class RunError(D2LError, ValueError):
     """A saved run that cannot be read or written."""
 
 
+class MissingCellError(RunError):
+    """A saved run whose cell no package here has: the run is whole, and cannot be opened here."""
+
+
 class DivergedError(D2LError, ArithmeticError):
     """The loss became NaN or infinite; the learner holds the last good parameters.
 

@@ -41,7 +41,7 @@ from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.optimizers import slot_shapes
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec
-from d2lrnn.errors import RunError, SpecError, reason_of
+from d2lrnn.errors import MissingCellError, RunError, SpecError, reason_of
 from d2lrnn.saving.json_reader import LONGEST_VALUE
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_document import describe, digest_in, has_optimizer_state, has_state, parse, read_run
@@ -113,6 +113,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
     Raises:
         RunError: there is none, or it is damaged: the message says in which file, and what is wrong.
+        MissingCellError: its cell comes from a package that is not installed here.
     """
     root = Path(folder)
     for attempt in range(_ATTEMPTS):
@@ -120,6 +121,8 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         try:
             checkpoint = _checkpoint_of(root)
             return _load(checkpoint)
+        except MissingCellError:
+            raise
         except RunError as error:
             # A training run may have put a newer one in its place while this one was read.
             if attempt == _ATTEMPTS - 1 or checkpoint is None or checkpoint == _checkpoint_of(root):
@@ -239,8 +242,9 @@ def _checkpoint_of(folder: Path) -> Path:
         if name is None:
             if (folder / _RUN).is_file():
                 return folder
-            there = "is no saved run" if os.path.lexists(folder) else "does not exist"
-            raise RunError(f"{folder} {there}: make one with d2lrnn train --out {folder}")
+            if os.path.lexists(folder):
+                raise RunError(f"{folder} holds no saved run: give the folder that d2lrnn train --out wrote")
+            raise RunError(f"{folder} does not exist: make a run with d2lrnn train --out {folder}")
     if name != LATEST and not _CHECKPOINT.fullmatch(name):
         raise RunError(f"{folder / LATEST} names {name[:60]!r}, which is no checkpoint")
     return folder / name
@@ -310,6 +314,10 @@ def _parsed(path: Path, content: bytes) -> _Parsed:
         if has_optimizer_state(document):
             files.add(_OPTIMIZER)
         return _Parsed(run, files, digest_in(document))
+    except MissingCellError as error:
+        raise MissingCellError(
+            f"{path} needs {error}, which no package installed here has: install the one that it comes from"
+        ) from error
     except (RunError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
 

@@ -42,17 +42,18 @@ from typing import Any
 
 import numpy as np
 
+from d2lrnn.contract.cells import cell_names
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import RunError
+from d2lrnn.errors import MissingCellError, RunError
 from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
 from d2lrnn.saving.run import Change, Run, new_identity
-from d2lrnn.training.schedules import SCHEDULES
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
+from d2lrnn.training.schedules import SCHEDULES
 
 #: The version of ``run.json`` and of the folder around it (`d2lrnn.saving.checkpoint`) that is written.
 FORMAT_VERSION = 3
@@ -194,9 +195,12 @@ def read_run(document: dict[str, Any]) -> Run:
 def _read_model(data: Any) -> ModelSpec:
     if isinstance(data, dict) and not any(name in data for name in _SINCE_FORMAT_3):
         data = {**data, **_SINCE_FORMAT_3}
+    cell = data.get("cell") if isinstance(data, dict) else None
+    if isinstance(cell, str) and cell not in cell_names():
+        raise MissingCellError(f"the cell {cell[:60]!r}")
     model = decode(ModelSpec, data, "the model")
     if model.num_layers > _MAX_LAYERS:
-        raise RunError(f"the model has {model.num_layers:,} layers: at most {_MAX_LAYERS:,} can be")
+        raise RunError(f"the model has {model.num_layers:,} layers: at most {_MAX_LAYERS:,} are read")
     return model
 
 

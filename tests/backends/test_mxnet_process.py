@@ -101,7 +101,7 @@ from d2lrnn import mxnet as d2l, backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.errors import SpecError
-from d2lrnn.contract.parameters import initial_parameters
+from d2lrnn.training.initialization import initial_parameters
 layers = [make(5, 4) for make in (d2l.RNNScratch, d2l.GRUScratch, d2l.LSTMScratch)]
 layers += [d2l.StackedRNNScratch(5, 4, 2), d2l.RNN(4, 2), d2l.GRU(4, 2), d2l.LSTM(4, 2)]
 print({layer(np.ones((2, 3, 5)))[0].shape for layer in layers})

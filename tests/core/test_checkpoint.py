@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import RunError, SpecError
+from d2lrnn.errors import MissingCellError, RunError, SpecError
 from d2lrnn.saving import checkpoint
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Change, Run
@@ -222,6 +223,15 @@ def test_a_run_of_format_2_opens_and_goes_on(tmp_path: Path, capsys: pytest.Capt
     assert again.history[1]["train_bits_per_token"] == pytest.approx(FORMAT_2_GOES_ON_TO, rel=1e-5)
 
 
+def test_a_cell_of_a_package_that_is_not_here(tmp_path: Path) -> None:
+    """The run is whole, and the message does not say that it is damaged."""
+    file = save_run(_run(9.5), tmp_path) / "run.json"
+    file.write_text(file.read_text("utf-8").replace('"cell": "gru"', '"cell": "lstm-of-theirs"'), "utf-8")
+    hostile.seal(file.parent)
+    with pytest.raises(MissingCellError, match=r"run.json needs the cell 'lstm-of-theirs', which no package"):
+        load_run(tmp_path)
+
+
 def test_what_the_optimizer_remembers_comes_back(tmp_path: Path) -> None:
     backend = d2lrnn.backend("numpy")
     run = _run(9.5, training=TrainingSpec(0.1, 1.0, 3, Adam(weight_decay=0.1), Cosine(steps=50), 2),
@@ -317,12 +327,12 @@ def test_a_damaged_checkpoint_says_where_another_one_is(tmp_path: Path) -> None:
     assert load_run(other).step == 7
     (tmp_path / "latest").unlink()
     shutil.rmtree(saved)
-    with pytest.raises(RunError, match=rf"is no saved run: .* There is another checkpoint: {other}$"):
+    with pytest.raises(RunError, match=rf"holds no saved run: .* There is another checkpoint: {other}$"):
         load_run(tmp_path)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no saved run: make one with d2lrnn train --out"):
+    with pytest.raises(RunError, match="holds no saved run: give the folder that d2lrnn train --out wrote"):
         load_run(tmp_path)
     with pytest.raises(RunError, match="does not exist"):
         load_run(tmp_path / "nowhere")

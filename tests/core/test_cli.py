@@ -215,7 +215,7 @@ BAD_TEXTS = {
         (["train", "--lr", "fast"], "argument --lr: 'fast' is not a number"),
         (["train", "--colour"], "unrecognized arguments: --colour"),
         (["generate", "nowhere"], "nowhere does not exist"),
-        (["generate", "."], "is no saved run"),
+        (["generate", "."], "holds no saved run"),
         (["generate", "SAVED", "--prefix", ""], "the prefix is empty"),
         (["generate", "SAVED", "--temperature", "-1"], "temperature is -1.0"),
         (["generate", "SAVED", "--temperature", "1", "--top-p", "2"], "top_p is 2.0"),
