@@ -115,7 +115,10 @@ class RNNLMScratch(Classifier):
             options["masks"] = masks.between
         if training and hasattr(self.rnn, "dropout"):
             options["training"] = True
-        inputs = drop(self.drop_inputs, self._inputs(tokens), masks.inputs, training)
+        inputs = self._inputs(tokens)
+        # A chapter's own `setup` makes no dropout, and none is asked for where the rate is 0.
+        if masks.inputs is not None or self.input_dropout:
+            inputs = drop(self.drop_inputs, inputs, masks.inputs, training)
         outputs, state = self.rnn(inputs, state, **options)
         if masks.outputs is not None or self.output_dropout:
             outputs = drop(self.drop_outputs, stacked(outputs), masks.outputs, training)
@@ -160,7 +163,8 @@ class RNNLMScratch(Classifier):
         """
         # Compiled anew: methods may have been replaced since the last time (`add_to_class`).
         step = compiled_step(lambda params, *rest: self.apply({"params": params}, *rest, method="unroll"))
-        if hasattr(self.rnn, "initial_state"):
+        # Layers with a call of their own may have a state of their own, whatever they inherit.
+        if can_take_tokens(self.rnn):
             predictor = Predictor(step, params, self.bind({"params": params}).rnn.initial_state)
         else:
             predictor = Predictor(step, params)
