@@ -171,7 +171,7 @@ def exchange(session: nox.Session) -> None:
 
 def _python_of(session: nox.Session, backend: str) -> str:
     """The interpreter of a backend's parity session, whose environment is made where it is missing."""
-    python = Path(os.environ.get("NOX_ENVDIR", ".nox")) / f"parity-{backend}" / "bin" / "python"
+    python = Path(".nox") / f"parity-{backend}" / "bin" / "python"
     if not python.is_file():
         session.run(sys.executable, "-m", "nox", "-s", f"parity({backend})", "--install-only", external=True)
     session.run(str(python), "-m", "pip", "install", "--quiet", "--no-deps", ".", external=True)
@@ -199,6 +199,15 @@ def bench(session: nox.Session) -> None:
     words = ["benchmarks/run.py", *environments, "--book", str(book), *session.posargs]
     session.run(pythons["numpy"], "benchmarks/text.py", external=True, silent=True)
     session.run(pythons["numpy"], *words, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def tricks(session: nox.Session) -> None:
+    """What each trick gains, into benchmarks/results; nothing else should be running."""
+    for backend in session.posargs or BACKENDS:
+        environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD}
+        session.run(_python_of(session, backend), "benchmarks/tricks/run.py", external=True, env=environment)
+    session.run(_python_of(session, "numpy"), "benchmarks/tricks/run.py", "table", external=True)
 
 
 @nox.session(venv_backend="none", tags=["core", *BACKENDS])
