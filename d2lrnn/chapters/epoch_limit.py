@@ -19,10 +19,10 @@ def cap_epochs(tree: ast.Module, most: int) -> None:
     ``Trainer(...)``.
 
     Example:
-        >>> tree = ast.parse("num_epochs, lr = 500, 1")
+        >>> tree = ast.parse("Trainer(max_epochs=500, gradient_clip_val=1)")
         >>> cap_epochs(tree, 2)
         >>> ast.unparse(tree)
-        'num_epochs, lr = (2, 1)'
+        'Trainer(max_epochs=2, gradient_clip_val=1)'
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
