@@ -25,6 +25,7 @@ from d2lrnn_jax.recurrence import project, run_recurrence
 from d2lrnn_jax.scratch import LAYERS
 
 
+# benchmarks/tricks: jax, a concise layer that is not `nn.RNN`
 class RNN(nn.Module):
     """A tanh RNN of `nn.SimpleCell` layers.
 

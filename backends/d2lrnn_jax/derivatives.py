@@ -122,6 +122,7 @@ def _beside(*parts: jax.Array) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
+# benchmarks/tricks: jax, backward pass by hand
 RNN = Derivative(rnn_keep, 1, rnn_step_back, rnn_gradients)
 GRU = Derivative(gru_keep, 0, gru_step_back, gru_gradients)
 LSTM = Derivative(lstm_keep, 1, lstm_step_back, rnn_gradients)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 
+# benchmarks/tricks: jax, asynchronous dispatch off
 def disable_async_dispatch() -> None:
     """Has JAX compute on the CPU in the calling thread.
 

@@ -17,6 +17,7 @@ from jax import numpy as jnp
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
+# benchmarks/tricks: jax, tokens looked up, not multiplied
 def takes_tokens(call: _Call) -> _Call:
     """Marks a ``__call__`` that takes token indices (T, B) as well as vectors (T, B, num_inputs)."""
     call.takes_tokens = True  # type: ignore[attr-defined]  # a mark on a function

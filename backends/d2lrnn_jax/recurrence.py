@@ -156,6 +156,7 @@ def _backward(
 scan_recurrence.defvjp(_forward, _backward)
 
 
+# benchmarks/tricks: jax, results in place
 def scan_in_place(
     body: Callable[[Arrays, Arrays, Arrays], tuple[Arrays, Arrays]],
     carry: Arrays,
@@ -199,6 +200,7 @@ def scan_in_place(
     return carry, (*arrays, *others)
 
 
+# benchmarks/tricks: jax, the larger factor on the left
 def times_transposed(d: jax.Array, W: jax.Array) -> jax.Array:
     """The product ``d @ W.T``: (B, n), (m, n) -> (B, m).
 
@@ -211,6 +213,7 @@ def times_transposed(d: jax.Array, W: jax.Array) -> jax.Array:
     return lax.optimization_barrier(swapped).T
 
 
+# benchmarks/tricks: jax, a product over steps and batch as one of matrices
 def product_over_time(left: jax.Array, right: jax.Array) -> jax.Array:
     """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n)."""
     return _rows(left).T @ _rows(right)
@@ -235,6 +238,8 @@ def project(inputs: jax.Array, W: jax.Array, b: jax.Array) -> jax.Array:
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         if inputs.size < len(W):
             return jnp.take(W, inputs, axis=0, mode="clip") + b
+        # benchmarks/tricks: jax, the bias added before rows are looked up
         # Fewer rows than tokens: add the bias to the rows, forward and backward.
         return jnp.take(W + b, inputs, axis=0, mode="clip")
+    # benchmarks/tricks: jax, inputs of all steps as rows
     return (_rows(inputs) @ W + b).reshape(*inputs.shape[:-1], -1)
