@@ -20,6 +20,7 @@ def tanh_(x: Tensor) -> Tensor:
     return tanh(x, out=x)
 
 
+# benchmarks/tricks: torch, NumPy's tanh
 def tanh(x: Tensor, out: Tensor) -> Tensor:
     """``torch.tanh(x, out=out)``, outside of any graph."""
     if x.is_cpu and x.numel() <= _FEW:

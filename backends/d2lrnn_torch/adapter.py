@@ -229,6 +229,7 @@ class TorchLearner:
         if masks is not None:
             masks = DropoutMasks(*(None if mask is None else self._tensor(mask) for mask in masks))
         logits, state = self.model.unroll(tokens, state, masks)
+        # benchmarks/tricks: torch, logits in the order of memory
         # The logits lie in memory step by step; taken in that order they need not be copied.
         logits = logits.swapaxes(0, 1).flatten(0, 1)
         total = cross_entropy(logits, targets.flatten(), ignore_index=PADDING, reduction="sum")

@@ -28,6 +28,7 @@ from d2lrnn_torch.recurrence import GRURecurrence, LSTMRecurrence, TanhRecurrenc
 from d2lrnn_torch.tokens import takes_tokens, vectors
 
 
+# benchmarks/tricks: torch, states of the layers apart
 class LayerStates(list[Any]):
     """The states of the layers, each H (B, h) or ``(H, C)``, as they leave a single step.
 
@@ -190,6 +191,7 @@ def _gru_layer(
     return outputs, outputs[-1]
 
 
+# benchmarks/tricks: torch, PyTorch's own LSTM
 def _lstm_layer(
     inputs: Tensor, state: tuple[Tensor, Tensor], w_x: Tensor, w_h: Tensor, b_x: Tensor, b_h: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -253,6 +255,7 @@ def is_plain(rnn: nn.Module) -> bool:
     )
 
 
+# benchmarks/tricks: torch, a single step by PyTorch's cells
 def run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, LayerStates]:
     """What ``rnn`` computes for one step, inputs (B, in) or tokens (B,): the last H (B, h), and all states.
 

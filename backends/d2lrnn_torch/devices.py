@@ -70,6 +70,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
     )
 
 
+# benchmarks/tricks: torch, inference mode
 def full_precision_inference(device: torch.device) -> AbstractContextManager[None]:
     """`torch.inference_mode`, with `full_precision`.
 

@@ -95,6 +95,7 @@ class RNNLMScratch(Classifier):
         outputs = dropped(outputs, of_outputs, self.output_dropout, training=self.training)
         return self.output_layer(outputs), state
 
+    # benchmarks/tricks: torch, a single step of a model
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits (B, V) after one token each (B,), and the next state; without dropout.
 

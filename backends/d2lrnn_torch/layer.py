@@ -167,5 +167,6 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
         return affine(inputs, w_x, b)
     if inputs.numel() < len(w_x):
         return look_up(inputs, w_x) + b
+    # benchmarks/tricks: torch, the bias added to the rows
     # Fewer rows than tokens: add the bias to the rows, forward and backward.
     return look_up(inputs, (w_x + b).contiguous())

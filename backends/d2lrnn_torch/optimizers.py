@@ -90,6 +90,7 @@ def update(
         t: the number of the step, from 1.
     """
     if optimizer == optimizers.SGD():
+        # benchmarks/tricks: torch, gradients scaled while they are added
         # Without momentum and decay the clipped gradient is used once: it need not be written to memory.
         step = rate * scale
         for p, g in zip(parameters, gradients, strict=True):

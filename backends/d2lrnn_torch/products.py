@@ -24,11 +24,13 @@ _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONED
 _MANY, _WIDE = 2**20, 128
 
 
+# benchmarks/tricks: torch, a product by oneDNN
 def times(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` for matrices (m, k) and (k, n), outside of any graph."""
     return _by_onednn(left, right) if _pays(left, right) else torch.mm(left, right)
 
 
+# benchmarks/tricks: torch, a product by oneDNN, and a sum
 def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     """``addend + left @ right`` for (m, n) or (n,), (m, k) and (k, n), outside of any graph."""
     if not _pays(left, right):
@@ -39,6 +41,7 @@ def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None)
     return torch.add(addend, product, out=product if out is None else out)
 
 
+# benchmarks/tricks: torch, a gradient that lies in memory as its weight
 def weight_gradient(w: Tensor, X: Tensor, d: Tensor) -> Tensor:
     """``X.t() @ d`` for (m, n), (k, m) and (k, n): the gradient of w in ``X @ w``, outside of any graph.
 
@@ -59,6 +62,7 @@ def affine(X: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return result.unflatten(0, X.shape[:2])
 
 
+# benchmarks/tricks: torch, the output layer by oneDNN
 class _Affine(Function):
     """``X w + b`` for a matrix X: d_X = d wᵀ, d_w = Xᵀ d, and d_b is the sum of the rows of d."""
 

@@ -31,6 +31,7 @@ from d2lrnn_torch.products import plus, times, weight_gradient
 _TANH_BACKWARD = torch.ops.aten.tanh_backward.grad_input
 
 
+# benchmarks/tricks: torch, backward pass by hand
 class TanhRecurrence(Function):
     """H_t = tanh(projected_t + H_{t-1} w_h).
 
@@ -65,6 +66,7 @@ class TanhRecurrence(Function):
         return d_projected, dH, _sum_over_time(w_h, states[:-1], d_projected)
 
 
+# benchmarks/tricks: torch, backward pass by hand
 class GRURecurrence(Function):
     """The gated recurrent unit (Cho et al. 2014) that resets after the matrix product, the form of cuDNN.
 
@@ -131,6 +133,7 @@ class GRURecurrence(Function):
         return d_hidden, dH, d_w_h, d_b_hn
 
 
+# benchmarks/tricks: torch, backward pass by hand
 class GRUBeforeRecurrence(Function):
     """The gated recurrent unit that resets before the matrix product, the book's.
 
@@ -196,6 +199,7 @@ class GRUBeforeRecurrence(Function):
         return d_rz, d_n, dH, *d_weights
 
 
+# benchmarks/tricks: torch, backward pass by hand
 class LSTMRecurrence(Function):
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 

@@ -125,6 +125,7 @@ class GRUScratch(ScratchLayer):
 
     def split_gates(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """What belongs to the two gates and to the candidate, (…, 2·h) and (…, h), of (…, 3·h)."""
+        # benchmarks/tricks: torch, gates split without Python
         # `Tensor.split`, which is written in Python, takes twice as long.
         return gates.split_with_sizes([2 * self.num_hiddens, self.num_hiddens], dim=-1)
 

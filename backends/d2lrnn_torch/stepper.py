@@ -48,6 +48,7 @@ class Stepper:
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """One time step: tokens int32 (B,) to logits (B, V) as NumPy, and the next state; no graph."""
         with self._without_graph(self.device):
+            # benchmarks/tricks: torch, tokens copied by NumPy
             # A copy by NumPy, which PyTorch takes over: cheaper than one by PyTorch.
             own = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
             logits, state = self.step(own, state)

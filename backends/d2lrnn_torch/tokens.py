@@ -45,6 +45,7 @@ def look_up(tokens: Tensor, rows: Tensor) -> Tensor:
     return _Rows.apply(tokens, rows) if rows.is_cpu else embedding(tokens, rows)
 
 
+# benchmarks/tricks: torch, rows of tokens
 class _Rows(Function):
     """`look_up`, whose gradient at row v is the sum of the gradients where the token is v."""
 
@@ -74,6 +75,7 @@ def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
     return hot.scatter_(-1, inputs.long().unsqueeze(-1), 1)
 
 
+# benchmarks/tricks: torch, rows of an identity that is kept
 @lru_cache(maxsize=8)
 def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # what is made in that mode can never be part of a training step

@@ -97,7 +97,7 @@ def _arrays(result: Any) -> list[Any]:
         return [array for key in sorted(result) for array in _arrays(result[key])]
     if isinstance(result, (tuple, list)):
         return [array for part in result for array in _arrays(part)]
-    for convert in ("detach", "asnumpy"):
+    for convert in ("detach", "numpy", "asnumpy"):
         if hasattr(result, convert):
             result = getattr(result, convert)()
     return [np.array(result, dtype=np.float64)]
