@@ -24,6 +24,7 @@ def relu(x: Array) -> Array:
     return sym.npx.relu(x) if _is_one_step(x) else _activation(x, "relu")
 
 
+# benchmarks/tricks: mxnet, activations by NumPy's operators in a single step
 def _is_one_step(x: Array) -> bool:
     """Whether `x` is part of a graph of `d2lrnn_mxnet.prediction`, which is made of NumPy's symbols.
 
@@ -32,6 +33,7 @@ def _is_one_step(x: Array) -> bool:
     return isinstance(x, sym.numpy._Symbol)
 
 
+# benchmarks/tricks: mxnet, sigmoid, tanh and relu by oneDNN
 def _activation(x: Array, kind: str) -> Array:
     # The operator that oneDNN accelerates: np.tanh takes eight times as long.
     F = mx.nd if isinstance(x, NDArray) else mx.sym

@@ -10,6 +10,7 @@ import numpy as np
 from d2lrnn_mxnet.recurrence import Array
 
 
+# benchmarks/tricks: mxnet, arrays taken over from NumPy
 def on_device(values: Any, dtype: str, context: Any) -> Array:
     """A copy of `values` on a device, as an ``mx.np.ndarray``, without waiting for the engine.
 

@@ -13,6 +13,7 @@ _VARIABLE = "MXNET_ENGINE_TYPE"
 _STANDARD_ERROR = 2
 
 
+# benchmarks/tricks: mxnet, MXNet computes in the calling thread
 def compute_where_asked() -> None:
     """Has MXNet compute on the CPU in the calling thread.
 

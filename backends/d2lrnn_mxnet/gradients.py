@@ -11,6 +11,7 @@ from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
 
 
+# benchmarks/tricks: mxnet, the global norm by products
 def global_norm(gradients: Iterable[Array]) -> Array:
     """The Euclidean norm of all gradients taken as one vector, on their device."""
     flat = (gradient.reshape(-1) for gradient in gradients)

@@ -44,6 +44,7 @@ class CrossEntropy(nn.HybridBlock):
         return F.np.sum(losses * _weights(F, targets, self._dtype))
 
 
+# benchmarks/tricks: mxnet, the loss's gradient written out
 @mx.util.use_np
 class CrossEntropyGradient(nn.HybridBlock):
     """(softmax(o) - one_hot(y)) / number of targets, zero where there is padding.

@@ -82,6 +82,7 @@ class EagerPredictor:
         return logits.asnumpy().reshape(len(tokens), -1), state
 
 
+# benchmarks/tricks: mxnet, single step as a graph
 class Prediction:
     """The model's function for one time step and one size of batch.
 
@@ -117,6 +118,7 @@ class Prediction:
     def __call__(self, tokens: IntArray, state: Any) -> tuple[numpy.ndarray[Any, Any], Any]:
         """Logits (B, V) as NumPy and the next state, for tokens (B,)."""
         # No step before is still reading: its logits have been waited for.
+        # benchmarks/tricks: mxnet, tokens written into the array of the step before
         self._memory[:] = tokens
         with autograd.pause():
             values = [self._tokens.as_in_ctx(self._context), *by_layer(self._spec, state)]
@@ -218,11 +220,13 @@ def _variable(name: str) -> Array:
     return sym.Variable(name).as_np_ndarray()
 
 
+# benchmarks/tricks: mxnet, gates cut by one operator in a single step
 def _cut(x: Array, pieces: int, *, axis: int = 1) -> list[Array]:
     """`x` in equal pieces, by the operator that wakes OpenMP's threads once and not for every piece."""
     return [piece.as_np_ndarray() for piece in sym.split_v2(x.as_nd_ndarray(), pieces, axis=axis)]
 
 
+# benchmarks/tricks: mxnet, vectors as rows in a single step
 def _as_row(x: Array) -> Array:
     """(n,) as (1, n): to a batch of 1 that adds without broadcasting, which would wake OpenMP's threads."""
     return sym.np.reshape(x, (1, -1))

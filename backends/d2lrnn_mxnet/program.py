@@ -34,6 +34,7 @@ class Program:
             part.hybridize(static_alloc=True, static_shape=True)
 
 
+# benchmarks/tricks: mxnet, all steps as one graph
 @mx.util.use_np
 class _Unroll(nn.HybridBlock):
     """A whole model as one graph, for one shape of batch."""

@@ -138,6 +138,7 @@ def unroll(
         The outputs (T, B, h) and the final state.
     """
     # To turn the weights for OpenBLAS pays over several steps.
+    # benchmarks/tricks: mxnet, products by OpenBLAS, and by oneDNN
     by_openblas = num_steps > 1 and batch_size <= FEW_ROWS
 
     def dot(H: Array, W: Array) -> Array:
@@ -145,6 +146,7 @@ def unroll(
             return F.dot(H, W)
         return linear(F, H.as_np_ndarray(), W.as_np_ndarray(), num_outputs=num_hiddens).as_nd_ndarray()
 
+    # benchmarks/tricks: mxnet, weights cut by gates before the products
     # Weights are cut into gates before the products and not what comes of them: it is far larger.
     weights_x, weights_h, biases = (cut(F, part, len(cell.gates)) for part in (W_xh.T, W_hh.T, b_h))
     # OpenBLAS takes weights as (in, out): where it turned them itself at every step it was slower (64 x 1024:
@@ -164,6 +166,7 @@ def unroll(
     return F.np.stack(outputs), tuple(part.as_np_ndarray() for part in state)
 
 
+# benchmarks/tricks: mxnet, a product and a bias in one operator
 def linear(F: Any, x: Array, weight: Array, bias: Array | None = None, *, num_outputs: int) -> Array:
     """``x @ weight.T + bias`` in one operator: the gradient of a broadcast sum costs more than the product.
 
@@ -183,6 +186,7 @@ def value_of(parameter: Any, like: Array) -> Array:
     return parameter.data(like.ctx) if isinstance(like, NDArray) else parameter.var()
 
 
+# benchmarks/tricks: mxnet, time steps cut apart by the legacy operator
 def cut(F: Any, x: Array, pieces: int, *, squeeze: bool = False) -> list[Array]:
     """`x` in equal pieces along its first axis; `squeeze` drops that axis, when every piece has length 1.
 

@@ -42,6 +42,7 @@ def export_state(spec: ModelSpec, state: Any) -> StateArrays:
     return tuple(np.stack(parts) for parts in zip(*by_layer, strict=True))
 
 
+# benchmarks/tricks: mxnet, the state of a single step layer by layer
 class Layers(tuple[Any, ...]):
     """A state in another form: the arrays (B, h) of one layer after the other, for an LSTM H and C of each.
 
