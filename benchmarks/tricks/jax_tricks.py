@@ -39,6 +39,7 @@ def tricks() -> list[Trick]:
         *(_product_over_time(*sizes) for sizes in (C, M)),
         *(_projection(*sizes) for sizes in (C, M)),
         *(_sigmoid(B, h) for B, _, h in (C, M)),
+        *(_gru_sigmoid(*sizes) for sizes in (C, M)),
         *(_lstm_gates(B, h) for B, _, h in (C, M)),
         *(_look_up(*sizes) for sizes in (C, M)),
         *(_bias_of_rows(*sizes) for sizes in (C, M)),
@@ -116,6 +117,15 @@ def _sigmoid(B: int, h: int) -> Trick:
     return Trick(
         "σ by a tanh", "activations.sigmoid", f"{B} x {2 * h}",
         _compiled(activations.sigmoid, x), _compiled(jax.nn.sigmoid, x),
+    )  # fmt: skip
+
+
+def _gru_sigmoid(B: int, T: int, h: int) -> Trick:
+    """The same in a layer, forward and backward."""
+    kind, instead = scratch.GRUScratch, [(scratch, "sigmoid", jax.nn.sigmoid)]
+    return Trick(
+        f"{kind.cell.title}, σ by a tanh", "activations.sigmoid", f"{B} x {T} x {h}",
+        _forth_and_back(kind, (B, T, h)), _forth_and_back(kind, (B, T, h), instead=instead), 1e-4,
     )  # fmt: skip
 
 
