@@ -105,6 +105,7 @@ def test_with_32_units_it_also_writes_and_learns() -> None:
     assert row["target"]["steps"] > 0
 
 
+@pytest.mark.slow
 def test_what_writes_in_its_own_way_is_asked_for_as_much_as_time_allows(tmp_path: Path) -> None:
     own = """
 def write(vocab, prefix, number):
@@ -170,6 +171,7 @@ made.gradients = lambda batch, state: (float("nan"), {})""".replace(
     assert rows["numpy"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_what_fails_hangs_or_crashes_is_a_row_with_its_reason(tmp_path: Path) -> None:
     entrants = [
         _entrant(tmp_path, "raises", "raise ValueError('no such thing\\nsecond line')"),

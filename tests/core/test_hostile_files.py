@@ -42,6 +42,7 @@ def _saved(folder: Path, num_hiddens: int, num_epochs: int = 1) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_mutated_checkpoint_is_refused_or_loads_to_the_same_model(tmp_path: Path) -> None:
     folder = _saved(tmp_path / "run", 16)
     command = [sys.executable, hostile.__file__, str(folder), str(NUMBER)]
