@@ -147,7 +147,7 @@ class TrainingSpec:
         seed: decides the dropout masks.
         optimizer: what a step does with the clipped gradient.
         schedule: how the rate changes; None keeps it.
-        accumulate: the number of parts, of equal size or nearly so, that a batch is cut into by rows. Their
+        accumulate: the most parts that a batch is cut into by rows (`values.row_slices`). Their
             gradients add up before the step: the numbers are those of the whole batch, the memory is that of
             a part.
 

@@ -75,7 +75,7 @@ class Device(NamedTuple):
 
 
 def row_slices(batch_size: int, parts: int) -> list[slice]:
-    """Cuts the rows of a batch into `parts` of equal size or nearly so; fewer where there are fewer rows.
+    """Cuts a batch into at most `parts` slices of ceil(batch_size / parts) rows; the last may be shorter.
 
     Example:
         >>> row_slices(5, 2)
