@@ -13,8 +13,10 @@ import pytest
 from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.contract.values import FloatArray
 from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.data.spec import DataSpec
+from d2lrnn.errors import DivergedError
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
 from d2lrnn.training.history import EpochRecord, History, Progress
@@ -167,3 +169,31 @@ def test_a_run_goes_on_where_another_backend_left_it(
         assert mine.num_steps == theirs.num_steps
         assert mine.train_bits_per_token == pytest.approx(theirs.train_bits_per_token, rel=1e-4)
         assert mine.val_bits_per_token == pytest.approx(theirs.val_bits_per_token, rel=1e-4)
+
+
+def test_what_diverged_is_rolled_back_with_all_that_the_optimizer_remembers(
+    backend: Backend, corpus: Corpus
+) -> None:
+    """In the second epoch the parameters are made so large that the loss is no number."""
+    run = _new(MODELS[-1], DATA["sequential"], corpus)
+    kept: dict[str, dict[str, FloatArray]] = {}
+
+    def epoch_ended(record: EpochRecord) -> None:
+        kept["parameters"] = trainer.learner.export_parameters()
+        kept["optimizer"] = trainer.learner.export_optimizer_state()
+
+    def step_ended(progress: Progress) -> None:
+        if (progress.epoch, progress.step) == (2, 3):
+            large = {name: np.full_like(value, 3e38) for name, value in kept["parameters"].items()}
+            trainer.learner.import_parameters(large)
+
+    trainer = _trainer(backend, run, corpus, on_step=step_ended, on_epoch=epoch_ended)
+    # NumPy warns of the overflow, which is wanted here.
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"the loss became .* \(epoch 2\)"):
+        trainer.fit(NUM_EPOCHS)
+    assert trainer.learner.step == trainer.data.num_train_batches
+    assert any(value.any() for value in kept["optimizer"].values())
+    for name, value in trainer.learner.export_parameters().items():
+        np.testing.assert_array_equal(value, kept["parameters"][name])
+    for name, value in trainer.learner.export_optimizer_state().items():
+        np.testing.assert_array_equal(value, kept["optimizer"][name])
