@@ -31,6 +31,13 @@ CORES = [
 #: machine ten times as much.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+#: Half of the time of JAX's tests is compiling, of programs that other tests compiled before.
+KEPT_PROGRAMS = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(".nox", "jax-programs").resolve()),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
 #: Where the sessions leave what they skipped, one file each.
 SKIPPED = Path(".nox") / "skipped"
 
@@ -131,6 +138,8 @@ def parity(session: nox.Session, backend: str) -> None:
     others = tuple(f"test_{other}_" for other in BACKENDS if other != backend)
     book = [path for path in sorted(Path("tests/book").glob("test_*.py")) if not path.name.startswith(others)]
     environment = {"D2LRNN_BACKEND": backend}
+    if backend == "jax":
+        environment |= KEPT_PROGRAMS
     if backend == "numpy":
         book = []  # the book has no tab for the reference
     else:

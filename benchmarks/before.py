@@ -6,8 +6,9 @@ For every backend, setting and model two processes stand ready, one with the lib
 that of this checkout, and each was compared with the reference first. Then they take turns of a fraction of a
 second: a machine that is slower for a while is so for both. The figure is the median over the turns of the
 ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON`` says which interpreter has a
-backend's framework; it needs Python 3.11. Results go to ``benchmarks/results/before.json`` after every cell,
-and to ``before.md`` at the end. About 15 seconds a cell; nothing else should run on the machine.
+backend's framework. Results go to ``benchmarks/results/before.json`` after every cell, in which other cells
+that were measured against the same commit stay, and to ``before.md`` at the end. About 15 seconds a cell;
+nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,29 +34,30 @@ from d2lrnn.benchmark.settings import batches, combinations, find_model, find_se
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
-#: Turns of each side in a cell, how long one lasts at least, and how long both rest before the next one: the
-#: threads of some libraries wait busily for so long after their work.
+#: Turns of each side in a cell (`--turns`), how long one lasts at least, and how long both rest before the
+#: next one: the threads of some libraries wait busily for so long after their work.
 TURNS, SECONDS, REST = 15, 0.15, 0.1
 
 #: What is timed. Writing is, where a model is small; the products alone, so that a step is their multiple.
 STEP, WRITE, FLOOR = "step", "write", "floor"
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 class Side:
     """A process that holds a model of one checkout, and runs it when it is told to."""
 
-    def __init__(self, checkout: Path, python: str, words: Sequence[str], threads: int) -> None:
-        counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        # Else Python would look beside this file first, or into the working directory.
-        path = {"PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'backends'}", "PYTHONSAFEPATH": "1"}
-        self._process = subprocess.Popen(
-            [python, __file__, "side", str(checkout), *words],
-            env={**os.environ, **counts, **path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+    def __init__(self, checkout: Path, python: str, words: Sequence[str], errors: Path) -> None:
+        self._errors = errors
+        with errors.open("w") as file:
+            self._process = subprocess.Popen(
+                [python, __file__, "side", str(checkout), *words],
+                env=_environment(checkout),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
         self._counts: dict[str, int] = {}
 
     def __enter__(self) -> Side:
@@ -73,7 +75,10 @@ class Side:
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        answer = json.loads(line) if line else "the process ended"
+        if not line:
+            self._process.wait()
+            raise RuntimeError(["the process ended", *self._errors.read_text().splitlines()][-1])
+        answer = json.loads(line)
         if isinstance(answer, str):
             raise RuntimeError(answer)
         return answer
@@ -91,58 +96,76 @@ class Side:
         return float(self.answer())
 
 
-def compare(cell: Sequence[str], python: str, checkouts: Sequence[Path], threads: int) -> dict[str, Any]:
+def compare(
+    cell: Sequence[str], python: str, checkouts: Sequence[Path], turns: int = TURNS
+) -> dict[str, Any]:
     """Both sides in one cell ``(backend, setting, model)``.
 
     Returns:
-        By what is timed, the seconds of every turn, of both sides; or ``"reason"`` where a side failed.
+        By what is timed, the seconds of every turn after the first, of both sides; or ``"reason"`` where a
+        side failed.
     """
     row: dict[str, Any] = dict(zip(("backend", "setting", "model"), cell, strict=True))
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        reference = str(Path(folder, "reference.npz"))
-        words = ["-m", "d2lrnn.benchmark.reference", *cell[1:], reference]
-        path = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parent / 'backends'}"}
-        subprocess.run([sys.executable, *words], check=True, env=path)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        words = [*cell, str(folder / "reference.npz")]
+        command = [sys.executable, "-m", "d2lrnn.benchmark.reference", *words[1:]]
+        subprocess.run(command, check=True, env=_environment(HERE.parent))
         sides = [
-            stack.enter_context(Side(checkout, python, [*cell, reference], threads)) for checkout in checkouts
+            stack.enter_context(Side(checkout, python, words, folder / f"{number}.txt"))
+            for number, checkout in enumerate(checkouts)
         ]
         try:
             ready = [side.answer() for side in sides]
-            timed = {name: [[], []] for name in (STEP, WRITE) if all(name in names for names in ready)}
-            for name, seconds in timed.items():
-                for turn in range(TURNS + 1):
-                    for number in (0, 1) if turn % 2 else (1, 0):
+            # The products alone are the framework's, of no checkout: one side has them.
+            timed = {name: ([], []) for name in ready[1] if name == FLOOR or name in ready[0]}
+            for turn in range(turns + 1):
+                for name, seconds in timed.items():
+                    numbers = (1,) if name == FLOOR else (0, 1)
+                    for number in numbers if turn % 2 else reversed(numbers):
                         seconds[number].append(sides[number].seconds(name))
                         time.sleep(REST)
-                seconds[:] = [of_side[1:] for of_side in seconds]
-            floor = [sides[1].seconds(FLOOR) for _ in range(TURNS)] if FLOOR in ready[1] else []
         except RuntimeError as error:
             return {**row, "reason": str(error)}
-    return {**row, **timed, FLOOR: floor}
+    return row | {name: [of_side[1:] for of_side in seconds] for name, seconds in timed.items()}
+
+
+def _cell(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["backend"], row["setting"], row["model"]
+
+
+def _environment(checkout: Path) -> dict[str, str]:
+    """In which a process finds the library of a checkout."""
+    return {**os.environ, "PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'backends'}"}
 
 
 def table(document: dict[str, Any]) -> str:
     """The ratios as Markdown."""
     lines = []
-    for row in document["rows"]:
-        cell = [row["backend"], row["setting"], row["model"]]
+    for row in sorted(document["rows"], key=lambda row: (row["setting"], row["model"])):
+        cell = _cell(row)
         if "reason" in row:
-            lines.append([*cell, f"✗ {row['reason']}", "", "", "", ""])
+            lines.append([*cell, f"✗ {row['reason']}", "", "", "", "", ""])
             continue
         before, now = (statistics.median(of_side) for of_side in row[STEP])
-        floor = f"×{now / statistics.median(row[FLOOR]):.2f}" if row[FLOOR] else ""
+        floor = f"×{_middle(row[STEP][1], row[FLOOR][1]):.2f}" if FLOOR in row else ""
         writing = _ratio(*row[WRITE]) if WRITE in row else ""
-        lines.append([*cell, milliseconds(before), milliseconds(now), floor, _ratio(*row[STEP]), writing])
-    header = ["backend", "setting", "model", "before, ms", "now, ms", "× the products", "before / now",
-              "a character, before / now"]  # fmt: skip
+        turns = str(len(row[STEP][0]))
+        steps = milliseconds(before), milliseconds(now), floor, _ratio(*row[STEP])
+        lines.append([*cell, turns, *steps, writing])
+    header = ["backend", "setting", "model", "turns", "before, ms", "now, ms", "× the products",
+              "before / now", "a character, before / now"]  # fmt: skip
     about = (
         f"Training steps, and writing with 32 hidden units, of the commit {document['before']} and of this "
-        f"version, in {TURNS} turns of each; the median ratio of the turns with its quartiles. "
+        "version, each in turns; the median ratio of the turns with its quartiles. "
         f"{document['threads']} threads. The command: `python benchmarks/before.py CHECKOUT`, with an "
         "interpreter for every backend."
     )
     return f"# Before and now\n\n{about}\n\n{grid(header, lines)}\n"
+
+
+def _middle(seconds: Sequence[float], others: Sequence[float]) -> float:
+    return float(np.median(np.array(seconds) / np.array(others)))
 
 
 def _ratio(before: Sequence[float], now: Sequence[float]) -> str:
@@ -189,7 +212,7 @@ def side(checkout: str, backend: str, setting_name: str, model_name: str, refere
         print(json.dumps((time.perf_counter() - started) / int(number)), flush=True)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures, and writes the files."""
     parser = argparse.ArgumentParser(description="This version against an earlier one, in turn.")
     parser.add_argument("checkout", type=Path)
@@ -198,9 +221,10 @@ def main() -> None:
     parser.add_argument(
         "--models", default="rnn-scratch,stacked-scratch,gru-scratch,lstm-scratch,rnn,gru-2,lstm-2"
     )
+    parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS / "before.json")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     before = given.checkout.resolve()
     commit = subprocess.run(
         ["git", "-C", before, "rev-parse", "--short", "HEAD"], check=True, text=True, stdout=subprocess.PIPE
@@ -210,12 +234,18 @@ def main() -> None:
         [find_model(name) for name in given.models.split(",")],
     )
     pythons = dict(pair.split("=", 1) for pair in given.env)
-    document = {"before": commit, "threads": given.threads, "rows": []}
+    # Every process that is started inherits it.
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(given.threads))
+    document: dict[str, Any] = {"before": commit, "threads": given.threads, "rows": []}
+    if given.out.exists():
+        kept = json.loads(given.out.read_text())
+        if {**kept, "rows": []} == document:
+            document = kept
     for setting, model in cells:
         for backend, python in pythons.items():
             cell = (backend, setting.name, model.name)
-            row = compare(cell, python, (before, HERE.parent), given.threads)
-            document["rows"].append(row)
+            row = compare(cell, python, (before, HERE.parent), given.turns)
+            document["rows"] = [kept for kept in document["rows"] if _cell(kept) != cell] + [row]
             print(*cell, row.get("reason") or _ratio(*row[STEP]), file=sys.stderr, flush=True)
             given.out.write_text(json.dumps(document) + "\n")
     given.out.with_suffix(".md").write_text(table(document))

@@ -1,9 +1,9 @@
 """Memory that one training step has freed, kept for the next one.
 
-The C library of Linux gives a large block back to the system when it is freed, and the next step asks for it
-anew: the system clears it, page by page, at the first touch of each. That is a tenth to a third of the time
-of a step whose arrays take tens of megabytes. What is said here counts for the whole process, so it is for
-whoever owns the process to say: the command line does, and the benchmark does it for all whom it measures.
+The C library of Linux returns a large block to the system when it is freed, and the next step requests it
+again: the system clears every page of it at the first access. That is a tenth to a third of the time of a
+step whose arrays take tens of megabytes. The setting is the whole process', so a library must not make it by
+itself: the command line makes it, and the benchmark, for every subject that it measures.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep what is freed, in one heap for all threads: others are limited to 64 MB.
+    """Sets the C library to keep what is freed, in one heap for all threads: others are limited to 64 MB.
 
     Returns:
-        Whether it could be told; only glibc can.
+        Whether it could be set; only glibc has these settings.
 
     Example:
         >>> keep_freed_memory()  # doctest: +SKIP
@@ -29,12 +29,13 @@ def keep_freed_memory() -> bool:
     mallopt = _function("mallopt")
     if mallopt is None:
         return False
-    told = [mallopt(_ARENA_MAX, 1), mallopt(_TRIM_THRESHOLD, _NEVER), mallopt(_MMAP_THRESHOLD, _NEVER)]
-    return all(told)
+    options = {_ARENA_MAX: 1, _TRIM_THRESHOLD: _NEVER, _MMAP_THRESHOLD: _NEVER}
+    accepted = [mallopt(option, value) for option, value in options.items()]
+    return all(accepted)
 
 
 def release_freed_memory() -> None:
-    """Gives back what is kept now; what is freed later on is kept again. Without glibc nothing happens."""
+    """Returns what is kept now to the system; what is freed later is kept again. Only glibc can."""
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)

@@ -13,9 +13,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
-    name = (
-        path.parent / f".{path.name}-{uuid.uuid4().hex}"
-    )  # not mkstemp, whose files only their owner may read
+    # Not mkstemp, whose files only their owner may read.
+    name = path.parent / f".{path.name}-{uuid.uuid4().hex}"
     try:
         with open(name, "xb") as file:
             file.write(content)

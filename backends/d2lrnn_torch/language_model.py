@@ -163,13 +163,13 @@ class RNNLMScratch(Classifier):
         methods = ("unroll", "one_hot", "embed", "output_layer", "next_logits")
         unchanged = all(getattr(kind, name) is getattr(owner, name) for name in methods)
         if unchanged and self.has_own_layers() and can_take_tokens(self.rnn):
-            return Stepper(self.next_logits, self.rnn.begin_state, device, own=True)
+            return Stepper(self.next_logits, self.rnn.begin_state, device)
 
         def step(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
             logits, state = self.unroll(tokens.unsqueeze(1), state)
             return logits[:, 0], state
 
-        return Stepper(step, lambda batch_size: None, device, own=False)
+        return Stepper(step, lambda batch_size: None, device)
 
     def has_own_layers(self) -> bool:
         """Whether the embedding and the output layer are those that `next_logits` reads."""

@@ -39,13 +39,6 @@ def own_state(spec: ModelSpec, arrays: StateArrays, device: torch.device) -> Sta
     return layers[0] if spec.num_layers == 1 else layers
 
 
-def for_training(state: State) -> State:
-    """A state from inference mode as autograd takes it, a copy; any other as it is."""
-    if isinstance(state, Tensor):
-        return state.clone() if state.is_inference() else state
-    return type(state)(for_training(part) for part in state)
-
-
 def detached(state: State) -> State:
     """The state without its graph."""
     return state.detach() if isinstance(state, Tensor) else type(state)(detached(part) for part in state)

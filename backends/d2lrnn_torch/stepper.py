@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from d2lrnn.contract.values import FloatArray, IntArray
-from d2lrnn_torch.devices import full_precision_inference, full_precision_no_grad
+from d2lrnn_torch.devices import full_precision_no_grad
 
 #: From tokens (B,) of int64 and a state to logits (B, V) and the next state.
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -27,27 +27,22 @@ class Stepper:
         step: one step of the model.
         initial_state: from a batch size to the state before the first token.
         device: where the model is.
-        own: whether `step` runs code of this library alone. Other code may keep what it computes, a lazy
-            layer its parameters: what is made in inference mode could never be trained, so it gets
-            `torch.no_grad`, which is slower.
 
     Example:
         >>> model = RNNLMScratch(RNNScratch(28, 32), vocab_size=28)
-        >>> stepper = Stepper(model.next_logits, model.rnn.begin_state, torch.device("cpu"), own=True)
+        >>> stepper = Stepper(model.next_logits, model.rnn.begin_state, torch.device("cpu"))
         >>> logits, state = stepper.predict_step(np.array([3], np.int32), stepper.initial_state(1))
         >>> logits.shape
         (1, 28)
     """
 
-    def __init__(
-        self, step: Step, initial_state: Callable[[int], Any], device: torch.device, *, own: bool
-    ) -> None:
+    def __init__(self, step: Step, initial_state: Callable[[int], Any], device: torch.device) -> None:
         self.step, self.initial_state, self.device = step, initial_state, device
-        self._without_graph = full_precision_inference if own else full_precision_no_grad
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """One time step: tokens int32 (B,) to logits (B, V) as NumPy, and the next state; no graph."""
-        with self._without_graph(self.device):
+        # Not `torch.inference_mode`: what a chapter's layers make in it could never be trained.
+        with full_precision_no_grad(self.device):
             # benchmarks/tricks: torch, tokens copied by NumPy
             # A copy by NumPy, which PyTorch takes over: cheaper than one by PyTorch.
             own = torch.from_numpy(tokens.astype(np.int64)).to(self.device)

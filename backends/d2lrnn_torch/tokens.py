@@ -78,5 +78,5 @@ def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
 # benchmarks/tricks: torch, rows of an identity that is kept
 @lru_cache(maxsize=8)
 def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # what is made in that mode can never be part of a training step
+    with torch.inference_mode(False):  # of a caller's: what is made in that mode could never be trained with
         return torch.eye(size, dtype=dtype, device=device)

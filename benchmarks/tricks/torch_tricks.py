@@ -41,7 +41,6 @@ def tricks() -> list[Trick]:
         _lstm_by_onednn(),
         *(_cells(kind, h) for kind in concise.CONCISE_LAYERS.values() for h in (C[2], M[2])),
         _layer_states(),
-        _inference_mode(),
         _next_logits(),
         _split_gates(),
         _tokens_by_numpy(),
@@ -208,14 +207,14 @@ def _cells(kind: type[concise.RNN], h: int) -> Trick:
     rnn = kind(CHARACTERS, h).rnn
     written = [torch.tensor([token]) for token in range(STEPS)]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def by_cells() -> Any:
         state: Any = concise._by_layer(concise._zeros(rnn, 1))
         for token in written:
             H, state = concise.run_cells(rnn, token, state)
         return H
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def by_layer() -> Any:
         state = concise._zeros(rnn, 1)
         for token in written:
@@ -234,7 +233,7 @@ def _layer_states() -> Trick:
     written = [torch.tensor([token]) for token in range(STEPS)]
 
     def run(leave: Callable[[Any], Any]) -> Callable[[], Any]:
-        @torch.inference_mode()
+        @torch.no_grad()
         def steps() -> Any:
             state: Any = concise._zeros(rnn, 1)
             for token in written:
@@ -250,19 +249,6 @@ def _layer_states() -> Trick:
     )  # fmt: skip
 
 
-def _inference_mode() -> Trick:
-    model, device = _small_model()
-
-    def run(*, own: bool) -> Callable[[], Any]:
-        stepper = Stepper(model.next_logits, model.rnn.begin_state, device, own=own)
-        return lambda: _write(stepper)
-
-    return Trick(
-        "inference mode", "devices.full_precision_inference", f"tanh RNN, {STEPS} steps of 1 x {M[2]}",
-        run(own=True), run(own=False),
-    )  # fmt: skip
-
-
 def _next_logits() -> Trick:
     model, device = _small_model()
 
@@ -270,9 +256,7 @@ def _next_logits() -> Trick:
         logits, state = model.unroll(tokens.unsqueeze(1), state)
         return logits[:, 0], state
 
-    own, other = (
-        Stepper(step, model.rnn.begin_state, device, own=True) for step in (model.next_logits, by_unroll)
-    )
+    own, other = (Stepper(step, model.rnn.begin_state, device) for step in (model.next_logits, by_unroll))
     return Trick(
         "a single step of a model", "language_model.RNNLMScratch.next_logits",
         f"tanh RNN, {STEPS} steps of 1 x {M[2]}", lambda: _write(own), lambda: _write(other),

@@ -1,4 +1,4 @@
-"""Runs workers in turn, one process at a time, round after round, and keeps what they say.
+"""Runs workers in turn, one process at a time, round after round, and keeps their results.
 
 In a round every subject has its turn in every cell, A B C, then comes the next round: A B C again. What
 fails, hangs or crashes becomes a row with its reason. The document is written after every worker, so that a
@@ -109,7 +109,7 @@ def run(
         entrants: who, in the order of their turns.
         document: what an earlier run returned or saved; its good rows are kept, the others measured anew.
         save: where to keep the document after every worker.
-        on_worker: told of every worker before it starts.
+        on_worker: called before every worker.
 
     Returns:
         The document: ``"machine"``, ``"schedule"`` and ``"rows"``, plain data.
@@ -272,12 +272,12 @@ def _process(
     """Runs a worker to its end; why it has no result, or None where it has."""
     threads = dict.fromkeys(_THREAD_VARIABLES, str(schedule.threads))
     surroundings = {**os.environ, **threads, **environment}
-    with tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as output:
         try:
             process = subprocess.Popen(
                 [python, *words],
                 env=surroundings,
-                stdout=told,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -293,8 +293,8 @@ def _process(
             process.wait()
         if code == 0:
             return None
-        told.seek(0)
-        lines = [line.strip() for line in told.read().splitlines() if line.strip()]
+        output.seek(0)
+        lines = [line.strip() for line in output.read().splitlines() if line.strip()]
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return f"ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
 

@@ -1,4 +1,4 @@
-"""How much memory this process has used at most, as Linux tells it, and how much of GPUs is used."""
+"""The peak memory of this process, as Linux reports it, and the memory in use on GPUs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_megabytes() -> float | None:
-    """The largest resident size since the last `reset_peak`; None where the system does not tell."""
+    """The largest resident size since the last `reset_peak`; None where the system does not report it."""
     return _megabytes("VmHWM")
 
 
 def current_megabytes() -> float | None:
-    """The resident size now; None where the system does not tell."""
+    """The resident size now; None where the system does not report it."""
     return _megabytes("VmRSS")
 
 
 def reset_peak() -> None:
-    """Lets the peak begin anew from what is used now; where that cannot be done, it stays."""
+    """Starts the peak again from the memory in use now; where the system does not allow it, it stays."""
     with suppress(OSError):
         _CLEAR.write_text("5")
 
 
 def device_megabytes() -> float | None:
-    """What is used of the memory of all GPUs together, by anybody; None where there is no ``nvidia-smi``.
+    """The memory in use on all GPUs together, by all processes; None without ``nvidia-smi``.
 
-    Frameworks keep what they once took: what it has grown by while a process trained is that process' peak,
-    if it has the GPUs to itself. By process ``nvidia-smi`` would not tell it from within a container.
+    Frameworks keep the memory that they allocate: its growth while one process trained is the peak of that
+    process, if no other uses the GPUs. Within a container ``nvidia-smi`` does not report it by process.
     """
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     with suppress(OSError, subprocess.SubprocessError, ValueError):

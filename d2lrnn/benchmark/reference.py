@@ -1,8 +1,8 @@
-"""What the right answer is: loss and gradients by the reference in float64, computed once for every cell.
+"""The right answer: loss and gradients by the reference in float64, computed once for every cell.
 
     python -m d2lrnn.benchmark.reference SETTING MODEL FILE.npz
 
-It runs in a process of its own, so that its memory is nobody else's.
+It runs in a process of its own, so that no worker's memory includes it.
 """
 
 from __future__ import annotations

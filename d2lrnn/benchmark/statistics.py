@@ -1,4 +1,4 @@
-"""What samples allow to be said: medians with quartiles, ratios within a round, and when there is a winner.
+"""What follows from samples: medians with quartiles, ratios within a round, and when there is a winner.
 
 A machine is not the same from minute to minute. So two subjects are compared within a round, where they ran
 one after the other, and rounds, not single samples, are what an interval is drawn from.

@@ -41,7 +41,7 @@ class Contestant(Protocol):
         """Logits for one step."""
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
-        """The loss and gradients by canonical name: every one that a subject can tell."""
+        """The loss and gradients by canonical name: every one that a subject can compute."""
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Replaces the parameters."""

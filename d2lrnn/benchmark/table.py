@@ -44,8 +44,7 @@ class Entry:
     @property
     def reason(self) -> str | None:
         """Why there is no time, or not one for every round; None where nothing failed."""
-        told = [row["reason"] for row in self.rows if row["status"] != "ok"]
-        return told[0] if told else None
+        return next((row["reason"] for row in self.rows if row["status"] != "ok"), None)
 
     @property
     def ok(self) -> bool:

@@ -133,7 +133,7 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
     on_device = None if plan.device == "cpu" else memory.device_megabytes()
 
     started = time.perf_counter()
-    # The framework through the backend and not before it: some tell their framework how to run.
+    # The framework through the backend and not before it: some configure their framework.
     subject = load_subject(plan.subject)
     versions = subject.versions()
     yield {"versions": versions, "import": time.perf_counter() - started}
