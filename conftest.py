@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,15 @@ CHAPTERS = Path(__file__).parent / "tests" / "book" / "chapters"
 _skipped: list[str] = []
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and isinstance(report.longrepr, tuple):
-        _skipped.append(f"{item.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
-    return report
+        _skipped.append(f"{report.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     path = os.environ.get("D2LRNN_SKIPPED_LIST")
-    if path and _skipped:
+    # Where several processes run the tests, the one that started them has the reports of all.
+    if path and _skipped and not hasattr(session.config, "workerinput"):
         Path(path).write_text("\n".join(_skipped) + "\n", encoding="utf-8")
 
 

@@ -31,7 +31,10 @@ CORES = [
 #: machine ten times as much.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-#: Half of the time of JAX's tests is compiling, of programs that other tests compiled before.
+#: The tests are spread over so many processes.
+PROCESSES = ["-n", str(min(os.cpu_count() or 1, 4))]
+
+#: Much of the time of JAX's tests is compiling, also programs that other tests compiled before.
 KEPT_PROGRAMS = {
     "JAX_COMPILATION_CACHE_DIR": str(Path(".nox", "jax-programs").resolve()),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -64,7 +67,9 @@ def _pytest(session: nox.Session, *arguments: str, listed: str = "", **environme
     skipped.unlink(missing_ok=True)
     environment["D2LRNN_SKIPPED_LIST"] = str(skipped.resolve())
     environment |= ONE_THREAD
-    session.run("pytest", *arguments, *session.posargs, env=environment)
+    # Single tests that arguments ask for run in this process, so that a debugger can stop in them.
+    processes = [] if session.posargs else PROCESSES
+    session.run("pytest", *processes, *arguments, *session.posargs, env=environment)
 
 
 def _doctest(session: nox.Session, package: str, **environment: str) -> None:
