@@ -209,10 +209,22 @@ def bench(session: nox.Session) -> None:
     """The benchmark, into benchmarks/results; its arguments follow --, and nothing else should be running."""
     pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
     book = _install_book(session, pythons["numpy"], "current")
-    environments = [word for name, python in pythons.items() for word in ("--env", f"{name}={python}")]
+    environments = _environments(pythons)
     words = ["benchmarks/run.py", *environments, "--book", str(book), *session.posargs]
     session.run(pythons["numpy"], "benchmarks/text.py", external=True, silent=True)
     session.run(pythons["numpy"], *words, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def before(session: nox.Session) -> None:
+    """An earlier checkout, the argument after --, and this one in turn; nothing else should be running."""
+    pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
+    words = ["benchmarks/before.py", *session.posargs, *_environments(pythons)]
+    session.run(pythons["numpy"], *words, external=True)
+
+
+def _environments(pythons: dict[str, str]) -> list[str]:
+    return [word for name, python in pythons.items() for word in ("--env", f"{name}={python}")]
 
 
 @nox.session(venv_backend="none", default=False)

@@ -1,5 +1,6 @@
 """Was a change paid for in speed? Training steps and writing of an earlier checkout and of this one, in turn.
 
+    nox -s before -- CHECKOUT       # all of it, in the environments of the parity sessions
     python benchmarks/before.py CHECKOUT --env torch=python --env numpy=python --settings C --models gru-2
 
 For every backend, setting and model two processes stand ready, one with the library of CHECKOUT and one with
@@ -158,8 +159,7 @@ def table(document: dict[str, Any]) -> str:
     about = (
         f"Training steps, and writing with 32 hidden units, of the commit {document['before']} and of this "
         "version, each in turns; the median ratio of the turns with its quartiles. "
-        f"{document['threads']} threads. The command: `python benchmarks/before.py CHECKOUT`, with an "
-        "interpreter for every backend."
+        f"{document['threads']} threads. The command: `nox -s before -- CHECKOUT`."
     )
     return f"# Before and now\n\n{about}\n\n{grid(header, lines)}\n"
 
