@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replaces a file, or makes it; no other process ever sees half of it.
+
+    A file that is replaced passes on its mode and its owner.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
@@ -19,12 +23,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         with open(name, "xb") as file:
             file.write(content)
             file.flush()
+            _as_before(path, file.fileno())
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         name.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _as_before(path: Path, descriptor: int) -> None:
+    """Gives a new file the owner and the mode of the one that it will replace, as far as we may."""
+    try:
+        before = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(before.st_mode) and hasattr(os, "fchown"):
+        with suppress(OSError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
 def sync_folder(path: Path) -> None:

@@ -13,7 +13,7 @@ from d2lrnn.benchmark.html import page
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
-from d2lrnn.cli.output import check_writable, write_output
+from d2lrnn.cli.output_files import check_writable, replaceable_file, write_output
 from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, SpecError
 from d2lrnn.registry import backends, find_backend
@@ -31,7 +31,7 @@ def bench(request: BenchRequest) -> int:
     check_writable("--html", request.html)
     schedule = schedule_of(request, _SETTINGS)
     entrants = [Entrant(name, "backend", name, name) for name in _backends(request.backends)]
-    save = Path(request.json).absolute() if request.json else None
+    save = replaceable_file(request.json)
     document = resumed(save, schedule) if request.resume else None
     document = run(schedule, entrants, document, save=save, on_worker=report_worker)
     table = gather(document)

@@ -9,7 +9,8 @@ from d2lrnn.chapters.notebook import check_notebooks_can_be_made, notebook_of
 from d2lrnn.chapters.report import ChapterReport
 from d2lrnn.chapters.runner import load_tab, run_chapter
 from d2lrnn.chapters.source import TAB_NAMES, Chapter
-from d2lrnn.cli.output import check_writable, describe_versions, write_json, write_output
+from d2lrnn.cli.output import describe_versions
+from d2lrnn.cli.output_files import check_writable, write_json, write_output
 from d2lrnn.cli.requests import ChapterRequest
 from d2lrnn.errors import INTERRUPTED, WRONG_INPUT, SpecError
 from d2lrnn.registry import ENVIRONMENT_VARIABLE, backend, find_backend

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from d2lrnn.cli.output import check_writable, describe_backend, describe_model, describe_score, write_json
+from d2lrnn.cli.output import describe_backend, describe_model, describe_score
+from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.requests import EvaluateRequest
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.errors import RunError

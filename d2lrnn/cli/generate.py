@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from d2lrnn.cli.output import check_writable, write_json
+from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.requests import GenerateRequest
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.data.corpus import Unit

@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = getattr(import_module(f"d2lrnn.cli.{request.command}"), request.command)
         from d2lrnn.allocator import keep_freed_memory
         from d2lrnn.cli.output import warnings_in_one_line
+        from d2lrnn.cli.output_files import lines_beside
 
         keep_freed_memory()
-        with warnings_in_one_line():
+        with warnings_in_one_line(), lines_beside(request.output_paths):
             code: int = command(request)
         sys.stdout.flush()
     except BrokenPipeError:

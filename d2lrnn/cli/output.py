@@ -1,25 +1,20 @@
-"""What the commands report: lines for a person, JSON for a program."""
+"""The lines for a person that the commands print."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
-from d2lrnn.atomic_files import write_atomically
 from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.optimizers import Optimizer
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, Schedule, TrainingSpec
 from d2lrnn.contract.values import Device
 from d2lrnn.data.corpus import Unit
-from d2lrnn.errors import RunError, reason_of
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.registry import ENVIRONMENT_VARIABLE
 
@@ -93,45 +88,6 @@ def describe_score(what: str, unit: Unit, perplexity: float, bits: float) -> str
     """Perplexity and bits per token of one part of the text, in one line."""
     per = "character" if unit == "char" else "word"
     return f"{what:<11} perplexity {perplexity:.3f}, {bits:.3f} bits per {per}"
-
-
-def check_writable(option: str, path: str | None) -> None:
-    """Checks before the work whether the file of an option can be written after it.
-
-    Raises:
-        RunError: it cannot.
-    """
-    if path is None:
-        return
-    parent = Path(path).absolute().parent
-    if Path(path).is_dir():
-        raise RunError(f"{option} {path} is a folder: give the name of a file")
-    if not parent.is_dir():
-        raise RunError(f"{option} {path} cannot be written: there is no folder {parent}. Make it first")
-    if not os.access(parent, os.W_OK):
-        raise RunError(f"{option} {path} cannot be written: you may not write to the folder {parent}")
-
-
-def write_json(path: str | None, result: dict[str, Any] | list[dict[str, Any]]) -> None:
-    """Writes what ``--json`` asks for; nothing where it was not given.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    if path is not None:
-        write_output("--json", path, (json.dumps(result, indent=1) + "\n").encode())
-
-
-def write_output(option: str, path: str, content: bytes) -> None:
-    """Writes the file of an option, whole or not at all.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        write_atomically(Path(path).absolute(), content)
-    except OSError as error:
-        raise RunError(f"{option} {path} cannot be written: {reason_of(error)}") from error
 
 
 @contextmanager

@@ -278,7 +278,11 @@ def _add_device(parser: argparse._ActionsContainer) -> None:
 
 
 def _add_json(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the result here as JSON, too")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the result here as JSON, too; - is standard output, and the report goes to stderr then",
+    )
 
 
 def _add_debug(parser: argparse._ActionsContainer) -> None:

@@ -27,6 +27,11 @@ class Request:
 
     debug: bool = field(default=False, kw_only=True)
 
+    @property
+    def output_paths(self) -> tuple[str | None, ...]:
+        """What the options for results name; see `d2lrnn.cli.output_files`."""
+        return tuple(getattr(self, name, None) for name in ("json", "html", "save_notebook"))
+
 
 @dataclass(frozen=True)
 class TrainRequest(Request):

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from d2lrnn.cli.new_run import new_run
-from d2lrnn.cli.output import (
-    check_writable,
-    describe_backend,
-    describe_model,
-    describe_score,
-    describe_training,
-    write_json,
-)
+from d2lrnn.cli.output import describe_backend, describe_model, describe_score, describe_training
+from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay, thousands
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
