@@ -50,6 +50,10 @@ class RunError(D2LError, ValueError):
     """A saved run that cannot be read or written."""
 
 
+class OccupiedError(RunError):
+    """A folder holds another run, which saving this one would replace."""
+
+
 class MissingCellError(RunError):
     """A saved run whose cell no package here has: the run is whole, and cannot be opened here."""
 

@@ -114,6 +114,10 @@ def _add_train(parser: ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
     output.add_argument(
+        "--overwrite", action="store_true", default=argparse.SUPPRESS,
+        help="replace another run that --out holds, as soon as the first checkpoint is written",
+    )  # fmt: skip
+    output.add_argument(
         "--resume",
         metavar="DIR",
         help="go on with a saved run, on any backend, until it has --epochs (default: as many as it was "

@@ -48,6 +48,7 @@ class TrainRequest(Request):
         epochs: how many epochs the run has in the end.
         device: as for `d2lrnn.contract.devices.choose_device`.
         out: the folder to save the run in.
+        overwrite: whether another run in that folder is replaced.
         resume: the folder of the run to go on with.
         keep: how many of the newest checkpoints stay.
         save_every: the number of training steps between checkpoints inside an epoch.
@@ -69,6 +70,7 @@ class TrainRequest(Request):
     epochs: int | None = None
     device: str = "auto"
     out: str | None = None
+    overwrite: bool = False
     resume: str | None = None
     keep: int = 1
     save_every: int | None = None
@@ -80,11 +82,18 @@ class TrainRequest(Request):
         _check_at_least_one("--save-every", self.save_every)
         if self.save_every and not self.folder:
             raise SpecError("--save-every needs a folder to save to: give --out as well")
+        if self.overwrite and not self.out:
+            raise SpecError("--overwrite replaces the run in the folder of --out: give --out as well")
 
     @property
     def folder(self) -> str | None:
         """Where the run is saved: a resumed one, where it was."""
         return self.out or self.resume
+
+    @property
+    def replaces(self) -> bool:
+        """Whether what the folder holds may be replaced, as where a run is resumed and saved where it was."""
+        return self.overwrite or not self.out
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.protocols import Learner
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
-from d2lrnn.errors import INTERRUPTED, DivergedError
+from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend
 from d2lrnn.saving.checkpoint import prepare_folder, save_run
@@ -35,7 +35,7 @@ def train(request: TrainRequest) -> int:
     device = choose_device(request.device, chosen.devices())
     run, corpus, data = (resumed_run if request.resume else new_run)(request, chosen)
     if request.folder:
-        prepare_folder(request.folder)
+        _prepare_folder(request, run)
     assert run.data is not None
     assert run.training is not None
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
@@ -60,7 +60,7 @@ def train(request: TrainRequest) -> int:
                 backend=chosen.name,
                 versions=chosen.versions(),
             )
-            save_run(now, request.folder, keep=request.keep)
+            save_run(now, request.folder, keep=request.keep, overwrite=request.replaces)
 
     def step_ended(progress: Progress) -> None:
         display.step(progress)
@@ -98,6 +98,17 @@ def train(request: TrainRequest) -> int:
         "sample": sample,
     })  # fmt: skip
     return INTERRUPTED if history.ended == "interrupted" else 0
+
+
+def _prepare_folder(request: TrainRequest, run: Run) -> None:
+    assert request.folder is not None
+    try:
+        prepare_folder(request.folder, run, overwrite=request.replaces)
+    except OccupiedError:
+        raise OccupiedError(
+            f"--out {request.out} holds another run: --resume {request.out} goes on with it, --overwrite "
+            "replaces it"
+        ) from None
 
 
 def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:

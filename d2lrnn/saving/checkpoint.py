@@ -41,7 +41,7 @@ from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.optimizers import slot_shapes
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec
-from d2lrnn.errors import MissingCellError, RunError, SpecError, reason_of
+from d2lrnn.errors import MissingCellError, OccupiedError, RunError, SpecError, reason_of
 from d2lrnn.saving.json_reader import LONGEST_VALUE
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_document import describe, digest_in, has_optimizer_state, has_state, parse, read_run
@@ -50,6 +50,7 @@ from d2lrnn.saving.tensor_files import read_safetensors, to_safetensors
 LATEST, BEST = "latest", "best"
 _MODEL, _STATE, _OPTIMIZER = "model.safetensors", "state.safetensors", "optimizer.safetensors"
 _RUN, _SUMS = "run.json", "SHA256SUMS"
+_FILES = {_MODEL, _STATE, _OPTIMIZER, _RUN, _SUMS}
 
 _CHECKPOINT = re.compile(r"step-(\d{8,19})(?:-(\d{1,9}))?")
 _TEMPORARY = ".writing-"
@@ -63,25 +64,29 @@ _MAX_SUMS_BYTES = 1 << 12
 _ATTEMPTS = 5
 
 
-def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1) -> Path:
+def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwrite: bool = False) -> Path:
     """Writes a checkpoint into a run's folder, which is made where it is missing.
+
+    What the library did not write is left as it is.
 
     Args:
         run: what to write.
-        folder: the run's folder. What it holds of another run goes when this checkpoint is whole.
+        folder: the run's folder.
         keep: how many of the run's newest checkpoints stay, this one among them; the best one by validation
             stays in any case.
+        overwrite: whether the checkpoints of another run in this folder go when this one is whole.
 
     Returns:
         The checkpoint's own folder.
 
     Raises:
         SpecError: `keep` is below 1.
+        OccupiedError: the folder holds another run, and `overwrite` is false.
         RunError: it cannot be written; what was there before is untouched.
     """
     if keep < 1:
         raise SpecError(f"the number of checkpoints to keep is {keep}: it must be at least 1")
-    root = prepare_folder(folder)
+    root = prepare_folder(folder, run, overwrite=overwrite)
     temporary: Path | None = None
     try:
         for orphan in root.glob(_TEMPORARY + "*"):
@@ -141,11 +146,17 @@ def _hint(root: Path, damaged: Path | None) -> str:
     return ""
 
 
-def prepare_folder(folder: str | os.PathLike[str]) -> Path:
+def prepare_folder(folder: str | os.PathLike[str], run: Run, *, overwrite: bool = False) -> Path:
     """Makes a run's folder, so that a long training does not end at a folder that cannot be written.
 
+    Args:
+        folder: where the run is to be saved.
+        run: what is to be saved.
+        overwrite: as for `save_run`.
+
     Raises:
-        RunError: it cannot be made or written to.
+        OccupiedError: it holds another run, and `overwrite` is false.
+        RunError: it cannot be made or written to, or a file of somebody else has the name of one of a run's.
     """
     root = Path(folder)
     try:
@@ -154,7 +165,40 @@ def prepare_folder(folder: str | os.PathLike[str]) -> Path:
         raise RunError(f"the folder {root} cannot be made: {reason_of(error)}") from error
     if not os.access(root, os.W_OK | os.X_OK):
         raise RunError(f"the folder {root} cannot be written to: choose another")
+    for name in (LATEST, BEST):
+        if os.path.lexists(root / name) and not _is_own_pointer(root / name):
+            raise RunError(f"{root / name} is no file of a saved run: choose another folder")
+    if not overwrite and any(other.identity != run.identity for other in _checkpoints(root).values()):
+        raise OccupiedError(f"{root} holds another run: choose another folder, or pass overwrite=True")
     return root
+
+
+def _is_own_pointer(path: Path) -> bool:
+    """Whether a ``latest`` or ``best`` is one that `save_run` made, or a checkpoint copied in its place."""
+    if path.is_dir() and not path.is_symlink():
+        return _is_own_checkpoint(path)
+    name = _target(path)
+    return name is not None and _CHECKPOINT.fullmatch(name) is not None
+
+
+def _is_own_checkpoint(path: Path) -> bool:
+    """Whether a folder has the files of a checkpoint, and nothing else."""
+    try:
+        names = set(os.listdir(path))
+    except OSError:
+        return False
+    return names >= {_MODEL, _RUN} and names <= _FILES
+
+
+def _checkpoints(root: Path) -> dict[Path, Run]:
+    """The checkpoints in a folder that can be read, with their runs without arrays."""
+    found = {}
+    for path in root.iterdir():
+        if _CHECKPOINT.fullmatch(path.name) and _is_own_checkpoint(path):
+            # What cannot be read may be of use to someone who can mend it.
+            with suppress(RunError):
+                found[path] = _describe_only(path)
+    return found
 
 
 def _files(run: Run) -> Iterator[tuple[str, bytes]]:
@@ -202,19 +246,9 @@ def _point(root: Path, name: str, target: str) -> None:
 
 def _drop_others(root: Path, run: Run, newest: Path, keep: int) -> None:
     """Removes what is not to be kept, and sees to it that ``best`` names the best of what stays."""
-    mine = {newest: run}
-    foreign = []
-    for path in root.iterdir():
-        if path == newest or not _CHECKPOINT.fullmatch(path.name) or not (path / _RUN).is_file():
-            continue
-        try:
-            other = _describe_only(path)
-        except RunError:
-            continue  # what cannot be read may be of use to someone who can mend it
-        if other.identity == run.identity:
-            mine[path] = other
-        else:
-            foreign.append(path)
+    found = _checkpoints(root) | {newest: run}
+    mine = {path: other for path, other in found.items() if other.identity == run.identity}
+    foreign = [path for path in found if path not in mine]
     by_age = sorted(mine, key=lambda path: (path == newest, mine[path].step, path.name))
     scored = [path for path in by_age if mine[path].position.part is None and mine[path].position.epochs]
     kept = set(by_age[-keep:])

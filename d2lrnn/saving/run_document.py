@@ -34,6 +34,7 @@ place of ``position``, digests inside, and no identity. Both are read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -51,7 +52,7 @@ from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import MissingCellError, RunError
 from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
-from d2lrnn.saving.run import Change, Run, new_identity
+from d2lrnn.saving.run import Change, Run
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.schedules import SCHEDULES
 
@@ -318,11 +319,17 @@ def _read_part(data: Any) -> EpochPart:
     return part
 
 
+def _identity_of(document: dict[str, Any]) -> str:
+    """What a run of format 1, which has no identity, is known by: the same for all its checkpoints."""
+    described = json.dumps([document[name] for name in ("model", "training", "data")], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:32]
+
+
 def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:
     check_names(document, _FIELDS_1, "it")
     epochs = document["history"]
     return {
-        "identity": new_identity(),
+        "identity": _identity_of(document),
         **{name: document[name] for name in ("model", "training", "data", "vocabulary")},
         "text_digest": None,
         "num_epochs": len(epochs),

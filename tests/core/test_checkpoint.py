@@ -24,7 +24,7 @@ from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import MissingCellError, RunError, SpecError
+from d2lrnn.errors import MissingCellError, OccupiedError, RunError, SpecError
 from d2lrnn.saving import checkpoint
 from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Change, Run
@@ -179,19 +179,54 @@ def test_inside_an_epoch_nothing_is_the_best(tmp_path: Path) -> None:
     assert _checkpoints(tmp_path) == ["step-00000014", "step-00000017"]
 
 
-def test_another_run_in_the_same_folder_goes_when_this_one_is_whole(tmp_path: Path) -> None:
+def test_another_run_in_the_same_folder_goes_only_where_that_is_asked_for(tmp_path: Path) -> None:
     for count in (1, 2):
         save_run(_run(*[9.0, 8.0][:count], identity="another run"), tmp_path, keep=5)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OccupiedError, match=r"holds another run: choose another folder, or pass overwrite"):
+        save_run(_run(9.9, seed=1), tmp_path, keep=5)
+    assert sorted(tmp_path.iterdir()) == before
     (tmp_path / ".writing-orphan").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "step-00000001").mkdir()
-    save_run(_run(9.9, seed=1), tmp_path, keep=5)
+    save_run(_run(9.9, seed=1), tmp_path, keep=5, overwrite=True)
     assert load_run(tmp_path).identity == load_run(tmp_path / "best").identity == "this run"
     np.testing.assert_array_equal(load_run(tmp_path).parameters["head.w"], _run(seed=1).parameters["head.w"])
     # What is not a checkpoint of ours is left alone.
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best", "latest", "model.safetensors", "notes.txt", "run.json", "step-00000001", "step-00000007-2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["best", "latest"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_nothing_of_the_users_own_is_replaced(tmp_path: Path, name: str, kind: str) -> None:
+    """A file, a folder or a link that the library did not make, but that has a name of its own files."""
+    mine, kept = tmp_path / "run" / name, tmp_path / "kept"
+    mine.parent.mkdir()
+    if kind == "file":
+        mine.write_text("the best of my poems")
+    elif kind == "folder":
+        mine.mkdir()
+        for file in ("run.json", "model.safetensors", "notes.txt"):
+            (mine / file).write_text("mine")
+    else:
+        kept.write_text("mine")
+        mine.symlink_to(kept)
+    before = mine.lstat()
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=f"{name} is no file of a saved run: choose another folder"):
+            save_run(_run(9.5), mine.parent, overwrite=overwrite)
+    assert mine.lstat() == before
+    assert [path.name for path in mine.parent.iterdir()] == [name]
+
+
+def test_a_checkpoint_with_a_file_of_the_users_stays(tmp_path: Path) -> None:
+    for count in (1, 2, 3):
+        save_run(_run(*[9.0, 8.0, 7.0][:count]), tmp_path)
+        (tmp_path / "step-00000007" / "notes.txt").write_text("mine") if count == 1 else None
+    assert _checkpoints(tmp_path) == ["step-00000007", "step-00000021"]
+    assert (tmp_path / "step-00000007" / "notes.txt").read_text() == "mine"
 
 
 def test_a_run_of_format_1_opens_and_goes_on(tmp_path: Path) -> None:
@@ -203,7 +238,9 @@ def test_a_run_of_format_1_opens_and_goes_on(tmp_path: Path) -> None:
     assert run.history[1]["val_perplexity"] == pytest.approx(7.052, abs=1e-3)
     save_run(dataclasses.replace(run, position=dataclasses.replace(run.position, step=27)), folder)
     assert load_run(folder).step == 27
-    assert _checkpoints(folder) == ["step-00000027"]
+    # It is known as the same run: its best checkpoint stays.
+    assert _checkpoints(folder) == ["step-00000018", "step-00000027"]
+    assert load_run(folder / "best").step == 18
 
 
 def test_a_run_of_format_2_opens_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ def test_a_file_of_ones_own_by_words(capsys: pytest.CaptureFixture[str], tmp_pat
     assert code == 0
     assert "bits per word" in printed
     assert "Haus" in load_run(out).vocab
-    assert main(["train", str(text), "--normalize", *argv]) == 0
+    assert main(["train", str(text), "--normalize", "--overwrite", *argv]) == 0
     assert "haus" in load_run(out).vocab
 
 
@@ -261,10 +261,24 @@ def test_a_backend_that_is_not_there(
     assert ("unknown backend 'nonsense'" if name == "nonsense" else "pip install mxnet") in log
 
 
+def test_a_run_is_not_replaced_by_mistake(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
+    before = load_run(saved)
+    code, printed, log = _run(capsys, "train", *QUICK, "--out", str(saved))
+    assert (code, printed) == (2, "")
+    ways = f"--resume {saved} goes on with it, --overwrite replaces it"
+    assert log == f"d2lrnn: --out {saved} holds another run: {ways}\n"
+    assert load_run(saved).identity == before.identity
+    assert _run(capsys, "train", *QUICK, "--out", str(saved), "--overwrite")[0] == 0
+    assert load_run(saved).identity != before.identity
+    code, _, log = _run(capsys, "train", *QUICK, "--overwrite")
+    assert code == 2
+    assert "--overwrite replaces the run in the folder of --out: give --out as well" in log
+
+
 def test_divergence_keeps_what_was_there_before(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
     before = load_run(saved)
     argv = ["--lr", "3e38", "--clip", "1e30", "--out", str(saved)]
-    code, _, log = _run(capsys, "train", *QUICK, *argv)
+    code, _, log = _run(capsys, "train", *QUICK, *argv, "--overwrite")
     assert code == 2
     assert "the loss became" in log
     assert "at step" in log

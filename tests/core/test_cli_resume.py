@@ -219,7 +219,7 @@ def test_save_every_saves_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
     steps: list[int] = []
     save = command_train.save_run
     monkeypatch.setattr(
-        command_train, "save_run", lambda run, out, keep: (steps.append(run.step), save(run, out, keep=keep))
+        command_train, "save_run", lambda run, out, **how: (steps.append(run.step), save(run, out, **how))
     )
     argv = [*QUICK, "--epochs", "2", "--save-every", "3", "--keep", "3"]
     assert _train(*argv, "--out", str(tmp_path / "run")) == 0
