@@ -80,6 +80,9 @@ class TrainRequest(Request):
         _check_at_least_one("the number of epochs", self.epochs)
         _check_at_least_one("the number of checkpoints to keep", self.keep)
         _check_at_least_one("--save-every", self.save_every)
+        for option, folder in (("--out", self.out), ("--resume", self.resume)):
+            if folder == "":
+                raise SpecError(f"{option} needs the name of a folder")
         if self.save_every and not self.folder:
             raise SpecError("--save-every needs a folder to save to: give --out as well")
         if self.overwrite and not self.out:

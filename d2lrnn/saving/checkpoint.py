@@ -36,6 +36,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from d2lrnn.atomic_files import sync_folder, write_atomically
 from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.optimizers import slot_shapes
@@ -102,9 +104,11 @@ def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwri
         os.rename(temporary, checkpoint)
         _point(root, LATEST, checkpoint.name)
         _drop_others(root, run, checkpoint, keep)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise RunError(f"the run cannot be written to {root}: {reason_of(error)}. Nothing was lost: "
                        "what the folder held before is still there") from error  # fmt: skip
     return checkpoint
@@ -211,6 +215,9 @@ def _files(run: Run) -> Iterator[tuple[str, bytes]]:
     if longest := next((token for token in tokens if len(token) > _LONGEST_TOKEN), None):
         raise RunError(f"the token {longest[:20]!r}... has {len(longest):,} characters: at most "
                        f"{_LONGEST_TOKEN:,} can be saved")  # fmt: skip
+    for name, values in (run.parameters | run.optimizer_state).items():
+        if not np.isfinite(values).all():
+            raise RunError(f"{name} is not finite: training has diverged, and such a run is not saved")
     yield _MODEL, to_safetensors(run.parameters)
     part = run.position.part
     if part is not None and part.state is not None:

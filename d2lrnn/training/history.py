@@ -98,7 +98,7 @@ class History:
         epochs: one record a whole epoch.
         cut_short: the record of the epoch that Ctrl-C cut short; it is done anew, or to its end, when the
             run goes on.
-        ended: ``"finished"``, or ``"interrupted"`` by Ctrl-C, or ``"diverged"`` (see `DivergedError`).
+        ended: ``"finished"``, ``"interrupted"`` by Ctrl-C or SIGTERM, ``"diverged"`` (see `DivergedError`).
     """
 
     epochs: list[EpochRecord] = field(default_factory=list)

@@ -221,6 +221,19 @@ def test_nothing_of_the_users_own_is_replaced(tmp_path: Path, name: str, kind: s
     assert [path.name for path in mine.parent.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_saved(tmp_path: Path, value: float) -> None:
+    save_run(_run(9.5), tmp_path)
+    run = _run(9.5, 8.0)
+    run.parameters["head.b"][1] = value
+    with pytest.raises(
+        RunError, match=r"head\.b is not finite: training has diverged, and such a run is not"
+    ):
+        save_run(run, tmp_path)
+    assert load_run(tmp_path).step == 7
+    assert not list(tmp_path.glob(".writing-*"))
+
+
 def test_a_checkpoint_with_a_file_of_the_users_stays(tmp_path: Path) -> None:
     for count in (1, 2, 3):
         save_run(_run(*[9.0, 8.0, 7.0][:count]), tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import struct
 import subprocess
@@ -275,6 +276,13 @@ def test_a_run_is_not_replaced_by_mistake(capsys: pytest.CaptureFixture[str], sa
     assert "--overwrite replaces the run in the folder of --out: give --out as well" in log
 
 
+@pytest.mark.parametrize("option", ["--out", "--resume"])
+def test_an_empty_folder_name_is_wrong(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    code, printed, log = _run(capsys, "train", *QUICK, option, "")
+    assert (code, printed) == (2, "")
+    assert log == f"d2lrnn: {option} needs the name of a folder\n"
+
+
 def test_divergence_keeps_what_was_there_before(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
     before = load_run(saved)
     argv = ["--lr", "3e38", "--clip", "1e30", "--out", str(saved)]
@@ -309,10 +317,14 @@ def test_an_error_of_ours_is_reported_in_one_line(
 
 
 def _command(*argv: str) -> list[str]:
-    return [sys.executable, "-m", "d2lrnn", *argv]
+    # A shell starts what it puts into the background with SIGINT ignored, and a child inherits that.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from d2lrnn.cli.main import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *argv]
 
 
-def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reports_and_keeps_what_was_learned(tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     argv = ["train", "--epochs", "100000", "--out", str(out), "--json", str(tmp_path / "r.json")]
     with subprocess.Popen(
@@ -323,7 +335,7 @@ def test_ctrl_c_reports_and_keeps_what_was_learned(tmp_path: Path) -> None:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         printed, log = process.communicate(timeout=60)
     assert process.returncode == 130, log
     assert "Traceback" not in log
@@ -348,7 +360,7 @@ def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    command = " ".join(_command("backends")) + " | head -n 0"
+    command = shlex.join(_command("backends")) + " | head -n 0"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
 

@@ -227,8 +227,8 @@ def test_save_every_saves_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list((tmp_path / "run").glob("step-*"))) in (3, 4)
 
 
-def test_ctrl_c_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Stopped by a person in the middle of a long run, at no particular moment."""
+def test_sigterm_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopped by a batch system in the middle of a long run, at no particular moment."""
     out, argv = tmp_path / "run", ["--cell", "gru", "--iterator", "sequential", "--batch-size", "16"]
     command = [sys.executable, "-m", "d2lrnn", "train", *argv, "--epochs", "100000", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -237,7 +237,7 @@ def test_ctrl_c_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"saved       {out}; to go on: d2lrnn train --resume {out}" in printed

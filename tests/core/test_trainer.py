@@ -172,33 +172,61 @@ def test_callbacks_see_every_step_and_epoch() -> None:
     assert [record["epoch"] for record in history.to_json()] == [1, 2]
 
 
-def test_ctrl_c_ends_the_step_and_keeps_what_was_learned() -> None:
+@pytest.fixture
+def _python_s_own_handlers() -> Iterator[None]:
+    """Where the tests run in the background of a shell, SIGINT is ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in handlers.items():
+        assert signal.getsignal(number) is handler
+        signal.signal(number, before[number])
+
+
+@pytest.mark.usefixtures("_python_s_own_handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_keeps_what_was_learned(number: int) -> None:
     def interrupt(progress: Progress) -> None:
         if (progress.epoch, progress.step) == (2, 2):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGINT)
     trainer = _trainer([1.0] * 15, 5, on_step=interrupt)
     history = trainer.fit(3)
     assert history.ended == "interrupted"
     assert [(record.epoch, record.num_steps) for record in history.epochs] == [(1, 5)]
     assert [(record["epoch"], record["num_steps"]) for record in history.to_json()] == [(1, 5), (2, 2)]
     assert trainer.learner.export_parameters()["w"][0] == 7
-    assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("_python_s_own_handlers")
+def test_what_is_ignored_or_handled_already_stays_so() -> None:
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+
+    def interrupt(progress: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, handle)
+    try:
+        history = _trainer([1.0] * 5, 5, on_step=interrupt).fit(1)
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert history.ended == "finished"
+    assert received == [signal.SIGTERM] * 5
+
+
+@pytest.mark.usefixtures("_python_s_own_handlers")
 def test_a_second_ctrl_c_interrupts_at_once() -> None:
     def interrupt(progress: Progress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    # Where the tests run in the background of a shell, SIGINT is ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            _trainer([1.0] * 5, 5, on_step=interrupt).fit(1)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        _trainer([1.0] * 5, 5, on_step=interrupt).fit(1)
 
 
 class Clock:
