@@ -133,8 +133,10 @@ def _candidates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The tokens that may be sampled, likeliest first, and exp(logits / temperature), up to a factor."""
     order = np.argsort(-logits, kind="stable")[:top_k]
-    scaled = logits[order].astype(np.float64) / temperature
-    probabilities = np.exp(scaled - scaled[0])
+    below = logits[order].astype(np.float64) - logits[order[0]]
+    # Divided last: at the smallest temperatures the logits themselves would become infinite.
+    with np.errstate(over="ignore"):
+        probabilities = np.exp(below / temperature)
     if top_p is not None:
         cumulative = np.cumsum(probabilities)
         # The fewest whose sum reaches p: every token before which the sum is still below p.

@@ -148,7 +148,9 @@ def _add_option(group: argparse._ArgumentGroup, option: Option) -> None:
         )
     else:
         metavar = "N" if option.kind is int else "NAME" if option.kind is str else "X"
-        group.add_argument(option.flag, type=option.kind, metavar=metavar, **name)
+        # The names of cells and the like are in lower case: GRU is gru.
+        kind = str.lower if option.kind is str else option.kind
+        group.add_argument(option.flag, type=kind, metavar=metavar, **name)
 
 
 def _add_generate(parser: ArgumentParser) -> None:

@@ -117,6 +117,12 @@ def test_sampling_follows_the_distribution() -> None:
     np.testing.assert_allclose(_frequencies(temperature=2.0), hot / hot.sum(), atol=0.01)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-308, 5e-324])
+def test_the_smallest_temperatures_take_the_likeliest(temperature: float) -> None:
+    np.testing.assert_array_equal(_frequencies(temperature=temperature), [0, 1, 0, 0])
+    np.testing.assert_array_equal(_frequencies(temperature=temperature, top_p=1.0), [0, 1, 0, 0])
+
+
 def test_top_k_and_top_p_cut_the_tail() -> None:
     np.testing.assert_allclose(_frequencies(temperature=1.0, top_k=2), [0, 5 / 8, 0, 3 / 8], atol=0.01)
     # 0.5 alone is below 0.7; with 0.3 it reaches it.
