@@ -138,6 +138,12 @@ def test_accumulated_batches_are_a_batch_that_many_times_as_large(iterator: str,
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+def test_names_are_in_any_case() -> None:
+    request = parse(["train", "--cell", "GRU", "--optimizer", "AdamW"])
+    assert isinstance(request, TrainRequest)
+    assert (request.model["cell"], request.optimizer["name"]) == ("gru", "adamw")
+
+
 def test_a_schedule_without_decay_is_none() -> None:
     assert _new(*SHORT, "--schedule", "constant")[0].training.schedule is None
     assert _new(*SHORT, "--warmup", "4")[0].training.schedule == SCHEDULES["constant"](warmup=4)
