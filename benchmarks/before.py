@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.benchmark.markdown import grid, milliseconds
-from d2lrnn.benchmark.settings import batches, combinations, find_model, find_setting, spec_of
+from d2lrnn.benchmark.settings import MODELS, batches, combinations, find_model, find_setting, spec_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -42,6 +42,7 @@ TURNS, SECONDS, REST = 15, 0.15, 0.1
 #: What is timed. Writing is, where a model is small; the products alone, so that a step is their multiple.
 STEP, WRITE, FLOOR = "step", "write", "floor"
 
+#: Not those of the driver: an earlier checkout, in which this file runs too, may lack the name.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -218,14 +219,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--env", action="append", required=True, metavar="NAME=PYTHON")
     parser.add_argument("--settings", default="C,M")
-    parser.add_argument(
-        "--models", default="rnn-scratch,stacked-scratch,gru-scratch,lstm-scratch,rnn,gru-2,lstm-2"
-    )
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS / "before.json")
     given = parser.parse_args(argv)
     before = given.checkout.resolve()
+    if not (before / "backends").is_dir():
+        parser.error(f"{before} is no checkout of this project")
     commit = subprocess.run(
         ["git", "-C", before, "rev-parse", "--short", "HEAD"], check=True, text=True, stdout=subprocess.PIPE
     ).stdout.strip()

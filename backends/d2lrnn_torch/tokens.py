@@ -78,5 +78,6 @@ def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
 # benchmarks/tricks: torch, rows of an identity that is kept
 @lru_cache(maxsize=8)
 def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # of a caller's: what is made in that mode could never be trained with
+    # A caller may be in inference mode, and what is made there could never be part of a training step.
+    with torch.inference_mode(False):
         return torch.eye(size, dtype=dtype, device=device)

@@ -88,7 +88,7 @@ def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwri
     """
     if keep < 1:
         raise SpecError(f"the number of checkpoints to keep is {keep}: it must be at least 1")
-    root = prepare_folder(folder, run, overwrite=overwrite)
+    root, others = _prepared(folder, run, overwrite=overwrite)
     temporary: Path | None = None
     try:
         for orphan in root.glob(_TEMPORARY + "*"):
@@ -103,7 +103,7 @@ def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwri
         checkpoint = _free_name(root, run.step)
         os.rename(temporary, checkpoint)
         _point(root, LATEST, checkpoint.name)
-        _drop_others(root, run, checkpoint, keep)
+        _drop_others(root, others | {checkpoint: run}, checkpoint, keep)
     except BaseException as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -162,6 +162,11 @@ def prepare_folder(folder: str | os.PathLike[str], run: Run, *, overwrite: bool 
         OccupiedError: it holds another run, and `overwrite` is false.
         RunError: it cannot be made or written to, or a file of somebody else has the name of one of a run's.
     """
+    return _prepared(folder, run, overwrite=overwrite)[0]
+
+
+def _prepared(folder: str | os.PathLike[str], run: Run, *, overwrite: bool) -> tuple[Path, dict[Path, Run]]:
+    """The folder of `prepare_folder`, and the checkpoints in it."""
     root = Path(folder)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -172,9 +177,10 @@ def prepare_folder(folder: str | os.PathLike[str], run: Run, *, overwrite: bool 
     for name in (LATEST, BEST):
         if os.path.lexists(root / name) and not _is_own_pointer(root / name):
             raise RunError(f"{root / name} is no file of a saved run: choose another folder")
-    if not overwrite and any(other.identity != run.identity for other in _checkpoints(root).values()):
+    found = _checkpoints(root)
+    if not overwrite and any(other.identity != run.identity for other in found.values()):
         raise OccupiedError(f"{root} holds another run: choose another folder, or pass overwrite=True")
-    return root
+    return root, found
 
 
 def _is_own_pointer(path: Path) -> bool:
@@ -251,10 +257,9 @@ def _point(root: Path, name: str, target: str) -> None:
     sync_folder(root)
 
 
-def _drop_others(root: Path, run: Run, newest: Path, keep: int) -> None:
-    """Removes what is not to be kept, and sees to it that ``best`` names the best of what stays."""
-    found = _checkpoints(root) | {newest: run}
-    mine = {path: other for path, other in found.items() if other.identity == run.identity}
+def _drop_others(root: Path, found: dict[Path, Run], newest: Path, keep: int) -> None:
+    """Removes what is not to be kept of `found`, and lets ``best`` name the best of what stays."""
+    mine = {path: run for path, run in found.items() if run.identity == found[newest].identity}
     foreign = [path for path in found if path not in mine]
     by_age = sorted(mine, key=lambda path: (path == newest, mine[path].step, path.name))
     scored = [path for path in by_age if mine[path].position.part is None and mine[path].position.epochs]

@@ -79,10 +79,10 @@ class Trainer:
         return Position(self.learner.step, tuple(self.history.epochs), part)
 
     def fit(self, num_epochs: int) -> History:
-        """Trains until the run has `num_epochs` whole epochs, or until Ctrl-C.
+        """Trains until the run has `num_epochs` whole epochs, or until Ctrl-C or SIGTERM.
 
-        Ctrl-C lets the step under way end, validates, records the part of the epoch that was done and
-        returns; a second one raises KeyboardInterrupt at once. A further `fit` goes on from there.
+        Either lets the step under way end, validates, records the part of the epoch that was done and
+        returns; a second one ends the program at once. A further `fit` goes on from there.
 
         Raises:
             SpecError: `num_epochs` is below 1, or the data has no batch.

@@ -237,7 +237,8 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path, value: float) -> None:
 def test_a_checkpoint_with_a_file_of_the_users_stays(tmp_path: Path) -> None:
     for count in (1, 2, 3):
         save_run(_run(*[9.0, 8.0, 7.0][:count]), tmp_path)
-        (tmp_path / "step-00000007" / "notes.txt").write_text("mine") if count == 1 else None
+        if count == 1:
+            (tmp_path / "step-00000007" / "notes.txt").write_text("mine")
     assert _checkpoints(tmp_path) == ["step-00000007", "step-00000021"]
     assert (tmp_path / "step-00000007" / "notes.txt").read_text() == "mine"
 
