@@ -37,8 +37,8 @@ def train_in_child(words: list[str], report: int) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
 
-    def save_and_report(run: Run, folder: str, *, keep: int) -> Path:
-        saved = save_run(run, folder, keep=keep)
+    def save_and_report(run: Run, folder: str, *, keep: int, overwrite: bool) -> Path:
+        saved = save_run(run, folder, keep=keep, overwrite=overwrite)
         os.write(report, f"{run.step}\n".encode())
         return saved
 
@@ -91,7 +91,9 @@ def check(folder: Path, number: int) -> str:
     longest = seconds_of_saves(folder.with_name("measured"))
     step, in_vain = -1, 0
     for count in range(number):
-        begin = ["--resume", str(folder)] if step >= 0 else [*MODEL, *DATA, "--out", str(folder)]
+        # A checkpoint that was not named yet when the first save was killed is not a saved run.
+        new = [*MODEL, *DATA, "--out", str(folder), "--overwrite"]
+        begin = ["--resume", str(folder)] if step >= 0 else new
         words = ["train", *begin, *SAVING, "--epochs", "100000"]
         saved = train_and_kill(words, chance.uniform(0.0, longest))
         in_vain = in_vain + 1 if saved < 0 else 0
