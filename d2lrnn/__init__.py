@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from d2lrnn.errors import D2LError as D2LError
     from d2lrnn.generation import generate as generate
     from d2lrnn.registry import backend as backend
-    from d2lrnn.saving.checkpoint import load_run as load_run
-    from d2lrnn.saving.checkpoint import save_run as save_run
     from d2lrnn.saving.models import load as load
     from d2lrnn.saving.models import save as save
+    from d2lrnn.saving.run_folder import load_run as load_run
+    from d2lrnn.saving.run_folder import save_run as save_run
     from d2lrnn.training.history import History as History
     from d2lrnn.training.initialization import initial_parameters as initial_parameters
     from d2lrnn.training.metrics import bits_per_token as bits_per_token
@@ -46,12 +46,12 @@ _HOMES = {
     "initial_parameters": "training.initialization",
     "load": "saving.models",
     "load_corpus": "data.corpus",
-    "load_run": "saving.checkpoint",
+    "load_run": "saving.run_folder",
     "ModelSpec": "contract.specs",
     "perplexity": "training.metrics",
     "RandomSampling": "data.batches",
     "save": "saving.models",
-    "save_run": "saving.checkpoint",
+    "save_run": "saving.run_folder",
     "SequentialPartitioning": "data.batches",
     "SlidingWindows": "data.batches",
     "Trainer": "training.trainer",

@@ -54,6 +54,14 @@ class OccupiedError(RunError):
     """A folder holds another run, which saving this one would replace."""
 
 
+class BusyError(RunError):
+    """Another process is training in the folder of a run."""
+
+
+class LeftoverWarning(UserWarning):
+    """A checkpoint that was to go cannot be removed, and is left."""
+
+
 class MissingCellError(RunError):
     """A saved run whose cell no package here has: the run is whole, and cannot be opened here."""
 

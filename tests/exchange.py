@@ -24,7 +24,7 @@ import numpy as np
 import d2lrnn
 from d2lrnn.cli.main import main
 from d2lrnn.contract.specs import TrainingSpec
-from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.trainer import Trainer
 
 #: A carried state and dropout; the book's GRU; a shuffled order; optimisers that remember. As argv.

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.errors import RunError
-from d2lrnn.saving.checkpoint import load_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import load_run
 
 MODEL, STATE, OPTIMIZER = "model.safetensors", "state.safetensors", "optimizer.safetensors"
 RUN, SUMS = "run.json", "SHA256SUMS"

@@ -20,8 +20,8 @@ import d2lrnn
 from d2lrnn.cli import train as command_train
 from d2lrnn.cli.main import main
 from d2lrnn.errors import RunError
-from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import load_run, save_run
 
 #: A state that is carried, dropout, and checkpoints inside an epoch: all that a resume has to bring back.
 MODEL = ["--cell", "lstm", "--impl", "concise", "--layers", "2", "--hidden", "6", "--dropout", "0.3"]

@@ -8,7 +8,7 @@ from d2lrnn.cli.requests import EvaluateRequest
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.errors import RunError
 from d2lrnn.registry import backend
-from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.metrics import bits_per_token, perplexity
 from d2lrnn.training.trainer import Trainer
 

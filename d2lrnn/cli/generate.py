@@ -10,8 +10,8 @@ from d2lrnn.data.vocabulary import UNKNOWN
 from d2lrnn.errors import RunError
 from d2lrnn.generation import generate as continue_text
 from d2lrnn.registry import backend
-from d2lrnn.saving.checkpoint import load_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import load_run
 
 
 def generate(request: GenerateRequest) -> int:

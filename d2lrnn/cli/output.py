@@ -15,6 +15,7 @@ from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, Schedule, TrainingSpec
 from d2lrnn.contract.values import Device
 from d2lrnn.data.corpus import Unit
+from d2lrnn.errors import LeftoverWarning
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.registry import ENVIRONMENT_VARIABLE
 
@@ -100,5 +101,7 @@ def warnings_in_one_line() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UnknownTokenWarning)
+        # Once, not at every save.
+        warnings.simplefilter("default", LeftoverWarning)
         warnings.showwarning = show
         yield

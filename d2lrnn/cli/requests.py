@@ -48,7 +48,8 @@ class TrainRequest(Request):
         epochs: how many epochs the run has in the end.
         device: as for `d2lrnn.contract.devices.choose_device`.
         out: the folder to save the run in.
-        overwrite: whether another run in that folder is replaced.
+        overwrite: whether another run in that folder is replaced, or what came after the checkpoint that is
+            resumed.
         resume: the folder of the run to go on with.
         keep: how many of the newest checkpoints stay.
         save_every: the number of training steps between checkpoints inside an epoch.
@@ -83,20 +84,12 @@ class TrainRequest(Request):
         for option, folder in (("--out", self.out), ("--resume", self.resume)):
             if folder == "":
                 raise SpecError(f"{option} needs the name of a folder")
-        if self.save_every and not self.folder:
+        _check_size("--seed", self.seed)
+        _check_size("--epochs", self.epochs)
+        if self.save_every and not (self.out or self.resume):
             raise SpecError("--save-every needs a folder to save to: give --out as well")
-        if self.overwrite and not self.out:
+        if self.overwrite and not (self.out or self.resume):
             raise SpecError("--overwrite replaces the run in the folder of --out: give --out as well")
-
-    @property
-    def folder(self) -> str | None:
-        """Where the run is saved: a resumed one, where it was."""
-        return self.out or self.resume
-
-    @property
-    def replaces(self) -> bool:
-        """Whether what the folder holds may be replaced, as where a run is resumed and saved where it was."""
-        return self.overwrite or not self.out
 
 
 @dataclass(frozen=True)
@@ -214,6 +207,15 @@ REQUESTS: dict[str, type[Request]] = {
         TrainRequest, GenerateRequest, EvaluateRequest, BackendsRequest, ChapterRequest, BenchRequest,
     )
 }  # fmt: skip
+
+
+#: A saved run holds whole numbers of 63 bits.
+_LIMIT = 1 << 63
+
+
+def _check_size(option: str, number: int | None) -> None:
+    if number is not None and number >= _LIMIT:
+        raise SpecError(f"{option} is {number}: it must be below 2**63")
 
 
 def _check_at_least_one(what: str, number: int | None) -> None:

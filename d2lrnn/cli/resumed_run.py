@@ -17,8 +17,8 @@ from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import RunError, SpecError
-from d2lrnn.saving.checkpoint import load_run
 from d2lrnn.saving.run import Change, Run, text_digest
+from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.schedules import SCHEDULES, Constant, find_schedule
 
 #: What may be given anew: fields of `TrainingSpec`, beside the schedule.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.output import describe_backend, describe_model, describe_score, describe_training
@@ -11,14 +13,15 @@ from d2lrnn.cli.progress import ProgressDisplay, thousands
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.protocols import Learner
+from d2lrnn.contract.protocols import Backend, Learner
+from d2lrnn.contract.values import Device
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend
-from d2lrnn.saving.checkpoint import prepare_folder, save_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import check_folder, find_checkpoint, hold_folder, run_folder_of, save_run
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
@@ -34,8 +37,22 @@ def train(request: TrainRequest) -> int:
     chosen = backend()
     device = choose_device(request.device, chosen.devices())
     run, corpus, data = (resumed_run if request.resume else new_run)(request, chosen)
-    if request.folder:
-        _prepare_folder(request, run)
+    folder = _folder_of(request)
+    with hold_folder(folder) if folder else nullcontext():
+        if folder:
+            _check_folder(request, folder, run)
+        return _train(request, folder, run, corpus, data, chosen, device)
+
+
+def _train(
+    request: TrainRequest,
+    folder: str | None,
+    run: Run,
+    corpus: Corpus,
+    data: DataModule,
+    chosen: Backend,
+    device: Device,
+) -> int:
     assert run.data is not None
     assert run.training is not None
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
@@ -51,7 +68,7 @@ def train(request: TrainRequest) -> int:
     display = ProgressDisplay(run.num_epochs)
 
     def save() -> None:
-        if request.folder:
+        if folder:
             now = replace(
                 run,
                 parameters=learner.export_parameters(),
@@ -60,7 +77,7 @@ def train(request: TrainRequest) -> int:
                 backend=chosen.name,
                 versions=chosen.versions(),
             )
-            save_run(now, request.folder, keep=request.keep, overwrite=request.replaces)
+            save_run(now, folder, keep=request.keep, overwrite=request.overwrite)
 
     def step_ended(progress: Progress) -> None:
         display.step(progress)
@@ -68,15 +85,15 @@ def train(request: TrainRequest) -> int:
             save()
 
     def epoch_ended(record: EpochRecord) -> None:
-        display.epoch(record)
         save()
+        display.epoch(record)
 
     trainer = Trainer(learner, data, position=run.position, on_step=step_ended, on_epoch=epoch_ended)
     try:
         history = trainer.fit(run.num_epochs)
     except DivergedError as error:
-        if request.folder and trainer.history.epochs:
-            raise DivergedError(f"{error}. {request.folder} holds them", error.step) from None
+        if folder and trainer.history.epochs:
+            raise DivergedError(f"{error}. {folder} holds them", error.step) from None
         raise
     finally:
         display.close()
@@ -84,7 +101,7 @@ def train(request: TrainRequest) -> int:
         print("interrupted before the first step: nothing was learned")
         return INTERRUPTED
     sample = _sample(learner, corpus)
-    _print_result(request, run, corpus, history, sample)
+    _print_result(folder, run, corpus, history, sample)
     write_json(request.json, {
         "backend": chosen.name,
         "versions": chosen.versions(),
@@ -100,15 +117,26 @@ def train(request: TrainRequest) -> int:
     return INTERRUPTED if history.ended == "interrupted" else 0
 
 
-def _prepare_folder(request: TrainRequest, run: Run) -> None:
-    assert request.folder is not None
+def _folder_of(request: TrainRequest) -> str | None:
+    """Where the run is saved: a resumed one, where it was."""
+    if request.out or not request.resume:
+        return request.out
+    return str(run_folder_of(find_checkpoint(Path(request.resume))))
+
+
+def _check_folder(request: TrainRequest, folder: str, run: Run) -> None:
     try:
-        prepare_folder(request.folder, run, overwrite=request.replaces)
+        check_folder(folder, run, overwrite=request.overwrite)
     except OccupiedError:
-        raise OccupiedError(
-            f"--out {request.out} holds another run: --resume {request.out} goes on with it, --overwrite "
-            "replaces it"
-        ) from None
+        if request.out:
+            goes_on = "" if request.resume else f"--resume {request.out} goes on with it, "
+            what = f"--out {request.out} holds another run: {goes_on}--overwrite replaces it"
+        else:
+            what = (
+                f"--resume {request.resume} is not the newest checkpoint of {folder}: --overwrite goes on "
+                "from there and drops what came after it, --out saves elsewhere"
+            )
+        raise OccupiedError(what) from None
 
 
 def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:
@@ -129,7 +157,7 @@ def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:
         )
 
 
-def _print_result(request: TrainRequest, run: Run, corpus: Corpus, history: History, sample: str) -> None:
+def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History, sample: str) -> None:
     last = history.records[-1]
     if history.ended == "interrupted":
         print(f"interrupted in epoch {last.epoch} of {run.num_epochs}; the results up to there:")
@@ -137,9 +165,9 @@ def _print_result(request: TrainRequest, run: Run, corpus: Corpus, history: Hist
     print(describe_score("validation", corpus.unit, last.val_perplexity, last.val_bits_per_token))
     print(f"speed       {thousands(last.tokens_per_second)} tokens/s")
     print(f"sample      {sample}")
-    if request.folder:
-        more = "" if history.ended == "finished" else f"; to go on: d2lrnn train --resume {request.folder}"
-        print(f"saved       {request.folder}{more}")
+    if folder:
+        more = "" if history.ended == "finished" else f"; to go on: d2lrnn train --resume {folder}"
+        print(f"saved       {folder}{more}")
 
 
 def _where(run: Run) -> str:

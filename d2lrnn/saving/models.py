@@ -8,19 +8,23 @@ from d2lrnn.contract.values import Model
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.registry import backend as find
 from d2lrnn.registry import backend_of
-from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import load_run, save_run
 
 
-def save(model: Model, folder: str | os.PathLike[str], *, vocab: Vocab | None = None) -> None:
+def save(
+    model: Model, folder: str | os.PathLike[str], *, vocab: Vocab | None = None, overwrite: bool = False
+) -> None:
     """Saves a model: what it computes and its parameters, in a folder that every backend can load.
 
     Args:
         model: what `Backend.build` or `load` returned, or `Learner.model`: an object of any framework's.
-        folder: it is made where it is missing; what it holds goes when the new model is whole.
+        folder: it is made where it is missing.
         vocab: what its tokens are; ``d2lrnn generate`` needs it to write.
+        overwrite: whether another run or model in this folder goes when the new one is whole.
 
     Raises:
+        OccupiedError: the folder holds another run or model, and `overwrite` is false.
         RunError: the folder cannot be written.
         SpecError: this is no model of a backend's.
 
@@ -30,7 +34,8 @@ def save(model: Model, folder: str | os.PathLike[str], *, vocab: Vocab | None = 
     """
     backend = backend_of(model)
     spec, parameters = backend.export_model(model)
-    save_run(Run(spec, parameters, vocab, backend=backend.name, versions=backend.versions()), folder)
+    run = Run(spec, parameters, vocab, backend=backend.name, versions=backend.versions())
+    save_run(run, folder, overwrite=overwrite)
 
 
 def load(folder: str | os.PathLike[str], backend: str | None = None) -> Model:

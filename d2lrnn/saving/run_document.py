@@ -56,7 +56,7 @@ from d2lrnn.saving.run import Change, Run
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.schedules import SCHEDULES
 
-#: The version of ``run.json`` and of the folder around it (`d2lrnn.saving.checkpoint`) that is written.
+#: The version of ``run.json`` and of the folder around it (`d2lrnn.saving.run_folder`) that is written.
 FORMAT_VERSION = 3
 #: The versions that are read.
 READABLE_VERSIONS = (1, 2, 3)

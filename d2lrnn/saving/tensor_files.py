@@ -10,6 +10,7 @@ Source of the format: https://github.com/huggingface/safetensors.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -20,11 +21,13 @@ import numpy as np
 import safetensors.numpy
 
 from d2lrnn.contract.values import DType, FloatArray
-from d2lrnn.errors import RunError, reason_of
+from d2lrnn.errors import RunError
 from d2lrnn.saving.json_fields import check_names, check_type
 from d2lrnn.saving.json_reader import JSONReader
 
 _LENGTH_BYTES = 8
+#: How many bytes are hashed at once.
+_PIECE = 1 << 20
 #: More than a header needs for the name, type, shape and place of one array.
 _HEADER_BYTES_PER_ARRAY = 256
 _METADATA = "__metadata__"
@@ -38,35 +41,47 @@ def to_safetensors(arrays: Mapping[str, FloatArray]) -> bytes:
 
 
 def read_safetensors(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: DType
+    file: BinaryIO, path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: DType, digest: str | None
 ) -> dict[str, FloatArray]:
     """The arrays in a file, in the order of `shapes`. Memory is that of the arrays.
 
     Args:
-        path: the file.
+        file: the file, opened at its start.
+        path: what to call it in an error.
         shapes: the names and shapes that the file must have, no more and no fewer.
         dtype: the type that every array must have.
+        digest: the file's SHA-256, in hexadecimal.
 
     Raises:
-        RunError: the file cannot be read or is damaged, or holds other arrays or numbers that are not finite.
+        RunError: the file is damaged, or holds other arrays or numbers that are not finite.
+        OSError: it cannot be read.
     """
     kind = np.dtype(dtype).newbyteorder("<")
     try:
-        with path.open("rb") as file:
-            header = _read_header(file, shapes, kind.itemsize)
-            starts = _check_header(header, shapes, kind.itemsize, _CODES[dtype])
-            data = file.tell()
-            arrays = {}
-            for name, shape in shapes.items():
-                file.seek(data + starts[name])
-                array = np.fromfile(file, kind, math.prod(shape)).reshape(shape)
-                _check_finite(name, array)
-                arrays[name] = array.astype(dtype, copy=False)
-            return arrays
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
+        # Its size first: a file that is far too long would take hours to hash.
+        header = _read_header(file, shapes, kind.itemsize)
+        data = file.tell()
+        if _digest(file) != digest:
+            raise RunError("its digest is not the one that was saved with it")
+        starts = _check_header(header, shapes, kind.itemsize, _CODES[dtype])
+        arrays = {}
+        for name, shape in shapes.items():
+            file.seek(data + starts[name])
+            array = np.fromfile(file, kind, math.prod(shape)).reshape(shape)
+            _check_finite(name, array)
+            arrays[name] = array.astype(dtype, copy=False)
+        return arrays
     except RunError as error:
         raise RunError(f"{path} is damaged: {error}") from error
+
+
+def _digest(file: BinaryIO) -> str:
+    """The SHA-256 of a whole file."""
+    found = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        found.update(piece)
+    return found.hexdigest()
 
 
 def _read_header(file: BinaryIO, shapes: Mapping[str, tuple[int, ...]], itemsize: int) -> dict[str, Any]:

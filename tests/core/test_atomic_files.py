@@ -13,8 +13,8 @@ from d2lrnn.atomic_files import write_atomically
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import load_run, save_run
 
 
 class Disk:

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import MissingCellError, OccupiedError, RunError, SpecError
-from d2lrnn.saving import checkpoint
-from d2lrnn.saving.checkpoint import load_run, save_run
+from d2lrnn.errors import LeftoverWarning, MissingCellError, OccupiedError, RunError, SpecError
+from d2lrnn.saving import checkpoint, run_folder
 from d2lrnn.saving.run import Change, Run
+from d2lrnn.saving.run_folder import check_folder, load_run, save_run
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
@@ -183,7 +184,9 @@ def test_another_run_in_the_same_folder_goes_only_where_that_is_asked_for(tmp_pa
     for count in (1, 2):
         save_run(_run(*[9.0, 8.0][:count], identity="another run"), tmp_path, keep=5)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OccupiedError, match=r"holds another run: choose another folder, or pass overwrite"):
+    with pytest.raises(
+        OccupiedError, match=r"holds another run, or .*: choose another .*, or pass overwrite"
+    ):
         save_run(_run(9.9, seed=1), tmp_path, keep=5)
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / ".writing-orphan").mkdir()
@@ -315,7 +318,7 @@ def test_a_write_that_fails_loses_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, broken, full)
+        patch.setattr(run_folder if broken == "_point" else checkpoint, broken, full)
         with pytest.raises(RunError, match=r"cannot be written to .*: No space left on device\. Nothing"):
             save_run(_run(9.0, 8.0, seed=1), tmp_path)
     assert load_run(tmp_path).step == 7
@@ -356,30 +359,125 @@ def test_without_symbolic_links_a_file_has_the_name(tmp_path: Path, monkeypatch:
 def test_a_reader_does_not_mind_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint that is being read is replaced by the next."""
     save_run(_run(9.0), tmp_path)
-    read = checkpoint._load
+    read = run_folder.read_checkpoint
 
     def late(folder: Path) -> Run:
-        monkeypatch.setattr(checkpoint, "_load", read)
+        monkeypatch.setattr(run_folder, "read_checkpoint", read)
         save_run(_run(9.0, 8.0), tmp_path)
         return read(folder)
 
-    monkeypatch.setattr(checkpoint, "_load", late)
+    monkeypatch.setattr(run_folder, "read_checkpoint", late)
     assert load_run(tmp_path).step == 14
 
 
 def test_a_damaged_checkpoint_says_where_another_one_is(tmp_path: Path) -> None:
     save_run(_run(8.0), tmp_path)
     saved = save_run(_run(8.0, 9.0), tmp_path)
-    (saved / "model.safetensors").write_bytes(b"x" * 100)
+    (saved / "model.safetensors").write_bytes(b"x" * (saved / "model.safetensors").stat().st_size)
     other = tmp_path / "step-00000007"
     message = rf"{saved.name}/model.safetensors is damaged: .* There is another checkpoint: {other}$"
     with pytest.raises(RunError, match=message):
         load_run(tmp_path)
     assert load_run(other).step == 7
-    (tmp_path / "latest").unlink()
-    shutil.rmtree(saved)
-    with pytest.raises(RunError, match=rf"holds no saved run: .* There is another checkpoint: {other}$"):
-        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("pointer", ["missing", "empty", "nowhere"])
+def test_a_run_is_found_where_its_pointers_are_gone(tmp_path: Path, pointer: str) -> None:
+    """As after a power cut; the newest checkpoint is damaged, too."""
+    for count in (1, 2, 3):
+        saved = save_run(_run(*[8.0, 7.0, 9.0][:count]), tmp_path, keep=3)
+    for name in ("latest", "best"):
+        (tmp_path / name).unlink()
+        if pointer != "missing":
+            (tmp_path / name).write_text("" if pointer == "empty" else "step-00009999")
+    assert load_run(tmp_path).step == load_run(tmp_path / "latest").step == 21
+    assert load_run(tmp_path / "best").step == 14
+    (saved / "run.json").write_bytes(b"")
+    assert load_run(tmp_path).step == 14
+    # Nor is it taken for an empty folder.
+    with pytest.raises(OccupiedError):
+        save_run(_run(8.0, identity="another run"), tmp_path)
+    save_run(_run(8.0, 7.0, 6.0), tmp_path)
+    assert load_run(tmp_path).step == load_run(tmp_path / "best").step == 21
+
+
+def test_whoever_reads_during_saves_sees_one_whole_checkpoint(tmp_path: Path) -> None:
+    """Parameters and description belong together, by whatever name they are found."""
+    runs = [_run(*[9.0 - 0.01 * epoch for epoch in range(count)], seed=count) for count in (1, 2, 3, 4)]
+    expected = {run.step: run.parameters["head.w"] for run in runs}
+    save_run(runs[0], tmp_path)
+    ended, steps = threading.Event(), set()
+
+    def write() -> None:
+        try:
+            for number in range(200):
+                save_run(runs[number % 4], tmp_path, overwrite=True)
+        finally:
+            ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while not ended.is_set():
+            for folder in (tmp_path, tmp_path / "best", tmp_path / "latest"):
+                run = load_run(folder)
+                steps.add(run.step)
+                np.testing.assert_array_equal(run.parameters["head.w"], expected[run.step])
+    finally:
+        writer.join()
+    assert len(steps) > 1
+
+
+def test_what_cannot_be_pruned_is_said_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, and a checkpoint that is protected. What was written counts as written."""
+    elsewhere = tmp_path / "elsewhere"
+    run = tmp_path / "run"
+    first = save_run(_run(9.0), run)
+    shutil.move(first, elsewhere)
+    first.symlink_to(elsewhere)
+    with pytest.warns(LeftoverWarning, match=r"step-00000007 cannot be removed: it is a link\. It is left"):
+        save_run(_run(9.0, 8.0), run)
+    assert first.is_symlink()
+    assert load_run(elsewhere).step == 7
+    first.unlink()
+
+    def protected(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", protected)
+        with pytest.warns(LeftoverWarning, match=r"step-00000014 cannot be removed: Operation not permitted"):
+            save_run(_run(9.0, 8.0, 7.0), run)
+    assert load_run(run).step == load_run(run / "best").step == 21
+    assert _checkpoints(run) == ["step-00000014", "step-00000021"]
+    save_run(_run(9.0, 8.0, 7.0, 6.0), run)
+    assert _checkpoints(run) == ["step-00000028"]
+
+
+def test_what_came_after_a_checkpoint_goes_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    for count in (1, 2, 3):
+        save_run(_run(*[8.0, 7.0, 9.0][:count]), tmp_path, keep=3)
+    other = dataclasses.replace(_run(8.0, 7.0, 6.5), position=Position(20, _run(8.0, 7.0).position.epochs))
+    with pytest.raises(OccupiedError, match="a later part of this one"):
+        save_run(other, tmp_path, keep=3)
+    assert _checkpoints(tmp_path) == ["step-00000007", "step-00000014", "step-00000021"]
+    save_run(other, tmp_path, keep=3, overwrite=True)
+    assert _checkpoints(tmp_path) == ["step-00000007", "step-00000014", "step-00000020"]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"training": TrainingSpec(seed=1 << 70)}, "could not be read again, and is not saved: .*seed"),
+    ({"num_epochs": 10**19}, "could not be read again, and is not saved: num_epochs"),
+    ({"model": ModelSpec(len(VOCAB), num_layers=1025)}, "is not saved: the model has 1,025 layers"),
+    ({"vocab": Vocab(["a" * 9_000, *"bcdefg "])}, "has 9,000 characters: at most 8,192 can be saved"),
+    ({"data": DataSpec(source="/texts/caf\udce9")}, r"/texts/caf.* is not UTF-8, .*: rename the file"),
+])  # fmt: skip
+def test_what_could_not_be_read_again_is_refused_at_the_start(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    check_folder(tmp_path, _run(9.0))
+    with pytest.raises(RunError, match=message):
+        check_folder(tmp_path, _run(9.0, **changes))
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

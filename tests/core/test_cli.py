@@ -18,7 +18,7 @@ import pytest
 from d2lrnn.cli.main import main
 from d2lrnn.cli.progress import ProgressDisplay
 from d2lrnn.contract import cells
-from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.history import Progress
 
 QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]

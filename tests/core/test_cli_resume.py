@@ -18,7 +18,7 @@ import pytest
 from d2lrnn.cli.main import main
 from d2lrnn.contract.optimizers import OPTIMIZERS
 from d2lrnn.contract.specs import TrainingSpec
-from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.schedules import Cosine
 
 QUICK = ["--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16", "--hidden", "8"]
@@ -206,6 +206,39 @@ def test_another_text_is_refused_and_a_moved_one_is_not(
     moved.write_text("a rose is a nose is a rose. " * 40)
     assert _train("--resume", run, "--epochs", "3") == 2
     assert "is not the text that" in capsys.readouterr().err
+
+
+def test_the_best_is_resumed_where_the_run_is(
+    half_made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Never inside the checkpoint; and what came after it goes only where that is asked for."""
+    run = Path(shutil.copytree(half_made, tmp_path / "run", symlinks=True))
+    number = len(load_run(run).history)
+    assert _train("--resume", str(run), "--epochs", str(number + 1), "--keep", "9") == 0
+    older = min(run.glob("step-*"))
+    inside = sorted(path.name for path in older.iterdir())
+    capsys.readouterr()
+    assert _train("--resume", str(older), "--epochs", str(number + 1)) == 2
+    err = capsys.readouterr().err
+    assert f"--resume {older} is not the newest checkpoint of {run}: --overwrite goes on from there" in err
+    assert _train("--resume", str(older), "--epochs", str(number + 1), "--out", str(tmp_path / "other")) == 0
+    assert len(list(run.glob("step-*"))) == 2
+    capsys.readouterr()
+    assert _train("--resume", str(older), "--epochs", str(number + 1), "--keep", "9", "--overwrite") == 0
+    assert f"saved       {run}\n" in capsys.readouterr().out
+    assert sorted(path.name for path in older.iterdir()) == inside
+    assert len(load_run(run).history) == number + 1
+    assert _train("--resume", str(run / "latest"), "--epochs", str(number + 2)) == 0
+    assert len(load_run(run).history) == number + 2
+
+
+@pytest.mark.parametrize("words", [["--seed", str(1 << 70)], ["--epochs", str(10**19)]])
+def test_numbers_that_could_not_be_read_again(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(*words, "--out", str(tmp_path / "run")) == 2
+    assert capsys.readouterr().err == f"d2lrnn: {words[0]} is {words[1]}: it must be below 2**63\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_save_every_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,8 @@ from d2lrnn.contract.optimizers import SGD, slot_name
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.saving.checkpoint import save_run
 from d2lrnn.saving.run import Change, Run
+from d2lrnn.saving.run_folder import save_run
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
@@ -60,7 +60,7 @@ def test_loading_takes_little_more_than_the_file(tmp_path: Path) -> None:
     assert size > 100e6
     # Not `getrusage`, whose peak is that of the process that this one was forked from, where it is larger.
     code = (
-        "import re, sys, numpy, safetensors.numpy; from d2lrnn.saving.checkpoint import load_run\n"
+        "import re, sys, numpy, safetensors.numpy; from d2lrnn.saving.run_folder import load_run\n"
         "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
         "before = peak(); load_run(sys.argv[1]); print(peak() - before)"
     )
@@ -75,7 +75,7 @@ def test_a_long_history_takes_no_more_than_twice_the_file(tmp_path: Path) -> Non
     assert file.stat().st_size > 10e6
     # What is imported at the first load is no part of the second one.
     code = (
-        "import sys, tracemalloc; from d2lrnn.saving.checkpoint import load_run\n"
+        "import sys, tracemalloc; from d2lrnn.saving.run_folder import load_run\n"
         "load_run(sys.argv[2]); tracemalloc.start()\n"
         "load_run(sys.argv[1]); print(tracemalloc.get_traced_memory()[1])"
     )

@@ -15,7 +15,7 @@ from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 from d2lrnn.generation import generate
-from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run_folder import load_run
 
 VOCAB = Vocab(list("abcdefghi "))
 

@@ -17,7 +17,7 @@ from d2lrnn.data.batches import RandomSampling, SequentialPartitioning, SlidingW
 from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import generate
-from d2lrnn.saving.checkpoint import load_run
+from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.trainer import Trainer
 

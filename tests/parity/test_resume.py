@@ -17,8 +17,8 @@ from d2lrnn.contract.values import FloatArray
 from d2lrnn.data.corpus import Corpus, load_corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import DivergedError
-from d2lrnn.saving.checkpoint import load_run, save_run
 from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import load_run, save_run
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
