@@ -1,4 +1,4 @@
-"""The activation functions of the gates, and how XLA computes them once."""
+"""The activation functions of an LSTM's gates, side by side."""
 
 from __future__ import annotations
 
@@ -8,30 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 import numpy.typing as npt
-from jax import lax
 from jax import numpy as jnp
-
-
-# benchmarks/tricks: jax, activations computed once
-def once(x: jax.Array) -> jax.Array:
-    """`x`, computed once: XLA would compute it anew for every array of a step that is made of it."""
-    return lax.optimization_barrier(x)
-
-
-# benchmarks/tricks: jax, σ by a tanh
-def sigmoid(x: jax.Array) -> jax.Array:
-    """σ(x) = ½ + ½ tanh(½ x), in a third of the time that XLA takes for ``jax.nn.sigmoid``.
-
-    Example:
-        >>> float(sigmoid(jnp.zeros(())))
-        0.5
-    """
-    return 0.5 + 0.5 * jnp.tanh(0.5 * x)
 
 
 # benchmarks/tricks: jax, an LSTM's gates as one tanh
 def lstm_gates(x: jax.Array) -> jax.Array:
-    """[σ(x_i), σ(x_f), tanh(x_g), σ(x_o)] (B, 4·h), as one tanh of all; see `sigmoid`."""
+    """[σ(x_i), σ(x_f), tanh(x_g), σ(x_o)] (B, 4·h), as one tanh of all: σ(x) = ½ + ½ tanh(½ x)."""
     scale, shift = by_gate([0.5, 0.5, 1, 0.5], like=x), by_gate([0.5, 0.5, 0, 0.5], like=x)
     return shift + scale * jnp.tanh(scale * x)
 

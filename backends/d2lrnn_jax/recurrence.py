@@ -44,19 +44,14 @@ class Derivative(NamedTuple):
     Attributes:
         keep: ``(state_previous, state, activations) -> kept``, where `activations` is the second result of
             the formula: what `step_back` needs of a step, as far as possible what gradients are multiplied
-            by, so that the backward pass only multiplies. The first array has the shape of X, and takes its
-            place in memory.
-        num_spent: how many of these, from the first, make one result of `step_back` each, which takes their
-            place: the first makes d_hidden.
+            by, so that the backward pass only multiplies.
         step_back: ``(weights, d_state, H_previous, kept) -> (d_state_previous, (d_hidden, …))``, where
             d_hidden is the gradient at what the state was multiplied into, and what follows is what else
             `gradients` needs.
-        gradients: ``(H_previous, kept, (d_hidden, …)) -> (d_weights, dX)``, all steps at once, (T, B, …);
-            of what was kept without what is spent.
+        gradients: ``(H_previous, kept, (d_hidden, …)) -> (d_weights, dX)``, all steps at once, (T, B, …).
     """
 
     keep: Callable[[Arrays, Arrays, Arrays], Arrays]
-    num_spent: int
     step_back: Callable[[Weights, Arrays, jax.Array, Arrays], tuple[Arrays, Arrays]]
     gradients: Callable[[jax.Array, Arrays, Arrays], tuple[Weights, jax.Array]]
 
@@ -126,78 +121,33 @@ def _forward(
 ) -> tuple[tuple[jax.Array, Arrays], _Residuals]:
     keep = _derivative(formula).keep
 
-    def body(before: Arrays, X: Arrays, _: Arrays) -> tuple[Arrays, Arrays]:
-        after, activations = formula(X[0], before, weights)
-        return after, (*keep(before, after, activations), after[0])
+    def body(before: Arrays, X: jax.Array) -> tuple[Arrays, tuple[jax.Array, Arrays]]:
+        after, activations = formula(X, before, weights)
+        return after, (after[0], keep(before, after, activations))
 
-    final, (*kept, outputs) = scan_in_place(body, state, (inputs,), ())
-    return (outputs, final), (weights, state[0], outputs, tuple(kept))
+    final, (outputs, kept) = lax.scan(body, state, inputs)
+    return (outputs, final), (weights, state[0], outputs, kept)
 
 
 def _backward(
     formula: Formula, residuals: _Residuals, d_results: tuple[jax.Array, Arrays]
 ) -> tuple[Weights, Arrays, jax.Array]:
-    _, num_spent, step_back, gradients = _derivative(formula)
+    _, step_back, gradients = _derivative(formula)
     weights, H_0, outputs, kept = residuals
     d_outputs, d_final = d_results
-    spent, kept = kept[:num_spent], kept[num_spent:]
 
-    def body(d_state: Arrays, spent: Arrays, read: Arrays) -> tuple[Arrays, Arrays]:
-        d_output, H_previous, *kept = read
+    def body(d_state: Arrays, values: tuple[jax.Array, jax.Array, Arrays]) -> tuple[Arrays, Arrays]:
+        d_output, H_previous, kept = values
         d_state = (d_state[0] + d_output, *d_state[1:])
-        return step_back(weights, d_state, H_previous, (*spent, *kept))
+        return step_back(weights, d_state, H_previous, kept)
 
     H_previous = jnp.concatenate([H_0[None], outputs[:-1]])
-    d_state, results = scan_in_place(body, d_final, spent, (d_outputs, H_previous, *kept), reverse=True)
+    d_state, results = lax.scan(body, d_final, (d_outputs, H_previous, kept), reverse=True)
     d_weights, dX = gradients(H_previous, kept, results)
     return d_weights, d_state, dX
 
 
 scan_recurrence.defvjp(_forward, _backward)
-
-
-# benchmarks/tricks: jax, results in place
-def scan_in_place(
-    body: Callable[[Arrays, Arrays, Arrays], tuple[Arrays, Arrays]],
-    carry: Arrays,
-    spent: Arrays,
-    read: Arrays,
-    *,
-    reverse: bool = False,
-) -> tuple[Arrays, Arrays]:
-    """`lax.scan`, some results of which are written over what the step was given.
-
-    `lax.scan` has the memory for its results filled with zeros first, and XLA often copies these zeros once
-    more: for an LSTM with a batch of 1024 a tenth of a training step.
-
-    Args:
-        body: ``(carry, spent, read) -> (carry, results)`` for one time step.
-        carry: what goes from step to step.
-        spent: arrays (T, …). The first results, as many as these are, have their shapes and take their place.
-            Where two results are made of one of them, XLA copies the whole of it at every step.
-        read: further arrays (T, …).
-        reverse: whether to go from the last step to the first.
-
-    Returns:
-        The last carry, and the results of all steps (T, …).
-    """
-
-    def step(
-        held: tuple[Arrays, Arrays], values: tuple[jax.Array, Arrays]
-    ) -> tuple[tuple[Arrays, Arrays], Arrays]:
-        (carry, arrays), (t, read_here) = held, values
-        here = tuple(lax.dynamic_index_in_dim(array, t, keepdims=False) for array in arrays)
-        carry, results = body(carry, here, read_here)
-        in_place, others = results[: len(arrays)], results[len(arrays) :]
-        arrays = tuple(
-            lax.dynamic_update_index_in_dim(array, result, t, 0)
-            for array, result in zip(arrays, in_place, strict=True)
-        )
-        return (carry, arrays), others
-
-    times = jnp.arange(len((*spent, *read)[0]))
-    (carry, arrays), others = lax.scan(step, (carry, spent), (times, read), reverse=reverse)
-    return carry, (*arrays, *others)
 
 
 # benchmarks/tricks: jax, the larger factor on the left

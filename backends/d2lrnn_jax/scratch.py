@@ -18,7 +18,7 @@ from jax import numpy as jnp
 
 from d2lrnn.contract import cells
 from d2lrnn_jax import derivatives
-from d2lrnn_jax.activations import lstm_gates, once, sigmoid
+from d2lrnn_jax.activations import lstm_gates
 from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.layer import ScratchLayer
@@ -47,7 +47,7 @@ class RNNScratch(ScratchLayer):
     def step(X: jax.Array, state: Arrays, weights: Weights) -> tuple[Arrays, Arrays]:
         """H' = tanh(X + H w_h)."""
         (H,) = state
-        return (once(jnp.tanh(X + H @ weights["w_h"])),), ()
+        return (jnp.tanh(X + H @ weights["w_h"]),), ()
 
 
 class ReluRNNScratch(ScratchLayer):
@@ -95,15 +95,15 @@ class GRUScratch(ScratchLayer):
         X_rz, X_n = X[:, : 2 * h], X[:, 2 * h :]
         if "b_hn" in weights:
             product = H @ w_h
-            RZ = once(sigmoid(X_rz + product[:, : 2 * h]))
+            RZ = jax.nn.sigmoid(X_rz + product[:, : 2 * h])
             R, Z = jnp.split(RZ, 2, axis=-1)
             inner = product[:, 2 * h :] + weights["b_hn"]
-            N = once(jnp.tanh(X_n + R * inner))
+            N = jnp.tanh(X_n + R * inner)
         else:
-            RZ = once(sigmoid(X_rz + H @ w_h[:, : 2 * h]))
+            RZ = jax.nn.sigmoid(X_rz + H @ w_h[:, : 2 * h])
             R, Z = jnp.split(RZ, 2, axis=-1)
             inner = R * H
-            N = once(jnp.tanh(X_n + inner @ w_h[:, 2 * h :]))
+            N = jnp.tanh(X_n + inner @ w_h[:, 2 * h :])
         return (Z * H + (1 - Z) * N,), (RZ, N, inner)
 
 
@@ -122,7 +122,7 @@ class MGUScratch(ScratchLayer):
         """
         (H,) = state
         (X_f, X_n), (w_f, w_n) = jnp.split(X, 2, axis=-1), jnp.split(weights["w_h"], 2, axis=-1)
-        F = sigmoid(X_f + H @ w_f)
+        F = jax.nn.sigmoid(X_f + H @ w_f)
         N = jnp.tanh(X_n + (F * H) @ w_n)
         return ((1 - F) * H + F * N,), ()
 
@@ -145,7 +145,7 @@ class LSTMScratch(ScratchLayer):
         - H' = O ∘ tanh(C')
         """
         H, C = state
-        gates = once(lstm_gates(X + H @ weights["w_h"]))
+        gates = lstm_gates(X + H @ weights["w_h"])
         I, F, G, O = jnp.split(gates, 4, axis=-1)
         C_next = F * C + I * G
         tanh_C = jnp.tanh(C_next)

@@ -94,7 +94,7 @@ class Prediction:
     """
 
     def __init__(self, spec: ModelSpec, places: Mapping[str, Place], batch_size: int, context: Any) -> None:
-        graph, self._given = step_graph(spec, places, batch_size)
+        graph, self._given = step_graph(spec, places)
         inputs = graph.list_inputs()
         self._spec, self._context = spec, context
         self._inputs = [(name, places[name].parameter if name in places else None) for name in inputs]
@@ -131,13 +131,12 @@ class Prediction:
         return logits.asnumpy(), Layers(final)
 
 
-def step_graph(spec: ModelSpec, places: Mapping[str, Place], batch_size: int) -> tuple[Any, list[str]]:
+def step_graph(spec: ModelSpec, places: Mapping[str, Place]) -> tuple[Any, list[str]]:
     """The graph of one step.
 
     Args:
         spec: the model.
         places: where its parameters are.
-        batch_size: B.
 
     Returns:
         A symbol with the outputs logits (B, V) and the parts of the next state in the order of
@@ -157,9 +156,7 @@ def step_graph(spec: ModelSpec, places: Mapping[str, Place], batch_size: int) ->
         """Of (V, n) those that the tokens pick (B, n), which is what the product with one-hot vectors is."""
         transposed = places[name].is_transposed
         picked = sym.take(sym.Variable(name), tokens.as_nd_ndarray(), axis=int(transposed)).as_np_ndarray()
-        if not transposed:
-            return picked
-        return _as_row(picked) if batch_size == 1 else picked.T
+        return picked.T if transposed else picked
 
     below: Any = None if spec.embedding_size is None else rows("embedding.w")
     finals: list[LayerState] = []
@@ -169,7 +166,7 @@ def step_graph(spec: ModelSpec, places: Mapping[str, Place], batch_size: int) ->
         for name in cell.shapes(1, 1, reset_after=spec.reset_after):
             if f"rnn.{l}.{name}" not in (w_x, w_h, b):
                 vectors[name] = _vector(f"rnn.{l}.{name}", places)
-        X = (rows(w_x) if below is None else product(below, w_x)) + _as_row(_variable(b))
+        X = (rows(w_x) if below is None else product(below, w_x)) + _variable(b)
         gates = _WholeGates(cell, X, partial(product, name=w_h), vectors)
         finals.append(step(gates, tuple(states[l])))
         below = finals[-1][0]
@@ -177,7 +174,7 @@ def step_graph(spec: ModelSpec, places: Mapping[str, Place], batch_size: int) ->
         logits = sym.dot(below.as_nd_ndarray(), sym.Variable("embedding.w"), transpose_b=True).as_np_ndarray()
     else:
         logits = product(below, "head.w")
-    logits = logits + _as_row(_variable("head.b"))
+    logits = logits + _variable("head.b")
     outputs = [logits, *(part for layer in finals for part in layer)]
     given = ["tokens", *(part.name for layer in states for part in layer)]
     return sym.Group(outputs, create_fn=type(logits)), given
@@ -206,27 +203,15 @@ class _WholeGates(Gates):
 
     def _pick(self, whole: Array, gates: Sequence[str]) -> list[Array]:
         count = len(self._cell.gates)
-        pieces = [whole] if count == 1 else _cut(whole, count)
+        pieces = [whole] if count == 1 else sym.np.split(whole, count, axis=1)
         return [pieces[k] for k in self._numbers(gates)]
 
 
 def _vector(name: str, places: Mapping[str, Place]) -> Array:
-    """A parameter (h,) as (1, h)."""
+    """A parameter (h,)."""
     vector = _variable(name)
-    return _as_row(_cut(vector, 3, axis=0)[2] if places[name].is_last_third else vector)
+    return sym.np.split(vector, 3, axis=0)[2] if places[name].is_last_third else vector
 
 
 def _variable(name: str) -> Array:
     return sym.Variable(name).as_np_ndarray()
-
-
-# benchmarks/tricks: mxnet, gates cut by one operator in a single step
-def _cut(x: Array, pieces: int, *, axis: int = 1) -> list[Array]:
-    """`x` in equal pieces, by the operator that wakes OpenMP's threads once and not for every piece."""
-    return [piece.as_np_ndarray() for piece in sym.split_v2(x.as_nd_ndarray(), pieces, axis=axis)]
-
-
-# benchmarks/tricks: mxnet, vectors as rows in a single step
-def _as_row(x: Array) -> Array:
-    """(n,) as (1, n): to a batch of 1 that adds without broadcasting, which would wake OpenMP's threads."""
-    return sym.np.reshape(x, (1, -1))

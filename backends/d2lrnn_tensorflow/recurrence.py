@@ -2,9 +2,10 @@
 
 All inputs of a layer are projected at once, before the recurrence (`project`). What remains of a cell is a
 `Step`: from the projected inputs of one time step and the state before it to the state after it. The state is
-multiplied by weights only through the functions that the step is given, so that `recurrence` can see the
-products: its backward pass leaves the weight gradients out of the loop and makes one matrix product of them
-at the end, where automatic differentiation would add up one product for each step.
+multiplied by weights only through the functions that the step is given, so that `looped_recurrence` can see
+the products: its backward pass leaves the weight gradients out of the loop and makes one matrix product of
+them at the end, where automatic differentiation adds up one product for each step. With small weights that
+costs less than the loop, and `plain_recurrence` is left to the framework.
 
 T = time steps, B = batch size, h = hidden units, G = gates.
 """
@@ -20,6 +21,10 @@ Tensor: TypeAlias = Any
 
 #: Up to so many rows, the gradient of a look-up is a product with one-hot vectors; above, rows are summed.
 _FEW_ROWS = 64
+
+#: Up to so many steps, and so many numbers in the weights of a layer, a recurrence is not a loop.
+# benchmarks/tricks: tensorflow, weight gradients after the loop; steps without a loop
+_FEW_STEPS, _FEW_WEIGHTS = 64, 1 << 17
 
 #: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h). The first part is the output.
 LayerState: TypeAlias = tuple[Tensor, ...]
@@ -83,7 +88,7 @@ def plain_recurrence(
     weights: Sequence[Weight],
     vectors: Vectors | None = None,
 ) -> tuple[Tensor, LayerState]:
-    """What `recurrence` computes, as one would write it down: a loop, differentiated by the framework.
+    """What `recurrence` computes, as one would write it down, differentiated by the framework.
 
     T must be known when the graph is traced: every step becomes nodes of its own.
     """
@@ -102,7 +107,7 @@ def recurrence(
     weights: Sequence[Weight],
     vectors: Vectors | None = None,
 ) -> tuple[Tensor, LayerState]:
-    """Runs `step` over all time steps, with a backward pass of its own (first derivatives only).
+    """Runs `step` over all time steps, in the faster of two ways.
 
     Args:
         step: see `Step`.
@@ -121,8 +126,21 @@ def recurrence(
         >>> outputs.shape, H.shape
         (TensorShape([5, 2, 3]), TensorShape([2, 3]))
     """
-    if projected.shape[0] == 1:  # prediction: a loop would cost more than the step
-        return plain_recurrence(step, projected, state, weights, vectors)
+    num_steps = projected.shape[0]
+    num_weights = sum(weight[0].shape.num_elements() for weight in weights)
+    few = num_steps is not None and num_steps <= _FEW_STEPS and num_weights <= _FEW_WEIGHTS
+    run = plain_recurrence if few or num_steps == 1 else looped_recurrence
+    return run(step, projected, state, weights, vectors)
+
+
+def looped_recurrence(
+    step: Step,
+    projected: Tensor,
+    state: LayerState,
+    weights: Sequence[Weight],
+    vectors: Vectors | None = None,
+) -> tuple[Tensor, LayerState]:
+    """What `recurrence` computes, as a loop with a backward pass of its own (first derivatives only)."""
     structure = (tuple(state), tuple(weights), dict(vectors or {}))
     # Tensors, not variables: a custom gradient knows nothing of the variables that it reads.
     arguments = [tf.convert_to_tensor(part) for part in tf.nest.flatten((projected, structure))]

@@ -19,8 +19,7 @@ from torch.nn.functional import embedding
 
 _Forward = TypeVar("_Forward", bound=Callable[..., object])
 
-#: Up to so many tokens the identity matrix is kept, whose rows are one-hot vectors: one call instead of four,
-#: which counts where one character follows the other.
+#: Vocabularies of characters have at most so many tokens.
 _SMALL = 256
 
 
@@ -38,11 +37,10 @@ def can_take_tokens(rnn: nn.Module) -> bool:
 def look_up(tokens: Tensor, rows: Tensor) -> Tensor:
     """``rows[tokens]``: indices (T, B) and rows (V, n) to (T, B, n).
 
-    Its gradient adds up in the same order every time. On a CPU it is by ``index_add_``, as `embedding`'s
-    takes ten times as long; on a GPU ``index_add_`` adds up in another order every time, and `embedding`'s
-    does not.
+    Its gradient adds up in the same order every time. On a CPU that of few rows is by ``index_add_``, which
+    is faster than `embedding`'s; on a GPU it would add up in another order every time.
     """
-    return _Rows.apply(tokens, rows) if rows.is_cpu else embedding(tokens, rows)
+    return _Rows.apply(tokens, rows) if rows.is_cpu and len(rows) <= _SMALL else embedding(tokens, rows)
 
 
 # benchmarks/tricks: torch, rows of tokens
@@ -52,7 +50,7 @@ class _Rows(Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, rows: Tensor) -> Tensor:
         """(T, B) and (V, n) to (T, B, n)."""
-        indices = tokens.flatten().long()  # of 32 bits its gradient would be as slow
+        indices = tokens.flatten().long()
         ctx.save_for_backward(indices)
         ctx.num_rows = len(rows)
         return rows.index_select(0, indices).unflatten(0, tokens.shape)
@@ -76,6 +74,7 @@ def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
 
 
 # benchmarks/tricks: torch, rows of an identity that is kept
+# One call instead of four, which counts where one character follows the other.
 @lru_cache(maxsize=8)
 def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     # A caller may be in inference mode, and what is made there could never be part of a training step.

@@ -13,7 +13,6 @@ from d2lrnn_jax import activations, derivatives, recurrence, scratch
 from d2lrnn_jax.concise import MODELS
 from elsewhere import Elsewhere
 from flax import linen as nn
-from jax import lax
 from jax import numpy as jnp
 from run import Trick
 
@@ -33,13 +32,9 @@ def tricks() -> list[Trick]:
     return [
         *(_derivative(kind, False, *sizes) for kind in with_derivative for sizes in (C, M)),
         *(_derivative(scratch.GRUScratch, True, *sizes) for sizes in (C, M)),
-        *(_in_place(kind, *sizes) for kind in with_derivative for sizes in (C, M)),
-        *(_once(kind, *sizes) for kind in with_derivative for sizes in (C, M)),
         *(_left_factor(kind) for kind in with_derivative),
         *(_product_over_time(*sizes) for sizes in (C, M)),
         *(_projection(*sizes) for sizes in (C, M)),
-        *(_sigmoid(B, h) for B, _, h in (C, M)),
-        *(_gru_sigmoid(*sizes) for sizes in (C, M)),
         *(_lstm_gates(B, h) for B, _, h in (C, M)),
         *(_look_up(*sizes) for sizes in (C, M)),
         *(_bias_of_rows(*sizes) for sizes in (C, M)),
@@ -55,31 +50,6 @@ def _derivative(kind: Any, reset_after: bool, B: int, T: int, h: int) -> Trick:
         f"{title}, backward pass by hand", f"derivatives.{kind.cell.name.upper()}", f"{B} x {T} x {h}",
         _forth_and_back(kind, (B, T, h), reset_after, recurrence.scan_recurrence),
         _forth_and_back(kind, (B, T, h), reset_after, recurrence.plain_scan), 1e-4,
-    )  # fmt: skip
-
-
-def _in_place(kind: Any, B: int, T: int, h: int) -> Trick:
-    """Results over what a step was given, and `lax.scan` with memory of its own for them."""
-
-    def plain(body: Any, carry: Any, spent: Any, read: Any, *, reverse: bool = False) -> Any:
-        def step(carry: Any, values: Any) -> Any:
-            return body(carry, *values)
-
-        return lax.scan(step, carry, (spent, read), reverse=reverse)
-
-    return Trick(
-        f"{kind.cell.title}, results in place", "recurrence.scan_in_place", f"{B} x {T} x {h}",
-        _forth_and_back(kind, (B, T, h)),
-        _forth_and_back(kind, (B, T, h), instead=[(recurrence, "scan_in_place", plain)]), 1e-4,
-    )  # fmt: skip
-
-
-def _once(kind: Any, B: int, T: int, h: int) -> Trick:
-    """Activations behind a barrier, and as XLA places them."""
-    instead = [(module, "once", lambda x: x) for module in (scratch, derivatives)]
-    return Trick(
-        f"{kind.cell.title}, activations computed once", "activations.once", f"{B} x {T} x {h}",
-        _forth_and_back(kind, (B, T, h)), _forth_and_back(kind, (B, T, h), instead=instead), 1e-4,
     )  # fmt: skip
 
 
@@ -112,30 +82,13 @@ def _projection(B: int, T: int, h: int) -> Trick:
     )  # fmt: skip
 
 
-def _sigmoid(B: int, h: int) -> Trick:
-    x = _drawn(B, 2 * h)
-    return Trick(
-        "σ by a tanh", "activations.sigmoid", f"{B} x {2 * h}",
-        _compiled(activations.sigmoid, x), _compiled(jax.nn.sigmoid, x),
-    )  # fmt: skip
-
-
-def _gru_sigmoid(B: int, T: int, h: int) -> Trick:
-    """The same in a layer, forward and backward."""
-    kind, instead = scratch.GRUScratch, [(scratch, "sigmoid", jax.nn.sigmoid)]
-    return Trick(
-        f"{kind.cell.title}, σ by a tanh", "activations.sigmoid", f"{B} x {T} x {h}",
-        _forth_and_back(kind, (B, T, h)), _forth_and_back(kind, (B, T, h), instead=instead), 1e-4,
-    )  # fmt: skip
-
-
 def _lstm_gates(B: int, h: int) -> Trick:
-    """One tanh of all gates, and one activation after the other, each the fastest."""
+    """One tanh of all gates, and one activation after the other."""
     x = _drawn(B, 4 * h)
 
     def one_by_one(x: Any) -> Any:
         i, f, g, o = jnp.split(x, 4, axis=-1)
-        sigmoid = activations.sigmoid
+        sigmoid = jax.nn.sigmoid
         return jnp.concatenate([sigmoid(i), sigmoid(f), jnp.tanh(g), sigmoid(o)], axis=-1)
 
     return Trick(

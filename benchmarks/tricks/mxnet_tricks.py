@@ -34,14 +34,6 @@ from d2lrnn.training.initialization import initial_parameters
 C, M = (32, 35, 512), (1024, 32, 32)
 V = 28
 
-#: Parts of a single step's graph, each with its plain twin, and where it is. With several threads of OpenMP,
-#: operators that wake them take longer to start.
-PARTS = (
-    ("vectors as rows", "broadcast", "prediction._as_row"),
-    ("gates cut by one operator", "one by one", "prediction._cut"),
-    ("activations by NumPy's operators", "oneDNN", "activations._is_one_step"),
-)
-
 #: Single steps in one call to another process.
 STEPS = 100
 
@@ -54,7 +46,7 @@ def tricks() -> list[Trick]:
         *(_graph(ModelSpec(V, name, num_hiddens=h), side) for name in scratch_cells for h in (32, 512)
           for side in (_eager, _program)),
         *(_graph(ModelSpec(V, name, "concise"), _program) for name in concise_cells),
-        *(_part_of_graph(*part, threads) for part in PARTS for threads in (1, 2)),
+        *(_activations_of_graph(threads) for threads in (1, 2)),
         _tokens_in_place(),
         _state_by_layer(),
         *(_unrolled(name, *sizes) for name in scratch_cells for sizes in (C, M)),
@@ -117,32 +109,25 @@ def _program(spec: ModelSpec) -> Callable[[], Any]:
     return lambda: step(state)[0]
 
 
-def _part_of_graph(name: str, plain: str, where: str, threads: int) -> Trick:
-    """A part of the graph, and its plain twin, in processes with so many threads of OpenMP."""
-    trick, twin = (Elsewhere(steps_by_graph, part, OMP_NUM_THREADS=str(threads)) for part in ("", plain))
-    setting = f"LSTM, {STEPS} steps 1 x 32, threads: {threads}"
-    return Trick(f"{name} in a single step", where, setting, trick, twin, 1e-4)
+def _activations_of_graph(threads: int) -> Trick:
+    """The operators of a single step's activations, in processes with so many threads of OpenMP."""
+    trick, twin = (
+        Elsewhere(steps_by_graph, by_onednn, OMP_NUM_THREADS=str(threads)) for by_onednn in (False, True)
+    )
+    return Trick(
+        "activations by NumPy's operators in a single step", "activations._is_one_step",
+        f"LSTM, {STEPS} steps 1 x 32, threads: {threads}", trick, twin, 1e-4,
+    )  # fmt: skip
 
 
-def steps_by_graph(plain: str) -> Callable[[], Any]:
-    """In a process of its own: `STEPS` times the same single step, with one part of it plain."""
-    spec = ModelSpec(V, cells.LSTM.name)
+def steps_by_graph(by_onednn: bool) -> Callable[[], Any]:
+    """In a process of its own: `STEPS` times the same single step."""
 
-    def cut_one_by_one(x: Any, pieces: int, *, axis: int = 1) -> list[Any]:
-        legacy, h = x.as_nd_ndarray(), spec.num_hiddens
-        pairs = ((k * h, (k + 1) * h) for k in range(pieces))
-        return [sym.slice_axis(legacy, axis, begin, end).as_np_ndarray() for begin, end in pairs]
-
-    def by_onednn(kind: str) -> Callable[[Any], Any]:
+    def activation(kind: str) -> Callable[[Any], Any]:
         return lambda x: sym.Activation(x.as_nd_ndarray(), act_type=kind).as_np_ndarray()
 
-    twins: dict[str, list[tuple[Any, str, Any]]] = {
-        "": [],
-        "broadcast": [(prediction, "_as_row", lambda x: x)],
-        "one by one": [(prediction, "_cut", cut_one_by_one)],
-        "oneDNN": [(scratch, kind, by_onednn(kind)) for kind in ("sigmoid", "tanh")],
-    }
-    step = _by_graph(spec, *twins[plain])
+    instead = [(scratch, kind, activation(kind)) for kind in ("sigmoid", "tanh")] if by_onednn else []
+    step = _by_graph(ModelSpec(V, cells.LSTM.name), *instead)
     return lambda: [step() for _ in range(STEPS)][-1]
 
 

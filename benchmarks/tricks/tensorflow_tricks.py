@@ -28,7 +28,7 @@ def tricks() -> list[Trick]:
 
 
 def _recurrence(kind: type[ScratchLayer], B: int, T: int, h: int) -> Trick:
-    """Outputs and gradients of a layer: weight gradients after the loop, and those of a plain tape."""
+    """Outputs and gradients of a layer: with large weights in a loop, with small ones without."""
     layer, random = kind(h, h, sigma=h**-0.5), np.random.default_rng(0)
     width = len(kind.cell.gates) * h
     projected, d_outputs = _drawn(random, T, B, width), _drawn(random, T, B, h)
@@ -45,10 +45,13 @@ def _recurrence(kind: type[ScratchLayer], B: int, T: int, h: int) -> Trick:
 
         return forth_and_back
 
-    return Trick(
-        f"{kind.cell.title}, weight gradients after the loop", "recurrence.recurrence", f"{B} x {T} x {h}",
-        run(recurrence.recurrence), run(recurrence.plain_recurrence), 1e-3,
-    )  # fmt: skip
+    loop, plain = run(recurrence.looped_recurrence), run(recurrence.plain_recurrence)
+    title, fast, slow = (
+        ("weight gradients after the loop", loop, plain)
+        if h == C[2]
+        else ("steps without a loop", plain, loop)
+    )
+    return Trick(f"{kind.cell.title}, {title}", "recurrence.recurrence", f"{B} x {T} x {h}", fast, slow, 1e-3)
 
 
 def _rows_by_product() -> Trick:

@@ -132,7 +132,7 @@ def test_the_graphs_of_a_scratch_model_have_no_recurrent_operator(spec: ModelSpe
         graph, _ = model.unroll_by_step(
             mx.sym.var("tokens").as_np_ndarray(), states if spec.num_layers > 1 else states[0], ([], [], [])
         )
-    step, _ = prediction.step_graph(spec, parameter_places(model, spec), 2)
+    step, _ = prediction.step_graph(spec, parameter_places(model, spec))
     for each in (graph, step):
         operators = _operators(each)
         assert len(operators) > 4

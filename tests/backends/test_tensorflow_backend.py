@@ -16,10 +16,10 @@ import pytest
 keras = pytest.importorskip("keras", reason="this environment has no Keras")
 tf = pytest.importorskip("tensorflow", reason="this environment has no TensorFlow")
 
-from d2lrnn_tensorflow import devices  # noqa: E402
+from d2lrnn_tensorflow import devices, recurrence  # noqa: E402
 from d2lrnn_tensorflow.adapter import TensorFlowBackend  # noqa: E402
 from d2lrnn_tensorflow.parameters import trainable_variables  # noqa: E402
-from d2lrnn_tensorflow.recurrence import plain_recurrence, project, recurrence  # noqa: E402
+from d2lrnn_tensorflow.recurrence import looped_recurrence, plain_recurrence, project  # noqa: E402
 from parity.models import drawn_batch, drawn_parameters, name_of  # noqa: E402
 
 from d2lrnn import tensorflow as d2l  # noqa: E402
@@ -199,7 +199,7 @@ STEPS: dict[str, tuple[Any, int, int, list[tuple[tuple[int, ...], ...]]]] = {
 @pytest.mark.parametrize("num_steps", [1, 2, 6])
 @pytest.mark.parametrize("compiled", ["eager", "graph", "unknown shapes", "xla"])
 @pytest.mark.parametrize("name", STEPS)
-def test_the_fast_recurrence_is_the_plain_one(name: str, compiled: str, num_steps: int) -> None:
+def test_the_loop_is_the_plain_recurrence(name: str, compiled: str, num_steps: int) -> None:
     step, gates, parts, shapes = STEPS[name]
     projected = uniform(num_steps, 3, gates * 4, seed=1)
     state = tuple(uniform(3, 4, seed=2 + part) for part in range(parts))
@@ -219,7 +219,7 @@ def test_the_fast_recurrence_is_the_plain_one(name: str, compiled: str, num_step
             loss += tf.add_n([(i + 2.0) * tf.reduce_sum(part**2) for i, part in enumerate(final)])
         return outputs, final, tape.gradient(loss, (projected, *rest))
 
-    fast = partial(values_and_gradients, recurrence)
+    fast = partial(values_and_gradients, looped_recurrence)
     if compiled == "unknown shapes":
         unknown = [tf.TensorSpec([None, None, gates * 4], tf.float64)]
         unknown += [tf.TensorSpec([None, 4], tf.float64)] * parts
@@ -231,6 +231,19 @@ def test_the_fast_recurrence_is_the_plain_one(name: str, compiled: str, num_step
     result, expected = fast(*sources), values_and_gradients(plain_recurrence, *sources)
     for value, other in zip(tf.nest.flatten(result), tf.nest.flatten(expected), strict=True):
         np.testing.assert_allclose(value, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("num_steps", "num_hiddens", "loops"),
+                         [(1, 512, False), (64, 128, False), (65, 16, True), (2, 512, True)])  # fmt: skip
+def test_long_or_large_recurrences_are_loops(
+    num_steps: int, num_hiddens: int, loops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, looped = recurrence.looped_recurrence, []
+    monkeypatch.setattr(
+        recurrence, "looped_recurrence", lambda *arguments: looped.append(True) or loop(*arguments)
+    )
+    d2l.LSTMScratch(3, num_hiddens)(tf.ones((num_steps, 1, 3)))
+    assert looped == [True] * loops
 
 
 def shapes_of(shapes: list[tuple[tuple[int, ...], ...]]) -> list[tuple[str, ...]]:
