@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from d2lrnn.cli.parser import parse
-from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WRONG_INPUT, D2LError
+from d2lrnn.cli.streams import patient_streams
+from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WRONG_INPUT, D2LError, reason_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: for ``--help`` and ``--version``, and where argv does not fit the parser.
     """
     argv = sys.argv[1:] if argv is None else argv
+    with patient_streams() as output:
+        code = _run(argv)
+        output.flush()
+        if code or output.error is None:
+            return code
+        # The reader of our output may have gone (``| head``): there is nobody to report that to.
+        if not isinstance(output.error, BrokenPipeError):
+            what = f"standard output cannot be written: {reason_of(output.error)}"
+            return _report(what, UNEXPECTED, debug=False)
+        return UNEXPECTED
+
+
+def _run(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
         request = parse(argv)
@@ -34,10 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep_freed_memory()
         with warnings_in_one_line(), lines_beside(request.output_paths):
             code: int = command(request)
-        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output has gone (``| head``): there is nobody to report it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # So has the reader of --json.
         return UNEXPECTED
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, debug=debug)
