@@ -231,7 +231,7 @@ def _environments(pythons: dict[str, str]) -> list[str]:
 def tricks(session: nox.Session) -> None:
     """What each trick gains, into benchmarks/results; nothing else should be running."""
     for backend in session.posargs or BACKENDS:
-        environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD}
+        environment = {"D2LRNN_BACKEND": backend}
         session.run(_python_of(session, backend), "benchmarks/tricks/run.py", external=True, env=environment)
     session.run(_python_of(session, "numpy"), "benchmarks/tricks/run.py", "table", external=True)
 

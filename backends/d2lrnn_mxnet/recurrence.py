@@ -25,9 +25,9 @@ LayerState = tuple[Array, ...]
 
 _shape_while_tracing: ContextVar[tuple[int, int] | None] = ContextVar("_shape_while_tracing", default=None)
 
-#: Rows up to which OpenBLAS's product, ``dot``, is faster than oneDNN's, ``FullyConnected``: from 1.1 times
-#: for 32 x 512 x 512 to 1.8 times for 32 x 2048 x 512, while for 1120 x 512 x 2048 it takes twice the time.
-FEW_ROWS = 64
+#: The largest batch, and the most hidden units, for which OpenBLAS's products, ``dot``, are faster than
+#: oneDNN's, ``FullyConnected``.
+SMALL = 64
 
 
 class Gates(ABC):
@@ -139,7 +139,7 @@ def unroll(
     """
     # To turn the weights for OpenBLAS pays over several steps.
     # benchmarks/tricks: mxnet, products by OpenBLAS, and by oneDNN
-    by_openblas = num_steps > 1 and batch_size <= FEW_ROWS
+    by_openblas = num_steps > 1 and max(batch_size, num_hiddens) <= SMALL
 
     def dot(H: Array, W: Array) -> Array:
         if by_openblas:

@@ -19,8 +19,11 @@ from torch.nn.functional import embedding
 
 _Forward = TypeVar("_Forward", bound=Callable[..., object])
 
-#: Vocabularies of characters have at most so many tokens.
+#: Up to so many tokens, those of a vocabulary of characters, the identity matrix is kept.
 _SMALL = 256
+
+#: Rows of at most so many columns are added up by ``index_add_``.
+_NARROW = 64
 
 
 def takes_tokens(forward: _Forward) -> _Forward:
@@ -37,10 +40,11 @@ def can_take_tokens(rnn: nn.Module) -> bool:
 def look_up(tokens: Tensor, rows: Tensor) -> Tensor:
     """``rows[tokens]``: indices (T, B) and rows (V, n) to (T, B, n).
 
-    Its gradient adds up in the same order every time. On a CPU that of few rows is by ``index_add_``, which
-    is faster than `embedding`'s; on a GPU it would add up in another order every time.
+    Its gradient adds up in the same order every time. On a CPU that of narrow rows is by ``index_add_``,
+    which is faster than `embedding`'s; on a GPU it would add up in another order every time.
     """
-    return _Rows.apply(tokens, rows) if rows.is_cpu and len(rows) <= _SMALL else embedding(tokens, rows)
+    narrow = rows.is_cpu and rows.shape[1] <= _NARROW
+    return _Rows.apply(tokens, rows) if narrow else embedding(tokens, rows)
 
 
 # benchmarks/tricks: torch, rows of tokens

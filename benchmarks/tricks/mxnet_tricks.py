@@ -177,13 +177,13 @@ def _unrolled(name: str, B: int, T: int, h: int) -> Trick:
 
 
 def _products(name: str, B: int, T: int, h: int) -> Trick:
-    """The products of a recurrence by OpenBLAS for few rows, else by oneDNN; each against the other."""
+    """The products of a recurrence by OpenBLAS if they are small, else by oneDNN; each against the other."""
     spec = ModelSpec(V, name, num_hiddens=h)
-    by_openblas = recurrence.FEW_ROWS >= B
-    other = (recurrence, "FEW_ROWS", 0 if by_openblas else B)
+    by_openblas = max(B, h) <= recurrence.SMALL
+    other = (recurrence, "SMALL", 0 if by_openblas else max(B, h))
     return Trick(
         f"{cells.find_cell(name).title}, products by {'OpenBLAS' if by_openblas else 'oneDNN'}",
-        "recurrence.FEW_ROWS", f"{B} x {T} x {h}",
+        "recurrence.SMALL", f"{B} x {T} x {h}",
         _forth_and_back(spec, B, T), _forth_and_back(spec, B, T, other), 1e-4,
     )  # fmt: skip
 

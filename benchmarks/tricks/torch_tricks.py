@@ -35,7 +35,7 @@ def tricks() -> list[Trick]:
         *_products(),
         _weight_gradient(),
         _affine(),
-        *(_rows(*sizes) for sizes in (C, M)),
+        _rows(),
         _bias_in_rows(),
         _identity(),
         _lstm_by_onednn(),
@@ -145,13 +145,14 @@ def _affine() -> Trick:
     )  # fmt: skip
 
 
-def _rows(B: int, T: int, h: int) -> Trick:
-    """Rows of a table and the gradient of it."""
+def _rows() -> Trick:
+    """Narrow rows of a table and the gradient of it."""
+    B, T, h = M
     random = np.random.default_rng(0)
-    table, inputs = _drawn(random, CHARACTERS, 4 * h), _tokens(random, T, B, size=CHARACTERS)
-    d = _drawn(random, T, B, 4 * h)
+    table, inputs = _drawn(random, CHARACTERS, h), _tokens(random, T, B, size=CHARACTERS)
+    d = _drawn(random, T, B, h)
     return Trick(
-        "rows of tokens", "tokens._Rows", f"{B * T} tokens of {CHARACTERS}, {4 * h} wide",
+        "rows of tokens", "tokens._Rows", f"{B * T} tokens of {CHARACTERS}, {h} wide",
         _forth_and_back(lambda: tokens.look_up(inputs, table), (table,), d),
         _forth_and_back(lambda: embedding(inputs, table), (table,), d),
     )  # fmt: skip

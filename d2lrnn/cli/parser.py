@@ -115,7 +115,8 @@ def _add_train(parser: ArgumentParser) -> None:
     output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
     output.add_argument(
         "--overwrite", action="store_true", default=argparse.SUPPRESS,
-        help="replace another run that --out holds, as soon as the first checkpoint is written",
+        help="replace another run that --out holds, or what came after the checkpoint that --resume names, "
+        "as soon as the first checkpoint is written",
     )  # fmt: skip
     output.add_argument(
         "--resume",

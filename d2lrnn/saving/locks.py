@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from d2lrnn.errors import BusyError, RunError, reason_of
 
@@ -23,9 +24,17 @@ LOCK = ".d2lrnn-lock"
 _HOLDER = re.compile(r"(\d+) (\S+)\n?")
 _MAX_BYTES = 512
 
-#: How often this process holds each folder: `save_run` locks a folder that training has locked already. Of
-#: another process number where a process was forked: the child holds nothing.
-_held: dict[tuple[int, str], int] = {}
+
+class _Held(NamedTuple):
+    """How often this process holds a folder, and the lock's descriptor; None where there are no locks."""
+
+    count: int
+    descriptor: int | None
+
+
+#: By process, since a child that was forked holds nothing, and by folder: `save_run` locks a folder that
+#: training has locked already.
+_held: dict[tuple[int, str], _Held] = {}
 _guard = threading.Lock()
 
 
@@ -42,19 +51,20 @@ def locked(folder: Path) -> Iterator[None]:
     """
     key = (os.getpid(), os.path.realpath(folder))
     with _guard:
-        held = _held.get(key, 0)
-        descriptor = None if held or fcntl is None else _lock(folder)
-        _held[key] = held + 1
+        held = _held.get(key) or _Held(0, None if fcntl is None else _lock(folder))
+        _held[key] = held._replace(count=held.count + 1)
     try:
         yield
     finally:
         with _guard:
-            _held[key] -= 1
-            if descriptor is not None:
+            held = _held.pop(key)
+            if held.count > 1:
+                _held[key] = held._replace(count=held.count - 1)
+            elif held.descriptor is not None:
                 # Removed while it is held: whoever waits for it sees that its file is gone.
                 with suppress(OSError):
                     os.unlink(folder / LOCK)
-                os.close(descriptor)
+                os.close(held.descriptor)
 
 
 def _lock(folder: Path) -> int | None:

@@ -10,9 +10,10 @@ A run is a folder::
       step-00001000/
 
 A checkpoint is written beside, synced, and renamed; ``latest`` names it only when it is whole, and only then
-do older ones go. Whatever happens in between, a kill or a full disk, the folder holds a whole checkpoint. Who
-reads follows ``latest`` or ``best`` once, and finds the checkpoint by itself where the name is gone. Where a
-file system has no symbolic links, ``latest`` and ``best`` are files with the name.
+do older ones go. Whatever happens in between, a kill or a full disk, the folder holds a whole checkpoint.
+One process at a time writes (`d2lrnn.saving.locks`); who reads follows ``latest`` or ``best`` once, and finds
+the checkpoint by itself where the name is gone. Where a file system has no symbolic links, ``latest`` and
+``best`` are files with the name.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ FUSED = {
 }
 
 
-@pytest.mark.parametrize("batch_size", [3, recurrence.FEW_ROWS + 1], ids=["few rows", "many rows"])
+@pytest.mark.parametrize("batch_size", [3, recurrence.SMALL + 1], ids=["small", "large"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", FUSED)
 def test_the_formula_is_what_gluons_operator_computes(cell: str, dtype: str, batch_size: int) -> None:

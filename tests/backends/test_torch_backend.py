@@ -532,14 +532,17 @@ def test_full_precision_lasts_as_long_as_a_call() -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [5, 400])
-def test_rows_are_looked_up_with_the_gradient_of_an_embedding(vocab_size: int) -> None:
+@pytest.mark.parametrize("width", [3, 100])
+def test_rows_are_looked_up_with_the_gradient_of_an_embedding(vocab_size: int, width: int) -> None:
     """Tokens that come several times, fewer and more of them than the table has rows; the same every time."""
     torch.manual_seed(0)
-    table = torch.randn(vocab_size, 3, requires_grad=True)
+    table = torch.randn(vocab_size, width, requires_grad=True)
     tokens = torch.randint(0, vocab_size, (7, 4), dtype=torch.int32)
-    weights = torch.randn(7, 4, 3)
+    weights = torch.randn(7, 4, width)
     (gradient,) = torch.autograd.grad((look_up(tokens, table) * weights).sum(), table)
-    expected = torch.zeros(vocab_size, 3).index_put_((tokens.flatten().long(),), weights.flatten(0, 1), True)
+    expected = torch.zeros(vocab_size, width).index_put_(
+        (tokens.flatten().long(),), weights.flatten(0, 1), True
+    )
     torch.testing.assert_close(look_up(tokens, table), table[tokens.long()], rtol=0, atol=0)
     torch.testing.assert_close(gradient, expected)
     for _ in range(3):
