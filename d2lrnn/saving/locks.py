@@ -28,7 +28,7 @@ _MAX_BYTES = 512
 class _Held(NamedTuple):
     """How often this process holds a folder, and the lock's descriptor; None where there are no locks."""
 
-    count: int
+    times: int
     descriptor: int | None
 
 
@@ -52,14 +52,14 @@ def locked(folder: Path) -> Iterator[None]:
     key = (os.getpid(), os.path.realpath(folder))
     with _guard:
         held = _held.get(key) or _Held(0, None if fcntl is None else _lock(folder))
-        _held[key] = held._replace(count=held.count + 1)
+        _held[key] = held._replace(times=held.times + 1)
     try:
         yield
     finally:
         with _guard:
             held = _held.pop(key)
-            if held.count > 1:
-                _held[key] = held._replace(count=held.count - 1)
+            if held.times > 1:
+                _held[key] = held._replace(times=held.times - 1)
             elif held.descriptor is not None:
                 # Removed while it is held: whoever waits for it sees that its file is gone.
                 with suppress(OSError):
