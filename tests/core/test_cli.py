@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -13,13 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from d2lrnn.cli.main import main
 from d2lrnn.cli.progress import ProgressDisplay
 from d2lrnn.contract import cells
-from d2lrnn.saving.run_folder import load_run
-from d2lrnn.training.history import Progress
+from d2lrnn.saving.run_folder import load_run, save_run
+from d2lrnn.training.history import Position, Progress
 
 QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]
 
@@ -60,7 +64,10 @@ def test_train_reports_saves_and_writes_json(capsys: pytest.CaptureFixture[str],
         assert 1 < epoch["val_perplexity"] < 40
         assert 1 < epoch["train_perplexity"] < 40
         assert epoch["tokens_per_second"] > 0
-    assert data["sample"].startswith("it has")
+    assert len(set(data["samples"])) == 3
+    for sample in data["samples"]:
+        assert sample.startswith("it has")
+        assert f"sample      {sample}\n" in printed
     assert data["ended"] == "finished"
     run = load_run(out)
     assert run.step == 10
@@ -100,6 +107,26 @@ def test_a_file_of_ones_own_by_words(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "haus" in load_run(out).vocab
 
 
+@pytest.mark.parametrize(("words", "line"), [
+    ([], "all 40,000 tokens, sliding .* shuffled: 35,942 for training and 3,994 for validation"),
+    (["--num-val", "100"], "all 40,000 tokens, sliding .*: 39,836 for training and 100 for validation"),
+    (["--num-train", "100"], "5,164 of 40,000 tokens, sliding .*: 100 for training and 5,000 for validation"),
+    (["--iterator", "random"], "all 40,000 tokens, random .*: 36,000 for training and 4,000 for validation"),
+])  # fmt: skip
+def test_all_of_a_text_of_ones_own_is_used(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("it was so. " * 4000)
+    text.write_text(text.read_text()[:40_000])
+    assert main(["train", str(text), "--hidden", "2", "--epochs", "1", *words, "--out", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(rf"text     {text}: {line}, in batches of", printed)
+    # A run that is resumed has the same.
+    assert main(["train", "--resume", str(run), "--epochs", "2"]) == 0
+    assert re.search(rf"text     {text}: {line}, in batches of", capsys.readouterr().out)
+
+
 def test_generate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path) -> None:
     result = tmp_path / "text.json"
     argv = ["generate", str(saved), "--prefix", "The ti", "--num", "25"]
@@ -131,6 +158,29 @@ def test_evaluate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Pat
     data = json.loads(result.read_text())
     assert data["val_perplexity"] == pytest.approx(load_run(saved).history[-1]["val_perplexity"], rel=1e-6)
     assert data["val_tokens"] == 200 * 16
+
+
+def test_the_best_epoch_is_named_and_taken(
+    capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path
+) -> None:
+    """The newest is worse: an epoch that ended badly."""
+    run = Path(shutil.copytree(saved, tmp_path / "run", symlinks=True))
+    best = load_run(run)
+    worse = dataclasses.replace(best.position.epochs[-1], epoch=3, val_perplexity=99.0)
+    position = Position(15, (*best.position.epochs, worse))
+    parameters = {name: 0 * values for name, values in best.parameters.items()}
+    parameters["head.b"] = np.arange(len(best.vocab or ()), dtype=np.float32)
+    save_run(dataclasses.replace(best, position=position, parameters=parameters), run)
+    note = f"epoch 2, the best by validation ({run / 'latest'} is the newest)"
+    code, text, log = _run(capsys, "generate", str(run))
+    assert (code, log) == (0, f"d2lrnn: from {note}\n")
+    assert text == _run(capsys, "generate", str(saved))[1]
+    assert f"from     {note}\n" in _run(capsys, "evaluate", str(run))[1]
+    code, text, log = _run(capsys, "generate", str(run / "latest"))
+    assert (code, log) == (0, "")
+    assert text != _run(capsys, "generate", str(saved))[1]
+    printed = _run(capsys, "train", "--resume", str(run), "--epochs", "4")[1]
+    assert re.search(r"\nbest        epoch [24] of 4, validation perplexity \d", printed)
 
 
 def test_backends(capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,7 +403,7 @@ def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
     # A shell starts what it puts into the background with SIGINT ignored, and a child inherits that.
     code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from d2lrnn.cli import generate, main\n"
-    code += "generate.load_run = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "generate.load_run = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.exit(main.main(['generate', 'x']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")

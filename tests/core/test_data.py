@@ -464,16 +464,16 @@ def test_descriptions_are_one_line() -> None:
     tokens = np.arange(170_580)
     sliding, sampling, sequential = (kind(tokens).describe() for kind in EVERY)
     assert sliding == (
-        "sliding windows of 32 steps, shuffled: 10,000 for training and 5,000 for validation, "
-        "in batches of 1,024"
+        "15,064 of 170,580 tokens, sliding windows of 32 steps, shuffled: 10,000 for training and 5,000 for "
+        "validation, in batches of 1,024"
     )
     assert sampling == (
-        "random sampling of sequences of 35 steps: 153,522 tokens for training and 17,058 for validation, "
-        "in batches of 32"
+        "all 170,580 tokens, random sampling of sequences of 35 steps: 153,522 for training and 17,058 for "
+        "validation, in batches of 32"
     )
     assert sequential == (
-        "sequential partitioning, 35 steps at a time, state carried: 153,522 tokens for training and 17,058 "
-        "for validation, in batches of 32"
+        "all 170,580 tokens, sequential partitioning, 35 steps at a time, state carried: 153,522 for "
+        "training and 17,058 for validation, in batches of 32"
     )
 
 

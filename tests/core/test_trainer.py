@@ -257,6 +257,7 @@ def test_the_speed_counts_the_last_update_and_not_the_validation(monkeypatch: py
         assert record.tokens_per_second == pytest.approx(9 / (8.0 + 1.0))
 
 
+@pytest.mark.usefixtures("_python_s_own_handlers")
 def test_the_speed_of_an_epoch_that_was_interrupted_does_not_count_the_validation_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

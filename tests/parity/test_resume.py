@@ -118,8 +118,9 @@ def test_stopping_anywhere_changes_no_bit(
     per_epoch = whole.data.num_train_batches
     # At an epoch's end, in the middle of one, after its first batch, after its last one.
     for stop in (2 * per_epoch, per_epoch + per_epoch // 2, per_epoch + 1, 3 * per_epoch):
-        _train_up_to(backend, run, corpus, stop, tmp_path)
-        again = _trainer(backend, load_run(tmp_path), corpus)
+        folder = tmp_path / str(stop)
+        _train_up_to(backend, run, corpus, stop, folder)
+        again = _trainer(backend, load_run(folder), corpus)
         assert again.learner.step == stop
         assert _numbers(again.fit(NUM_EPOCHS)) == expected
         assert _equal_parameters(again.learner, whole.learner)
