@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from d2lrnn.cli.output import describe_backend, describe_model, describe_score
+from d2lrnn.cli.output import (
+    describe_backend,
+    describe_best,
+    describe_measure,
+    describe_model,
+    describe_score,
+)
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.requests import EvaluateRequest
 from d2lrnn.contract.devices import choose_device
@@ -16,7 +22,7 @@ from d2lrnn.training.trainer import Trainer
 def evaluate(request: EvaluateRequest) -> int:
     """Prints perplexity and bits per token; returns the exit code."""
     check_writable("--json", request.json)
-    run = load_run(request.run)
+    run = load_run(request.run, best=True)
     if run.data is None or run.training is None:
         raise RunError(
             f"{request.run} holds a model alone, without the text that it was trained on: only a run of "
@@ -30,6 +36,9 @@ def evaluate(request: EvaluateRequest) -> int:
     print(describe_backend(chosen, device))
     print(f"text     {run.data.source}: {data.describe()}")
     print(f"model    {describe_model(run.model)}, {run.step:,} steps, trained with {run.backend}")
+    if which := describe_best(run, request.run):
+        print(f"from     {which}")
+    print(f"measure  {describe_measure(corpus)}")
     scored = describe_score("validation", corpus.unit, perplexity(nats, tokens), bits_per_token(nats, tokens))
     print(f"{scored}, {tokens:,} tokens")
     write_json(request.json, {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from d2lrnn.cli.output import describe_best
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.requests import GenerateRequest
 from d2lrnn.contract.specs import TrainingSpec
@@ -17,7 +20,7 @@ from d2lrnn.saving.run_folder import load_run
 def generate(request: GenerateRequest) -> int:
     """Prints the text; returns the exit code."""
     check_writable("--json", request.json)
-    run = load_run(request.run)
+    run = load_run(request.run, best=True)
     if run.vocab is None:
         raise RunError(
             f"{request.run} holds a model without a vocabulary, which generating text needs: save the model "
@@ -37,6 +40,9 @@ def generate(request: GenerateRequest) -> int:
         top_p=request.top_p,
         seed=request.seed,
     )
+    if which := describe_best(run, request.run):
+        # Beside the text, which is all that standard output gets.
+        print(f"d2lrnn: from {which}", file=sys.stderr)
     print(text)
     write_json(request.json, {
         "text": text,

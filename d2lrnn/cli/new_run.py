@@ -12,7 +12,7 @@ from d2lrnn.cli.train_options import option_of, owners
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD, Optimizer, find_optimizer
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.data.batches import DataModule
+from d2lrnn.data.batches import DataModule, shares_of_whole_text
 from d2lrnn.data.corpus import BUILT_IN, Corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import SpecError
@@ -47,6 +47,9 @@ def new_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, DataMo
     schedule_of(request.schedule, num_steps=_UNKNOWN_STEPS)
     data_spec = _data_of(request, training.accumulate, seed)
     corpus, data = data_spec.load()
+    whole = _of_whole_text(data_spec, len(corpus))
+    if whole != data_spec:
+        data_spec, data = whole, whole.batches(corpus)
     model = replace(model, vocab_size=len(corpus.vocab))
     num_epochs = request.epochs or NUM_EPOCHS
     schedule = schedule_of(request.schedule, num_steps=num_epochs * data.num_train_batches)
@@ -136,6 +139,14 @@ def check_parameters(
 def _made(kind: type[_Value], given: Mapping[str, Any], group: str, table: Mapping[str, type[Any]]) -> _Value:
     check_parameters(kind, given, group, table)
     return kind(**{name: value for name, value in given.items() if name != "name"})
+
+
+def _of_whole_text(spec: DataSpec, num_tokens: int) -> DataSpec:
+    """All of a text of one's own; of the built-in ones as much as the book uses."""
+    if spec.source in BUILT_IN or spec.iterator != DataSpec.iterator or spec.num_train is not None:
+        return spec
+    num_train, num_val = shares_of_whole_text(num_tokens, spec.num_steps, spec.num_val)
+    return replace(spec, num_train=num_train, num_val=num_val)
 
 
 def _data_of(request: TrainRequest, accumulate: int, seed: Mapping[str, int]) -> DataSpec:

@@ -8,16 +8,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 
 from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.optimizers import Optimizer
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, Schedule, TrainingSpec
 from d2lrnn.contract.values import Device
-from d2lrnn.data.corpus import Unit
+from d2lrnn.data.corpus import Corpus, Unit
 from d2lrnn.errors import LeftoverWarning
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.registry import ENVIRONMENT_VARIABLE
+from d2lrnn.saving.run import Run
+from d2lrnn.saving.run_folder import LATEST, find_checkpoint
+from d2lrnn.training.metrics import unigram_perplexity
 
 
 def describe_backend(chosen: Backend, device: Device) -> str:
@@ -85,10 +89,34 @@ def describe_value(value: Optimizer | Schedule) -> str:
     return value.name + (f" ({', '.join(listed)})" if listed else "")
 
 
+def describe_best(run: Run, folder: str) -> str | None:
+    """Which epoch the best checkpoint of a run is of; None where it is the newest, too, or not asked for."""
+    best, newest = (find_checkpoint(Path(folder), best=best) for best in (True, False))
+    if best == newest:
+        return None
+    return f"epoch {len(run.position.epochs)}, the best by validation ({Path(folder) / LATEST} is the newest)"
+
+
 def describe_score(what: str, unit: Unit, perplexity: float, bits: float) -> str:
     """Perplexity and bits per token of one part of the text, in one line."""
     per = "character" if unit == "char" else "word"
     return f"{what:<11} perplexity {perplexity:.3f}, {bits:.3f} bits per {per}"
+
+
+def describe_measure(corpus: Corpus) -> str:
+    """What perplexity and bits are, and the perplexity of a text for who has learned nothing.
+
+    Example:
+        >>> from d2lrnn.data.corpus import load_corpus
+        >>> describe_measure(load_corpus("sample")).partition(" (")[2]
+        'guess 28, by frequency 15.9)'
+    """
+    unit = "character" if corpus.unit == "char" else "word"
+    by_frequency = f"{unigram_perplexity(corpus.tokens):,.1f}"
+    return (
+        f"perplexity p: as unsure as among p equally likely {unit}s, log2 p bits (guess "
+        f"{len(corpus.vocab):,}, by frequency {by_frequency})"
+    )
 
 
 @contextmanager

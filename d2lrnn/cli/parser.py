@@ -171,7 +171,8 @@ def _add_generate(parser: ArgumentParser) -> None:
         "--temperature",
         type=float,
         metavar="X",
-        help=f"0 takes the likeliest token, 1 samples (default: {GenerateRequest.temperature:g})",
+        help="0 takes the likeliest token every time, 1 samples as the model predicts, less is safer "
+        f"(default: {GenerateRequest.temperature:g})",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens only")
     parser.add_argument(

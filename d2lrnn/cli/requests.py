@@ -101,7 +101,7 @@ class GenerateRequest(Request):
     run: str
     prefix: str = "it has"
     num_tokens: int = 100
-    temperature: float = 0.0
+    temperature: float = 0.8
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0

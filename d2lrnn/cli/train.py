@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from d2lrnn.cli.new_run import new_run
-from d2lrnn.cli.output import describe_backend, describe_model, describe_score, describe_training
+from d2lrnn.cli.output import (
+    describe_backend,
+    describe_measure,
+    describe_model,
+    describe_score,
+    describe_training,
+)
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay, thousands
-from d2lrnn.cli.requests import TrainRequest
+from d2lrnn.cli.requests import GenerateRequest, TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.protocols import Backend, Learner
@@ -27,7 +34,8 @@ from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
 
 _SAMPLE_PREFIX = "it has"
-_SAMPLE_LENGTH = 80
+_SAMPLE_LENGTH = 60
+_NUM_SAMPLES = 3
 
 
 def train(request: TrainRequest) -> int:
@@ -62,6 +70,7 @@ def _train(
     print(f"text     {run.data.source}: {data.describe()}")
     print(f"model    {describe_model(run.model)}")
     print(f"training {describe_training(run.training)}")
+    print(f"measure  {describe_measure(corpus)}")
     if request.resume:
         _print_resumed(request, run, data)
 
@@ -100,8 +109,8 @@ def _train(
     if not history.records:
         print("interrupted before the first step: nothing was learned")
         return INTERRUPTED
-    sample = _sample(learner, corpus)
-    _print_result(folder, run, corpus, history, sample)
+    samples = _samples(learner, corpus, run.training.seed)
+    _print_result(folder, run, corpus, history, samples)
     write_json(request.json, {
         "backend": chosen.name,
         "versions": chosen.versions(),
@@ -112,7 +121,7 @@ def _train(
         "changes": [{"step": each.step, "before": each.before.to_json()} for each in run.changes],
         "ended": history.ended,
         "epochs": history.to_json(),
-        "sample": sample,
+        "samples": samples,
     })  # fmt: skip
     return INTERRUPTED if history.ended == "interrupted" else 0
 
@@ -157,17 +166,26 @@ def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:
         )
 
 
-def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History, sample: str) -> None:
+def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History, samples: list[str]) -> None:
     last = history.records[-1]
     if history.ended == "interrupted":
         print(f"interrupted in epoch {last.epoch} of {run.num_epochs}; the results up to there:")
     print(describe_score("train", corpus.unit, last.train_perplexity, last.train_bits_per_token))
     print(describe_score("validation", corpus.unit, last.val_perplexity, last.val_bits_per_token))
+    if best := _best_epoch(history.epochs):
+        print(f"best        epoch {best.epoch} of {len(history.epochs)}, validation perplexity "
+              f"{best.val_perplexity:.3f}")  # fmt: skip
     print(f"speed       {thousands(last.tokens_per_second)} tokens/s")
-    print(f"sample      {sample}")
+    for sample in samples:
+        print(f"sample      {sample}")
     if folder:
         more = "" if history.ended == "finished" else f"; to go on: d2lrnn train --resume {folder}"
         print(f"saved       {folder}{more}")
+
+
+def _best_epoch(epochs: Sequence[EpochRecord]) -> EpochRecord | None:
+    """The one with the lowest validation perplexity, the first of equals: that of ``RUN/best``."""
+    return min(epochs, key=lambda record: record.val_perplexity, default=None)
 
 
 def _where(run: Run) -> str:
@@ -177,9 +195,18 @@ def _where(run: Run) -> str:
     return f"{len(run.position.epochs)} of {run.num_epochs} epochs{inside}, step {run.step:,}"
 
 
-def _sample(learner: Learner, corpus: Corpus) -> str:
-    """What the model generates after the book's prefix or, where it lacks tokens of that, the text's own."""
+def _samples(learner: Learner, corpus: Corpus, seed: int) -> list[str]:
+    """What the model writes after the book's prefix or, where it lacks tokens of that, the text's own.
+
+    Sampled as ``d2lrnn generate`` does: the likeliest characters alone soon repeat themselves.
+    """
     prefix = _SAMPLE_PREFIX
     if corpus.unit == "word" or any(character not in corpus.vocab for character in prefix):
         prefix = corpus.decode(corpus.tokens[: len(_SAMPLE_PREFIX)])
-    return generate(learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False)
+    return [
+        generate(
+            learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False,
+            temperature=GenerateRequest.temperature, seed=seed + number,
+        )
+        for number in range(_NUM_SAMPLES)
+    ]  # fmt: skip

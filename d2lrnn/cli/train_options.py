@@ -131,8 +131,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("--batch-size", "data", "batch_size", int,
            "sequences in a batch (default: 1024; with random and sequential 32)"),
     Option("--num-train", "data", "num_train", int,
-           "training windows, sliding only (default: 10000 at most)"),
-    Option("--num-val", "data", "num_val", int, "validation windows, sliding only (default: 5000 at most)"),
+           "training windows, sliding only (default: 10000 at most of a built-in text, all of another one)"),
+    Option("--num-val", "data", "num_val", int,
+           "validation windows, sliding only (default: 5000 at most of a built-in text, a tenth of another "
+           "one)"),
     Option("--clip", "training", "clip", _number_or_none,
            "the largest norm that the gradient may have, or none (default: 1)"),
     Option("--accumulate", "training", "accumulate", int,

@@ -148,10 +148,13 @@ class SlidingWindows:
             yield _padded(windows[start : start + self.batch_size], self.batch_size)
 
     def describe(self) -> str:
-        """The iterator and its sizes, in one line."""
+        """What is used of the text, the iterator and its sizes, in one line."""
+        num_tokens = self.num_windows + self.num_steps
+        used = self.num_train + self.num_val + 2 * self.num_steps
+        of_all = f"all {num_tokens:,}" if used == num_tokens else f"{used:,} of {num_tokens:,}"
         return (
-            f"sliding windows of {self.num_steps} steps, shuffled: {self.num_train:,} for training and "
-            f"{self.num_val:,} for validation, in batches of {self.batch_size:,}"
+            f"{of_all} tokens, sliding windows of {self.num_steps} steps, shuffled: {self.num_train:,} for "
+            f"training and {self.num_val:,} for validation, in batches of {self.batch_size:,}"
         )
 
 
@@ -176,6 +179,15 @@ class _HeldBack:
         self.train_tokens, self.val_tokens = _split(_tokens_of(corpus), val_fraction)
         _check_parts(
             self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps + self._LARGEST_OFFSET_FROM_T
+        )
+
+    def _all_tokens(self) -> str:
+        return f"all {len(self.train_tokens) + len(self.val_tokens):,} tokens"
+
+    def _parts(self) -> str:
+        return (
+            f"{len(self.train_tokens):,} for training and {len(self.val_tokens):,} for validation, in "
+            f"batches of {self.batch_size:,}"
         )
 
 
@@ -236,10 +248,9 @@ class RandomSampling(_HeldBack):
             yield _padded(_cut(self.val_tokens, starts, ends, self.num_steps), self.batch_size)
 
     def describe(self) -> str:
-        """The iterator and its sizes, in one line."""
+        """What is used of the text, the iterator and its sizes, in one line."""
         return (
-            f"random sampling of sequences of {self.num_steps} steps: {len(self.train_tokens):,} tokens for "
-            f"training and {len(self.val_tokens):,} for validation, in batches of {self.batch_size:,}"
+            f"{self._all_tokens()}, random sampling of sequences of {self.num_steps} steps: {self._parts()}"
         )
 
 
@@ -306,11 +317,10 @@ class SequentialPartitioning(_HeldBack):
             yield _padded(_cut(self.val_tokens, starts + step, ends, self.num_steps), self.batch_size)
 
     def describe(self) -> str:
-        """The iterator and its sizes, in one line."""
+        """What is used of the text, the iterator and its sizes, in one line."""
         return (
-            f"sequential partitioning, {self.num_steps} steps at a time, state carried: "
-            f"{len(self.train_tokens):,} tokens for training and {len(self.val_tokens):,} for validation, in "
-            f"batches of {self.batch_size:,}"
+            f"{self._all_tokens()}, sequential partitioning, {self.num_steps} steps at a time, state "
+            f"carried: {self._parts()}"
         )
 
 
@@ -441,6 +451,27 @@ def _shares(num_train: int | None, num_val: int | None, num_tokens: int, num_ste
     if num_val is None:
         num_val = min(BOOK_NUM_VAL, room - num_train)
     return num_train, num_val
+
+
+def shares_of_whole_text(num_tokens: int, num_steps: int, num_val: int | None = None) -> tuple[int, int]:
+    """How many sliding windows use all of a text: the last tenth for validation, the others for training.
+
+    Args:
+        num_tokens: n.
+        num_steps: T.
+        num_val: the windows for validation, where they are not to be a tenth.
+
+    Returns:
+        `num_train` and `num_val` of `SlidingWindows`; they are below 1 where the text is too short.
+
+    Example:
+        >>> shares_of_whole_text(1_064, 32)
+        (900, 100)
+    """
+    room = num_tokens - 2 * num_steps
+    if num_val is None:
+        num_val = -(-room // 10)
+    return room - num_val, num_val
 
 
 def _or_fewer_steps(most: int) -> str:

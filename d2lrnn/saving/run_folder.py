@@ -104,11 +104,12 @@ def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwri
     return checkpoint
 
 
-def load_run(folder: str | os.PathLike[str]) -> Run:
+def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> Run:
     """Reads a run, and checks all of it.
 
     Args:
         folder: a run's folder, for its newest checkpoint; its ``best``; or one checkpoint in it.
+        best: whether a run's folder stands for its best checkpoint by validation, once an epoch has ended.
 
     Raises:
         RunError: there is none, or it is damaged: the message says in which file, and what is wrong.
@@ -116,7 +117,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     """
     asked = Path(folder)
     for attempt in range(_ATTEMPTS):
-        checkpoint = find_checkpoint(asked)
+        checkpoint = find_checkpoint(asked, best=best)
         before = _state_of(checkpoint)
         try:
             return read_checkpoint(checkpoint)
@@ -125,15 +126,19 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         except RunError as error:
             # A training run may have put a newer one in its place while this one was read.
             if attempt == _ATTEMPTS - 1 or (checkpoint, before) == (
-                find_checkpoint(asked),
+                find_checkpoint(asked, best=best),
                 _state_of(checkpoint),
             ):
                 raise RunError(f"{error}{_hint(checkpoint)}") from error
     raise AssertionError("the last attempt returns or raises")
 
 
-def find_checkpoint(folder: Path) -> Path:
+def find_checkpoint(folder: Path, *, best: bool = False) -> Path:
     """The checkpoint that a folder is or names, with every link resolved once.
+
+    Args:
+        folder: as for `load_run`.
+        best: as for `load_run`.
 
     Raises:
         RunError: there is none.
@@ -143,7 +148,7 @@ def find_checkpoint(folder: Path) -> Path:
         if _CHECKPOINT.fullmatch(name) if name else any(_newest_first(folder.parent)):
             return _named(folder.parent, folder.name)
     if os.path.lexists(folder / LATEST) or any(_newest_first(folder)):
-        return _named(folder, LATEST)
+        return _named(folder, BEST if best else LATEST)
     if os.path.lexists(folder / DESCRIPTION):
         return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
     if os.path.lexists(folder):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
 
 def perplexity(total_nats: float, num_tokens: int) -> float:
     """exp(total cross-entropy in nats / number of tokens); infinity where that overflows, NaN for no token.
@@ -32,3 +35,21 @@ def bits_per_token(total_nats: float, num_tokens: int) -> float:
         1.0
     """
     return total_nats / num_tokens / math.log(2) if num_tokens else math.nan
+
+
+def unigram_perplexity(tokens: npt.NDArray[np.integer]) -> float:
+    """The perplexity of a model that knows nothing but how often every token occurs: a yardstick for others.
+
+    Args:
+        tokens: (n,), 0 or above.
+
+    Returns:
+        exp(H), where H is the entropy of the tokens' frequencies in nats.
+
+    Example:
+        >>> round(unigram_perplexity(np.array([0, 1, 2, 3])), 6)
+        4.0
+    """
+    counts = np.bincount(tokens)
+    shares = counts[counts > 0] / len(tokens)
+    return math.exp(-float(shares @ np.log(shares)))
