@@ -111,7 +111,7 @@ def test_the_command_line(backend: Backend, tmp_path: Path, capsys: pytest.Captu
     evaluated = json.loads(result.read_text())["val_perplexity"]
     assert evaluated == pytest.approx(data["epochs"][-1]["val_perplexity"], rel=1e-5)
     capsys.readouterr()
-    assert main(["generate", out, "--num", "10", "--json", str(result)]) == 0
+    assert main(["generate", out, "--num", "10", "--temperature", "0", "--json", str(result)]) == 0
     assert len(json.loads(result.read_text())["text"]) == 16
     captured = capsys.readouterr()
     assert captured.err == ""
