@@ -94,7 +94,7 @@ def read(folder: Path) -> None:
         result = own.with_suffix(".json")
         assert main(["train", "--resume", str(own), "--epochs", str(NUM_EPOCHS), "--json", str(result)]) == 0
         epochs = json.loads(result.read_text())["epochs"]
-        words = ["generate", str(path), "--prefix", PREFIX, "--num", str(NUM_TOKENS), "--temperature", "0",
+        words = ["generate", str(path / "latest"), "--prefix", PREFIX, "--num", str(NUM_TOKENS), "--temperature", "0",
                  "--json", str(result)]  # fmt: skip
         assert main(words) == 0
         results[begun] = {
