@@ -94,8 +94,8 @@ def read(folder: Path) -> None:
         result = own.with_suffix(".json")
         assert main(["train", "--resume", str(own), "--epochs", str(NUM_EPOCHS), "--json", str(result)]) == 0
         epochs = json.loads(result.read_text())["epochs"]
-        words = ["generate", str(path / "latest"), "--prefix", PREFIX, "--num", str(NUM_TOKENS), "--temperature", "0",
-                 "--json", str(result)]  # fmt: skip
+        words = ["generate", str(path / "latest"), "--temperature", "0"]
+        words += ["--prefix", PREFIX, "--num", str(NUM_TOKENS), "--json", str(result)]
         assert main(words) == 0
         results[begun] = {
             "losses": [[epoch["train_bits_per_token"], epoch["val_bits_per_token"]] for epoch in epochs],

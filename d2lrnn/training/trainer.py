@@ -86,9 +86,9 @@ class Trainer:
 
         Raises:
             SpecError: `num_epochs` is below 1, or the data has no batch.
-            DivergedError: a loss was NaN or infinite. The learner holds the parameters and the optimiser's
-                state that it had after the last whole epoch, or where this call began, and `history` the
-                epochs up to there.
+            DivergedError: a loss was NaN or infinite, or the validation perplexity was. The learner holds the
+                parameters and the optimiser's state that it had after the last whole epoch, or where this call
+                began, and `history` the epochs up to there.
         """
         if num_epochs < 1:
             raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
@@ -151,6 +151,16 @@ class Trainer:
         finally:
             self._running = None
         if record is not None:
+            if math.isinf(record.val_perplexity):
+                # Each loss is a number, and nothing that could be learned from: over 709 nats per token.
+                rollback()
+                self.history.ended = "diverged"
+                raise DivergedError(
+                    f"the validation perplexity became infinite in epoch {number}: training stopped, and the "
+                    "parameters are those of the beginning of the epoch. Try a smaller learning rate or "
+                    "clipping norm",
+                    epoch.step,
+                )
             self._part = None if epoch.whole else epoch.part()
         return record
 

@@ -147,6 +147,18 @@ def test_a_validation_that_diverges_is_an_error_and_the_epoch_before_is_kept() -
         trainer.validate()
 
 
+def test_an_infinite_perplexity_is_a_divergence_though_every_loss_is_a_number() -> None:
+    trainer = _trainer([1.0] * 6, 3)
+    trainer.fit(1)
+    trainer.learner.eval_step = lambda batch, state: (900.0, state)  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=r"the validation perplexity became infinite in epoch 2") as info:
+        trainer.fit(2)
+    assert info.value.step == 6
+    assert trainer.history.ended == "diverged"
+    assert trainer.learner.step == trainer.learner.export_parameters()["w"][0] == 3
+    assert len(trainer.history.epochs) == 1
+
+
 def test_data_without_a_batch_is_an_error() -> None:
     with pytest.raises(SpecError, match="gave no batch"):
         _trainer([], 0).fit(1)
