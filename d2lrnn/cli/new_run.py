@@ -18,6 +18,7 @@ from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import SpecError
 from d2lrnn.saving.run import Run, text_digest
 from d2lrnn.training.initialization import initial_parameters
+from d2lrnn.training.memory import check_memory
 from d2lrnn.training.schedules import SCHEDULES, Constant, Cosine, find_schedule
 
 #: Where the number of epochs is not given.
@@ -46,11 +47,13 @@ def new_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, DataMo
     )
     schedule_of(request.schedule, num_steps=_UNKNOWN_STEPS)
     data_spec = _data_of(request, training.accumulate, seed)
+    check_memory(model, training, data_spec.batch_size, data_spec.num_steps)
     corpus, data = data_spec.load()
     whole = _of_whole_text(data_spec, len(corpus))
     if whole != data_spec:
         data_spec, data = whole, whole.batches(corpus)
     model = replace(model, vocab_size=len(corpus.vocab))
+    check_memory(model, training, data_spec.batch_size, data_spec.num_steps)
     num_epochs = request.epochs or NUM_EPOCHS
     schedule = schedule_of(request.schedule, num_steps=num_epochs * data.num_train_batches)
     run = Run(

@@ -86,9 +86,9 @@ class Trainer:
 
         Raises:
             SpecError: `num_epochs` is below 1, or the data has no batch.
-            DivergedError: a loss was NaN or infinite, or the validation perplexity was. The learner holds the
-                parameters and the optimiser's state that it had after the last whole epoch, or where this call
-                began, and `history` the epochs up to there.
+            DivergedError: a loss was NaN or infinite, or the validation perplexity was. The learner holds
+                the parameters and the optimiser's state that it had after the last whole epoch, or where this
+                call began, and `history` the epochs up to there.
         """
         if num_epochs < 1:
             raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
