@@ -28,12 +28,12 @@ def evaluate(request: EvaluateRequest) -> int:
             f"{request.run} holds a model alone, without the text that it was trained on: only a run of "
             "d2lrnn train can be evaluated"
         )
-    chosen = backend()
+    chosen = backend(request.backend)
     device = choose_device(request.device, chosen.devices())
     corpus, data = run.data.load(run.vocab)
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
     nats, tokens = Trainer(learner, data).validate()
-    print(describe_backend(chosen, device))
+    print(describe_backend(chosen, device, asked=request.backend))
     print(f"text     {run.data.source}: {data.describe()}")
     print(f"model    {describe_model(run.model)}, {run.step:,} steps, trained with {run.backend}")
     if which := describe_best(run, request.run):

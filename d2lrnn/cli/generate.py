@@ -26,7 +26,7 @@ def generate(request: GenerateRequest) -> int:
             f"{request.run} holds a model without a vocabulary, which generating text needs: save the model "
             "with d2lrnn.save(model, folder, vocab=vocab)"
         )
-    chosen = backend()
+    chosen = backend(request.backend)
     learner = chosen.learner(run.build(chosen), run.training or TrainingSpec(), device=request.device)
     text = continue_text(
         learner,

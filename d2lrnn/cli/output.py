@@ -24,9 +24,9 @@ from d2lrnn.saving.run_folder import LATEST, find_checkpoint
 from d2lrnn.training.metrics import unigram_perplexity
 
 
-def describe_backend(chosen: Backend, device: Device) -> str:
+def describe_backend(chosen: Backend, device: Device, *, asked: str | None = None) -> str:
     """The backend in one line: its name, versions, device, and how it was chosen."""
-    asked = os.environ.get(ENVIRONMENT_VARIABLE)
+    asked = asked or os.environ.get(ENVIRONMENT_VARIABLE)
     how = "" if asked else f", the first installed ({ENVIRONMENT_VARIABLE} is not set)"
     return f"backend  {chosen.name} ({describe_versions(chosen)}) on {device.name}{how}"
 

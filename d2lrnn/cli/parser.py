@@ -110,6 +110,7 @@ def _add_train(parser: ArgumentParser) -> None:
         metavar="N",
         help="decides the initial parameters, the order of the batches and dropout (default: 0)",
     )
+    _add_backend(training)
     _add_device(training)
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
@@ -158,7 +159,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     from d2lrnn.cli.requests import GenerateRequest
 
     parser.description = "Continue a prefix with a saved model, on any backend."
-    parser.add_argument("run", metavar="DIR", help="the folder that train --out wrote")
+    _add_saved_run(parser)
     parser.add_argument("--prefix", help=f"the text to continue (default: '{GenerateRequest.prefix}')")
     parser.add_argument(
         "--num",
@@ -184,6 +185,7 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="N", help=f"decides what is sampled (default: {GenerateRequest.seed})"
     )
+    _add_backend(parser)
     _add_device(parser)
     _add_json(parser)
     _add_debug(parser)
@@ -191,7 +193,8 @@ def _add_generate(parser: ArgumentParser) -> None:
 
 def _add_evaluate(parser: ArgumentParser) -> None:
     parser.description = "Perplexity and bits per character of a saved model on its validation text."
-    parser.add_argument("run", metavar="DIR", help="the folder that train --out wrote")
+    _add_saved_run(parser)
+    _add_backend(parser)
     _add_device(parser)
     _add_json(parser)
     _add_debug(parser)
@@ -275,6 +278,21 @@ def add_bench(parser: ArgumentParser) -> None:
     _add_json(parser)
     parser.add_argument("--html", metavar="FILE", help="write a page with figures and raw samples here")
     _add_debug(parser)
+
+
+def _add_saved_run(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "run", metavar="DIR",
+        help="the folder that train --out wrote; its best epoch is taken, DIR/latest is the newest",
+    )  # fmt: skip
+
+
+def _add_backend(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="one that d2lrnn backends lists (default: that of D2LRNN_BACKEND, else the first installed)",
+    )
 
 
 def _add_device(parser: argparse._ActionsContainer) -> None:

@@ -46,6 +46,7 @@ class TrainRequest(Request):
         schedule: its ``name`` and the fields of one of `d2lrnn.training.schedules.SCHEDULES`, as given.
         seed: decides the initial parameters, the order of the batches and the dropout masks.
         epochs: how many epochs the run has in the end.
+        backend: a backend's name; None takes what `d2lrnn.registry.backend` takes.
         device: as for `d2lrnn.contract.devices.choose_device`.
         out: the folder to save the run in.
         overwrite: whether another run in that folder is replaced, or what came after the checkpoint that is
@@ -69,6 +70,7 @@ class TrainRequest(Request):
     schedule: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     epochs: int | None = None
+    backend: str | None = None
     device: str = "auto"
     out: str | None = None
     overwrite: bool = False
@@ -105,6 +107,7 @@ class GenerateRequest(Request):
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
+    backend: str | None = None
     device: str = "auto"
     json: str | None = None
 
@@ -116,6 +119,7 @@ class EvaluateRequest(Request):
     command = "evaluate"
 
     run: str
+    backend: str | None = None
     device: str = "auto"
     json: str | None = None
 

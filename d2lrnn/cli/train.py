@@ -42,7 +42,7 @@ def train(request: TrainRequest) -> int:
     """Trains, saves and reports; returns the exit code."""
     # What can be wrong is found before the first step, not after the last.
     check_writable("--json", request.json)
-    chosen = backend()
+    chosen = backend(request.backend)
     device = choose_device(request.device, chosen.devices())
     run, corpus, data = (resumed_run if request.resume else new_run)(request, chosen)
     folder = _folder_of(request)
@@ -66,7 +66,7 @@ def _train(
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
     if run.optimizer_state:
         learner.import_optimizer_state(run.optimizer_state)
-    print(describe_backend(chosen, device))
+    print(describe_backend(chosen, device, asked=request.backend))
     print(f"text     {run.data.source}: {data.describe()}")
     print(f"model    {describe_model(run.model)}")
     print(f"training {describe_training(run.training)}")

@@ -160,6 +160,19 @@ def test_evaluate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Pat
     assert data["val_tokens"] == 200 * 16
 
 
+def test_a_backend_beside_the_variable(
+    capsys: pytest.CaptureFixture[str], saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2LRNN_BACKEND", "nope")
+    for words in (["evaluate", str(saved)], ["generate", str(saved)], ["train", *QUICK]):
+        code, _, log = _run(capsys, *words)
+        assert (code, "nope" in log) == (2, True)
+        code, printed, log = _run(capsys, *words, "--backend", "NumPy")
+        assert code == 0, log
+        assert words[0] == "generate" or printed.startswith("backend  numpy (")
+    assert _run(capsys, "evaluate", str(saved), "--backend", "nowhere")[0] == 2
+
+
 def test_the_best_epoch_is_named_and_taken(
     capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path
 ) -> None:
