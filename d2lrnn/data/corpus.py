@@ -6,6 +6,7 @@ to it stands at most the text itself: never a list of characters or words.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections import defaultdict
@@ -75,13 +76,15 @@ def join_tokens(tokens: Sequence[str], unit: Unit = "char") -> str:
     return ("" if unit == "char" else " ").join(tokens)
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    r"""Reads a UTF-8 text file; a byte order mark is dropped, and ``\r\n`` becomes ``\n``.
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+    r"""Reads a text file; a byte order mark is dropped, and ``\r\n`` becomes ``\n``.
 
     Raises:
         TextError: there is no such file, it is a folder, it cannot be read, it holds nothing but white space,
-            or it is not UTF-8.
+            or it is not in this encoding.
+        SpecError: Python knows no such encoding of text.
     """
+    check_encoding(encoding)
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -94,14 +97,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
             raise TextError(f"{path} is a folder: name a text file in it") from None
         raise TextError(f"cannot read {path}: {reason_of(error)}") from error
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin1"
+        text = data.decode(encoding)
+    except UnicodeError as error:
+        where, likely = "", _likely_encoding(data)
+        if isinstance(error, UnicodeDecodeError):
+            line = data.count(b"\n", 0, error.start) + 1
+            byte = f"the byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
+            where = f": {byte} is not valid there"
         raise TextError(
-            f"{path} is not UTF-8: the byte 0x{data[error.start]:02x} at offset {error.start} (line {line}) "
-            f"is not valid there. Save the file as UTF-8, for instance with: "
-            f"iconv -f {encoding} -t utf-8 {path} > converted.txt"
+            f"{path} is not {_title(encoding)}{where}. It may be {likely}: say so (--encoding {likely}), or "
+            "save the file as UTF-8"
         ) from None
     del data  # the text and its copies take enough memory
     text = text.removeprefix("\ufeff")
@@ -110,6 +115,30 @@ def read_text(path: str | os.PathLike[str]) -> str:
     if _is_blank(text):
         raise TextError(f"{path} has no text: it is empty or holds white space only")
     return text
+
+
+def check_encoding(encoding: str) -> None:
+    """Raises a SpecError where Python knows no such encoding of text."""
+    try:
+        "".encode(encoding)
+    except (LookupError, ValueError):
+        raise SpecError(
+            f"unknown encoding {encoding!r}: choose one that Python knows, such as utf-8, utf-16, latin1 or "
+            "windows-1252"
+        ) from None
+
+
+def _likely_encoding(data: bytes) -> str:
+    """What a text may be that is not what it should be."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if any(byte in data for byte in range(0x80, 0xA0)):  # control characters in Latin-1, and quotes here
+        return "windows-1252"
+    return "latin1"
+
+
+def _title(encoding: str) -> str:
+    return encoding.upper() if encoding.lower().startswith("utf") else encoding
 
 
 def sample_text() -> str:
@@ -164,21 +193,23 @@ def load_corpus(
     normalized: bool | None = None,
     min_freq: int = 0,
     vocab: Vocab | None = None,
+    encoding: str = "utf-8",
 ) -> Corpus:
     """Reads a text and encodes it.
 
     Args:
-        source: ``"sample"``, ``"time-machine"``, or the path of a UTF-8 text file.
+        source: ``"sample"``, ``"time-machine"``, or the path of a text file.
         unit: what a token is, ``"char"`` or ``"word"``.
         normalized: whether to `normalize` the text; None does so for the built-in texts and leaves a file as
             it is.
         min_freq: tokens that occur less often become ``'<unk>'``; decides nothing where `vocab` is given.
         vocab: encode with this vocabulary, that of a saved run, instead of making the text's own.
+        encoding: that of the file; the built-in texts have their own.
 
     Raises:
         TextError: the text cannot be read or fetched (`read_text`, `time_machine_text`), or nothing of it is
             left after normalising.
-        SpecError: the unit is neither ``"char"`` nor ``"word"``.
+        SpecError: the unit is neither ``"char"`` nor ``"word"``, or the encoding is unknown.
 
     Example:
         >>> corpus = load_corpus("sample")
@@ -190,7 +221,7 @@ def load_corpus(
     built_in = BUILT_IN.get(name)
     if normalized is None:
         normalized = built_in is not None
-    text = built_in() if built_in else read_text(source)
+    text = built_in() if built_in else read_text(source, encoding)
     content = _content(text, unit, normalized, name)
     del text  # a large text takes memory that its tokens need
     return _encoded(content, unit, normalized, min_freq, vocab, name)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from d2lrnn.data.batches import DataModule, RandomSampling, SequentialPartitioning, SlidingWindows
-from d2lrnn.data.corpus import BUILT_IN, Corpus, Unit, load_corpus
+from d2lrnn.data.corpus import BUILT_IN, Corpus, Unit, check_encoding, load_corpus
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 
@@ -29,9 +29,11 @@ class DataSpec:
         num_train: training windows of the sliding iterator; None is 10,000, or fewer in a short text.
         num_val: validation windows of the sliding iterator; None is 5,000, or fewer in a short text.
         seed: decides the order of the batches.
+        encoding: that of the text file.
 
     Raises:
-        SpecError: the iterator is unknown, or there are window counts for another iterator than sliding.
+        SpecError: the iterator or the encoding is unknown, or there are window counts for another iterator
+            than sliding.
     """
 
     source: str = "sample"
@@ -43,8 +45,10 @@ class DataSpec:
     num_train: int | None = None
     num_val: int | None = None
     seed: int = 0
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
+        check_encoding(self.encoding)
         if self.iterator not in get_args(IteratorName):
             raise SpecError(
                 f"unknown iterator {self.iterator!r}: choose one of {', '.join(get_args(IteratorName))}"
@@ -70,7 +74,9 @@ class DataSpec:
             TextError: the text cannot be read or is too short.
             SpecError: the unit is unknown, or a size is below 1 or too large.
         """
-        corpus = load_corpus(self.source, unit=self.unit, normalized=self.normalized, vocab=vocab)
+        corpus = load_corpus(
+            self.source, unit=self.unit, normalized=self.normalized, vocab=vocab, encoding=self.encoding
+        )
         return corpus, self.batches(corpus)
 
     def batches(self, corpus: Corpus) -> DataModule:

@@ -184,7 +184,7 @@ def read_run(document: dict[str, Any]) -> Run:
         model=model,
         parameters={},
         vocab=vocab,
-        data=None if data is None else decode(DataSpec, data, "the data"),
+        data=None if data is None else _read_data(data),
         training=None if training is None else _read_training(training, "the training"),
         position=_read_position(document["position"]),
         versions=versions,
@@ -203,6 +203,12 @@ def _read_model(data: Any) -> ModelSpec:
     if model.num_layers > _MAX_LAYERS:
         raise RunError(f"the model has {model.num_layers:,} layers: at most {_MAX_LAYERS:,} are read")
     return model
+
+
+def _read_data(data: Any) -> DataSpec:
+    if isinstance(data, dict) and "encoding" not in data:  # before version 0.4
+        data = {**data, "encoding": DataSpec.encoding}
+    return decode(DataSpec, data, "the data")
 
 
 def _read_training(data: Any, where: str) -> TrainingSpec:

@@ -127,6 +127,19 @@ def test_all_of_a_text_of_ones_own_is_used(
     assert re.search(rf"text     {text}: {line}, in batches of", capsys.readouterr().out)
 
 
+def test_a_text_in_another_encoding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text, out = tmp_path / "text.txt", str(tmp_path / "run")
+    text.write_bytes("\u201cna\u00efve\u201d, he said. ".encode("windows-1252") * 100)
+    code, _, log = _run(capsys, "train", str(text), *QUICK)
+    assert (code, "--encoding windows-1252" in log) == (2, True)
+    words = ["train", str(text), "--hidden", "4", "--epochs", "1", "--encoding", "windows-1252", "--out", out]
+    assert _run(capsys, *words)[0] == 0
+    assert "\u201c" in load_run(out).vocab
+    assert _run(capsys, "train", "--resume", out, "--epochs", "2")[0] == 0
+    code, _, log = _run(capsys, "train", str(text), *QUICK, "--encoding", "klingon")
+    assert (code, log.startswith("d2lrnn: unknown encoding 'klingon': choose one")) == (2, True)
+
+
 def test_generate(capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path) -> None:
     result = tmp_path / "text.json"
     argv = ["generate", str(saved), "--prefix", "The ti", "--num", "25"]

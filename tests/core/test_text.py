@@ -118,9 +118,10 @@ def test_a_failing_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"one\ntwo\nth\xe9 end", r"the byte 0xe9 at offset 10 \(line 3\).*iconv -f latin1"),
+        (b"one\ntwo\nth\xe9 end", r"the byte 0xe9 at offset 10 \(line 3\).*--encoding latin1"),
+        (b"one\n\x93two\x94", r"the byte 0x93 at offset 4 \(line 2\).*--encoding windows-1252"),
         (b"\xef\xbb\xbfab\xff", r"the byte 0xff at offset 5 \(line 1\)"),
-        ("wide".encode("utf-16"), r"the byte 0xf[ef] at offset 0 \(line 1\).*iconv -f utf-16"),
+        ("wide".encode("utf-16"), r"the byte 0xf[ef] at offset 0 \(line 1\).*--encoding utf-16"),
         (b"cut \xe2\x82", r"the byte 0xe2 at offset 4"),
     ],
 )
