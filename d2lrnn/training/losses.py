@@ -41,6 +41,8 @@ class LossSum:
 
     def __init__(self, nats: float = 0.0, num_tokens: int = 0, step: int | None = None) -> None:
         self._nats, self._num_tokens, self._step = nats, num_tokens, step
+        #: The tokens of all losses, those that are not read yet among them.
+        self.num_added = num_tokens
         self._unread: deque[tuple[SupportsFloat, int]] = deque()
 
     def add(self, loss: SupportsFloat, num_tokens: int) -> None:
@@ -49,6 +51,7 @@ class LossSum:
         Raises:
             NotFiniteError: a loss that was added some steps before is not finite.
         """
+        self.num_added += num_tokens
         self._unread.append((loss, num_tokens))
         if len(self._unread) > _LAG:
             self._read_one()

@@ -128,7 +128,8 @@ class Trainer:
         def step_ended() -> None:
             if self._on_step:
                 nats, tokens = epoch.losses.so_far
-                ppl, speed = perplexity(nats, tokens), tokens / epoch.seconds
+                # Losses are read some steps late; the tokens of the last steps count for the speed.
+                ppl, speed = perplexity(nats, tokens), epoch.losses.num_added / epoch.seconds
                 self._on_step(
                     Progress(number, num_epochs, epoch.num_batches, self.data.num_train_batches, ppl, speed)
                 )

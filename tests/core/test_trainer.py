@@ -269,6 +269,15 @@ def test_the_speed_counts_the_last_update_and_not_the_validation(monkeypatch: py
         assert record.tokens_per_second == pytest.approx(9 / (8.0 + 1.0))
 
 
+def test_the_speed_that_is_shown_does_not_swing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second a step and for what reads the clock: the losses of the last steps are not read yet."""
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock.read)
+    shown: list[Progress] = []
+    _trainer([1.0] * 40, 20, on_step=shown.append).fit(2)
+    assert [p.tokens_per_second for p in shown if p.step > 1] == pytest.approx([6.0] * 38, rel=0.3)
+
+
 @pytest.mark.usefixtures("_python_s_own_handlers")
 def test_the_speed_of_an_epoch_that_was_interrupted_does_not_count_the_validation_either(
     monkeypatch: pytest.MonkeyPatch,
