@@ -23,7 +23,7 @@ from d2lrnn.cli.main import main
 from d2lrnn.cli.progress import ProgressDisplay
 from d2lrnn.contract import cells
 from d2lrnn.saving.run_folder import load_run, save_run
-from d2lrnn.training.history import Position, Progress
+from d2lrnn.training.history import EpochRecord, Position, Progress
 
 QUICK = ["--epochs", "2", "--num-train", "600", "--num-val", "200", "--batch-size", "128", "--steps", "16"]
 
@@ -455,6 +455,9 @@ def test_the_progress_bar_fits_a_narrow_terminal() -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb") as screen:
-        ProgressDisplay(3, terminal).step(Progress(2, 3, 5, 10, 12.5, 1e6))
+        display = ProgressDisplay(3, terminal)
+        display.epoch(EpochRecord(1, 20.0, 21.0, 4.0, 4.1, 1e6, 10))
+        assert screen.readline() == b"epoch 1/3  perplexity 20.00, validation 21.00  1,000,000 tokens/s\r\n"
+        display.step(Progress(2, 3, 5, 10, 12.5, 1e6))
         drawn = screen.read(40).decode()
-    assert drawn == "\r[############............] epoch 2/3  p"
+    assert drawn == "\repoch 2/3  perplexity 12.50  validation"
