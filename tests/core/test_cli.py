@@ -435,6 +435,21 @@ def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")
 
 
+@pytest.mark.parametrize("module", ["d2lrnn.cli.main", "d2lrnn.cli.parser", "numpy"])
+def test_ctrl_c_while_modules_are_imported_is_quiet(module: str) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(name, *_):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt)\n"
+        "sys.argv[1:] = ['generate', 'x']\n"
+        "import runpy; runpy.run_module('d2lrnn', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     command = shlex.join(_command("backends")) + " | head -n 0"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
