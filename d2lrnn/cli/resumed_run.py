@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from d2lrnn.cli.new_run import check_cell, check_parameters, schedule_of, source_of
@@ -14,9 +15,9 @@ from d2lrnn.contract.optimizers import OPTIMIZERS, find_optimizer
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.data.batches import DataModule
-from d2lrnn.data.corpus import Corpus
+from d2lrnn.data.corpus import BUILT_IN, Corpus
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.errors import RunError, SpecError
+from d2lrnn.errors import RunError, SpecError, TextError
 from d2lrnn.saving.run import Change, Run, text_digest
 from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.schedules import SCHEDULES, Constant, find_schedule
@@ -44,6 +45,8 @@ def resumed_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, Da
     check_cell(run.model, chosen)
     _check_unchanged(request, run, run.data, run.training)
     data_spec = replace(run.data, source=source_of(request.text)) if request.text else run.data
+    if not request.text:
+        check_text_is_there(data_spec.source, f"d2lrnn train PATH --resume {request.resume}")
     corpus, data = data_spec.load(run.vocab)
     digest = text_digest(corpus)
     if run.text_digest not in (None, digest):
@@ -63,6 +66,14 @@ def resumed_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, Da
         text_digest=digest,
     )
     return run, corpus, data
+
+
+def check_text_is_there(source: str, command: str) -> None:
+    """Raises a TextError where the text of a saved run has moved, with the command that gives it anew."""
+    if source not in BUILT_IN and not Path(source).exists():
+        raise TextError(
+            f"the text of the run, {source}, is not there any more: give its new path with {command}"
+        )
 
 
 def describe_change(before: TrainingSpec, after: TrainingSpec) -> str:

@@ -123,6 +123,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("--normalize", "data", "normalized", bool,
            "turn every run of characters other than A-Z into a space, in lower case (default: for the "
            "built-in texts only)"),
+    Option("--min-freq", "data", "min_freq", int,
+           "tokens that occur less often become the unknown token (default: 0)"),
     Option("--encoding", "data", "encoding", str,
            "encoding of the text file, such as latin1 or windows-1252 (default: utf-8)"),
     Option("--iterator", "data", "iterator", str,

@@ -30,10 +30,11 @@ class DataSpec:
         num_val: validation windows of the sliding iterator; None is 5,000, or fewer in a short text.
         seed: decides the order of the batches.
         encoding: that of the text file.
+        min_freq: tokens that occur less often are the unknown token.
 
     Raises:
-        SpecError: the iterator or the encoding is unknown, or there are window counts for another iterator
-            than sliding.
+        SpecError: the iterator or the encoding is unknown, a frequency is negative, or there are window
+            counts for another iterator than sliding.
     """
 
     source: str = "sample"
@@ -46,9 +47,12 @@ class DataSpec:
     num_val: int | None = None
     seed: int = 0
     encoding: str = "utf-8"
+    min_freq: int = 0
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
+        if self.min_freq < 0:
+            raise SpecError(f"the least frequency of a token is {self.min_freq}: it must be 0 or above")
         if self.iterator not in get_args(IteratorName):
             raise SpecError(
                 f"unknown iterator {self.iterator!r}: choose one of {', '.join(get_args(IteratorName))}"
@@ -75,7 +79,12 @@ class DataSpec:
             SpecError: the unit is unknown, or a size is below 1 or too large.
         """
         corpus = load_corpus(
-            self.source, unit=self.unit, normalized=self.normalized, vocab=vocab, encoding=self.encoding
+            self.source,
+            unit=self.unit,
+            normalized=self.normalized,
+            min_freq=self.min_freq,
+            vocab=vocab,
+            encoding=self.encoding,
         )
         return corpus, self.batches(corpus)
 

@@ -206,8 +206,8 @@ def _read_model(data: Any) -> ModelSpec:
 
 
 def _read_data(data: Any) -> DataSpec:
-    if isinstance(data, dict) and "encoding" not in data:  # before version 0.4
-        data = {**data, "encoding": DataSpec.encoding}
+    if isinstance(data, dict) and not any(name in data for name in _DATA_SINCE_FORMAT_3):
+        data = {**data, **_DATA_SINCE_FORMAT_3}
     return decode(DataSpec, data, "the data")
 
 
@@ -274,7 +274,9 @@ _FIELDS: dict[str, Any] = {
     "backend": str,
     "versions": None,
 }
-#: What a model has had since format 3, as models before it were.
+#: What the data have had since format 3, as data before it were.
+_DATA_SINCE_FORMAT_3: dict[str, Any] = {"encoding": DataSpec.encoding, "min_freq": DataSpec.min_freq}
+#: The same of a model.
 _SINCE_FORMAT_3: dict[str, Any] = {
     "embedding_size": None,
     "tied": False,

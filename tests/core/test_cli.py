@@ -127,6 +127,17 @@ def test_all_of_a_text_of_ones_own_is_used(
     assert re.search(rf"text     {text}: {line}, in batches of", capsys.readouterr().out)
 
 
+def test_rare_words_become_the_unknown_token(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text, out = tmp_path / "text.txt", str(tmp_path / "run")
+    text.write_text("one two one two one two once " * 100 + "rare ")
+    words = ["train", str(text), "--tokens", "word", "--min-freq", "2", "--hidden", "4", "--epochs", "1"]
+    assert _run(capsys, *words, "--out", out)[0] == 0
+    assert sorted(load_run(out).vocab.idx_to_token) == ["<unk>", "once", "one", "two"]
+    code, _, log = _run(capsys, "train", "--resume", out, "--epochs", "2", "--min-freq", "3")
+    assert (code, "--min-freq 3 does not fit" in log) == (2, True)
+    assert _run(capsys, "train", "--resume", out, "--epochs", "2")[0] == 0
+
+
 def test_a_text_in_another_encoding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text, out = tmp_path / "text.txt", str(tmp_path / "run")
     text.write_bytes("\u201cna\u00efve\u201d, he said. ".encode("windows-1252") * 100)

@@ -201,7 +201,10 @@ def test_another_text_is_refused_and_a_moved_one_is_not(
     assert _train(str(text), *argv, "--epochs", "1", "--out", run) == 0
     moved = text.rename(tmp_path / "moved.txt")
     assert _train("--resume", run, "--epochs", "2") == 2
-    assert "text.txt" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert (
+        f"the text of the run, {text}, is not there any more: give its new path with d2lrnn train PATH" in err
+    )
     assert _train(str(moved), "--resume", run, "--epochs", "2") == 0
     moved.write_text("a rose is a nose is a rose. " * 40)
     assert _train("--resume", run, "--epochs", "3") == 2
