@@ -19,7 +19,7 @@ def num_parameters(spec: ModelSpec) -> int:
 
     Example:
         >>> num_parameters(ModelSpec(28, num_hiddens=32, num_layers=2))
-        5020
+        4956
     """
     one, two = (_count(replace(spec, num_layers=layers)) for layers in (1, 2))
     return one + (spec.num_layers - 1) * (two - one)
