@@ -2,6 +2,8 @@
 
 import sys
 
+from d2lrnn.errors import INTERRUPTED
+
 
 def run() -> int:
     """Runs the command line of the process; Ctrl-C while its modules are imported gives no traceback."""
@@ -11,7 +13,7 @@ def run() -> int:
         return main()
     except KeyboardInterrupt:
         print("d2lrnn: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

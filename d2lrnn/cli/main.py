@@ -48,7 +48,7 @@ def _run(argv: Sequence[str]) -> int:
         with warnings_in_one_line(), lines_beside(request.output_paths):
             code: int = command(request)
     except BrokenPipeError:
-        # So has the reader of --json.
+        # Of what --json writes to: nobody is there either.
         return UNEXPECTED
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, debug=debug)

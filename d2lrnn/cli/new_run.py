@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from d2lrnn.cli.memory import check_memory
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of, owners
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD, Optimizer, find_optimizer
@@ -18,7 +19,6 @@ from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import SpecError
 from d2lrnn.saving.run import Run, text_digest
 from d2lrnn.training.initialization import initial_parameters
-from d2lrnn.training.memory import check_memory
 from d2lrnn.training.schedules import SCHEDULES, Constant, Cosine, find_schedule
 
 #: Where the number of epochs is not given.

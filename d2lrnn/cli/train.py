@@ -28,7 +28,7 @@ from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend
 from d2lrnn.saving.run import Run
-from d2lrnn.saving.run_folder import check_folder, find_checkpoint, hold_folder, run_folder_of, save_run
+from d2lrnn.saving.run_folder import check_folder, hold_folder, run_folder_of, save_run
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
@@ -130,7 +130,7 @@ def _folder_of(request: TrainRequest) -> str | None:
     """Where the run is saved: a resumed one, where it was."""
     if request.out or not request.resume:
         return request.out
-    return str(run_folder_of(find_checkpoint(Path(request.resume))))
+    return str(run_folder_of(Path(request.resume)))
 
 
 def _check_folder(request: TrainRequest, folder: str, run: Run) -> None:

@@ -15,7 +15,6 @@ This is format 3. Format 2 had no optimiser's state; in format 1 the digest stoo
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import stat
@@ -37,6 +36,7 @@ from d2lrnn.saving.json_reader import LONGEST_VALUE
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_document import describe, digest_in, has_optimizer_state, has_state, parse, read_run
 from d2lrnn.saving.tensor_files import read_safetensors, to_safetensors
+from d2lrnn.training.model_size import parameter_bytes
 
 MODEL, DESCRIPTION = "model.safetensors", "run.json"
 _STATE, _OPTIMIZER, _SUMS = "state.safetensors", "optimizer.safetensors", "SHA256SUMS"
@@ -77,7 +77,7 @@ def check_savable(run: Run) -> None:
     """
     content = _checked_description(run)
     try:
-        read_run(parse(content, _num_bytes(run.model)))
+        read_run(parse(content, parameter_bytes(run.model)))
     except RunError as error:
         raise RunError(f"such a run could not be read again, and is not saved: {error}") from error
 
@@ -167,11 +167,6 @@ def _files(run: Run, description: bytes) -> Iterator[tuple[str, bytes]]:
 def _state_shapes(spec: ModelSpec, batch_size: int) -> dict[str, tuple[int, ...]]:
     shape = (spec.num_layers, batch_size, spec.num_hiddens)
     return dict.fromkeys(find_cell(spec.cell).states, shape)
-
-
-def _num_bytes(spec: ModelSpec) -> int:
-    """What the parameters of a model take."""
-    return np.dtype(spec.dtype).itemsize * sum(map(math.prod, parameter_shapes(spec).values()))
 
 
 class _Parsed(NamedTuple):

@@ -41,11 +41,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from d2lrnn.contract.cells import cell_names
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD
-from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
@@ -54,6 +51,7 @@ from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
 from d2lrnn.saving.run import Change, Run
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
+from d2lrnn.training.model_size import parameter_bytes
 from d2lrnn.training.schedules import SCHEDULES
 
 #: The version of ``run.json`` and of the folder around it (`d2lrnn.saving.run_folder`) that is written.
@@ -141,7 +139,7 @@ def _known(names: Iterator[str], known: Collection[str], where: str) -> Iterator
 def _read_tokens(reader: JSONReader, model: Any, model_bytes: int) -> list[Any]:
     """As many tokens as the model has, which comes before them in the file."""
     spec = _read_model(model)
-    size = np.dtype(spec.dtype).itemsize * sum(map(math.prod, parameter_shapes(spec).values()))
+    size = parameter_bytes(spec)
     if size > model_bytes:
         raise RunError(f"the model has parameters of {size:,} bytes: their file has {model_bytes:,}")
     tokens: list[Any] = []

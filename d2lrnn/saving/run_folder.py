@@ -156,10 +156,18 @@ def find_checkpoint(folder: Path, *, best: bool = False) -> Path:
     raise RunError(f"{folder} does not exist: make a run with d2lrnn train --out {folder}")
 
 
-def run_folder_of(checkpoint: Path) -> Path:
-    """The folder of the run that a checkpoint is part of; of a checkpoint that lies alone, its own."""
-    in_a_run = _CHECKPOINT.fullmatch(checkpoint.name) or checkpoint.name in (LATEST, BEST)
-    return checkpoint.parent if in_a_run else checkpoint
+def run_folder_of(folder: Path) -> Path:
+    """Where a run is saved that is read from `folder`: for a checkpoint that lies alone, the checkpoint.
+
+    Raises:
+        RunError: there is no run.
+    """
+    checkpoint = find_checkpoint(folder)
+    parent = checkpoint.parent
+    # A copy of one checkpoint can lie in any folder, which is no run for that.
+    is_run = os.path.lexists(parent / LATEST) or os.path.samefile(folder, parent)
+    is_named = _CHECKPOINT.fullmatch(checkpoint.name) or checkpoint.name in (LATEST, BEST)
+    return parent if is_run and is_named else checkpoint
 
 
 @contextmanager
@@ -240,7 +248,7 @@ def _is_own_pointer(path: Path) -> bool:
 def _hint(damaged: Path) -> str:
     """Where an older checkpoint lies, for someone whose newest one cannot be read."""
     with suppress(OSError):
-        for other in _newest_first(run_folder_of(damaged)):
+        for other in _newest_first(damaged.parent):
             if not os.path.samefile(other, damaged):
                 return f". There is another checkpoint: {other}"
     return ""
@@ -347,7 +355,7 @@ def _drop_others(root: Path, run: Run, newest: Path, keep: int, *, overwrite: bo
         else:
             _remove(root / BEST)
     except OSError as error:
-        _say_left(root / BEST, error)
+        _say_left(root / BEST, error, "replaced")
     for path in [*(others if overwrite else ()), *(path for path in mine if path not in kept)]:
         _drop(root, path)
 
@@ -375,8 +383,8 @@ def _sweep(leftovers: Iterable[Path]) -> None:
             _say_left(path, error)
 
 
-def _say_left(path: Path, error: OSError) -> None:
-    warnings.warn(f"{path} cannot be removed: {reason_of(error)}. It is left", LeftoverWarning, stacklevel=4)
+def _say_left(path: Path, error: OSError, what: str = "removed") -> None:
+    warnings.warn(f"{path} cannot be {what}: {reason_of(error)}. It is left", LeftoverWarning, stacklevel=4)
 
 
 def _target(pointer: Path) -> str | None:

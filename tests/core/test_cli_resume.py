@@ -235,6 +235,18 @@ def test_the_best_is_resumed_where_the_run_is(
     assert len(load_run(run).history) == number + 2
 
 
+def test_a_copy_of_one_checkpoint_is_not_part_of_the_folder_that_it_lies_in(
+    half_made: Path, tmp_path: Path
+) -> None:
+    """Else its folder would be taken for a run's, and written to."""
+    checkpoint = (half_made / "latest").resolve()
+    alone = Path(shutil.copytree(checkpoint, tmp_path / checkpoint.name))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert _train("--resume", str(alone), "--epochs", "3") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert len(load_run(alone).history) == 3
+
+
 @pytest.mark.parametrize("words", [["--seed", str(1 << 70)], ["--epochs", str(10**19)]])
 def test_numbers_that_could_not_be_read_again(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -40,7 +40,7 @@ ROOMS = {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
         "registry", "saving", "training", "version",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors"},
 }  # fmt: skip
 
 #: What a backend computes with, and what its tab may import beside it.

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from d2lrnn.cli import memory
 from d2lrnn.cli.main import main
+from d2lrnn.cli.memory import check_memory
 from d2lrnn.contract.cells import CELLS
 from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.errors import SpecError
-from d2lrnn.training import memory
-from d2lrnn.training.memory import check_memory, num_parameters
+from d2lrnn.training.model_size import num_parameters
 
 
 @pytest.mark.parametrize("cell", CELLS)

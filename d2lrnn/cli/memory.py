@@ -1,28 +1,15 @@
-"""How much memory a training needs at least, before anything is allocated."""
+"""Whether this machine's memory can hold a training, before anything is allocated."""
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import replace
 
 import numpy as np
 
 from d2lrnn.contract.cells import find_cell
-from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.errors import SpecError
-
-
-def num_parameters(spec: ModelSpec) -> int:
-    """The numbers in a model's parameters, without making anything for every layer.
-
-    Example:
-        >>> num_parameters(ModelSpec(28, num_hiddens=32, num_layers=2))
-        4956
-    """
-    one, two = (_count(replace(spec, num_layers=layers)) for layers in (1, 2))
-    return one + (spec.num_layers - 1) * (two - one)
+from d2lrnn.training.model_size import num_parameters, parameter_bytes
 
 
 def check_memory(model: ModelSpec, training: TrainingSpec, batch_size: int, num_steps: int) -> None:
@@ -48,7 +35,7 @@ def check_memory(model: ModelSpec, training: TrainingSpec, batch_size: int, num_
     cell, copies = find_cell(model.cell), 2 + len(training.optimizer.slots)
     units = (len(cell.gates) + len(cell.states)) * model.num_hiddens * model.num_layers
     needs = [
-        (num_parameters(model) * copies * itemsize,
+        (copies * parameter_bytes(model),
          f"{num_parameters(model):,} parameters, with their gradients and the optimiser's state,",
          "--hidden, --layers or --embedding"),
         (rows * units * itemsize, f"the gates and states of {rows:,} tokens of a batch",
@@ -63,10 +50,6 @@ def check_memory(model: ModelSpec, training: TrainingSpec, batch_size: int, num_
             f"this takes at least {_shown(total)} of memory, and the machine has {_shown(available)}: {what} "
             f"take {_shown(largest)}. Lower {lower}"
         )
-
-
-def _count(spec: ModelSpec) -> int:
-    return sum(map(math.prod, parameter_shapes(spec).values()))
 
 
 def _physical_memory() -> int | None:
