@@ -63,7 +63,7 @@ class TanhRecurrence(Function):
         for H, d, d_outer in zip(*backwards, earlier, strict=True):
             _TANH_BACKWARD(dH, H, grad_input=d)  # d = dH ∘ (1 - H ∘ H)
             dH = plus(d_outer, d, w_h_transposed)
-        return d_projected, dH, _sum_over_time(w_h, states[:-1], d_projected)
+        return d_projected, dH, _sum_over_time(states[:-1], d_projected)
 
 
 # benchmarks/tricks: torch, backward pass by hand
@@ -128,7 +128,7 @@ class GRURecurrence(Function):
             d_blocks[t].mul_(dH.unsqueeze(1))
             dn_t[t].mul_(dH)
             dH = plus(torch.addcmul(d_outer, dH, Z_t[t]), d_t[t], w_h_transposed)
-        d_w_h, d_b_hn = _sum_over_time(w_h, states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
+        d_w_h, d_b_hn = _sum_over_time(states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
         d_inner.copy_(d_n)  # its sums are taken: what is left is the gradient at `projected`
         return d_hidden, dH, d_w_h, d_b_hn
 
@@ -195,7 +195,7 @@ class GRUBeforeRecurrence(Function):
             dr_t[t].mul_(d_kept)
             dH = torch.addcmul(d_outer, dH, Z_t[t]).addcmul_(d_kept, R_t[t])
             dH = plus(dH, drz_t[t], w_rz_transposed)
-        d_weights = _sum_over_time(w_rz, states[:-1], d_rz), _sum_over_time(w_n, kept, d_n)
+        d_weights = _sum_over_time(states[:-1], d_rz), _sum_over_time(kept, d_n)
         return d_rz, d_n, dH, *d_weights
 
 
@@ -271,7 +271,7 @@ class LSTMRecurrence(Function):
             d_ifg[t].mul_(dC.unsqueeze(1))
             dC *= F[t]
             dH = plus(d_outer, d_t[t], w_h_transposed)
-        return d_projected, dH, dC, _sum_over_time(w_h, states[:-1], d_projected)
+        return d_projected, dH, dC, _sum_over_time(states[:-1], d_projected)
 
 
 def _states(initial: Tensor, num_steps: int) -> Tensor:
@@ -296,6 +296,6 @@ def _slope(x: Tensor, out: Tensor) -> Tensor:
     return torch.addcmul(x, x, x, value=-1, out=out)
 
 
-def _sum_over_time(w: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n), the gradient of w."""
-    return weight_gradient(w, left.flatten(0, 1), right.flatten(0, 1))
+def _sum_over_time(left: Tensor, right: Tensor) -> Tensor:
+    """Σ_t left_tᵀ right_t as one matrix product: (T, B, m), (T, B, n) -> (m, n), the gradient of a weight."""
+    return weight_gradient(left.flatten(0, 1), right.flatten(0, 1))
