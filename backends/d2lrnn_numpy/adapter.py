@@ -33,7 +33,7 @@ from d2lrnn_numpy.stack import RecurrentStack
 
 
 class LanguageModel(RNNLMScratch):
-    """A language model that knows its specification, in the precision of that."""
+    """A language model with its specification, `spec`, in the precision that it names."""
 
     def __init__(self, spec: ModelSpec, parameters: Parameters) -> None:
         values = {name: value.copy() for name, value in check_parameters(spec, parameters).items()}
@@ -117,7 +117,7 @@ class NumpyLearner:
         for rows in row_slices(batch_size, self.training.accumulate):
             part, before = batch.rows(rows), tuple(array[:, rows] for array in state)
             mean, final = self.model.loss(*part, before, masks and masks.rows(rows))
-            # The mean over a part, weighted by how many of the batch's tokens are in it.
+            # The mean over a part, weighted by its share of the batch's tokens.
             weight = part.num_tokens / max(1, batch.num_tokens)
             loss += weight * mean
             _add(gradients, self.model.backward(), weight)
@@ -128,7 +128,7 @@ class NumpyLearner:
         return StepResult(loss, norm), tuple(np.concatenate(parts, 1) for parts in zip(*finals, strict=True))
 
     def _update(self, gradients: dict[str, FloatArray], scale: float) -> None:
-        """The optimiser's step, on gradients that are `scale` times as large."""
+        """One step of the optimiser, on the gradients times `scale`."""
         optimizer = self.training.optimizer
         step = STEPS[optimizer.name]
         for name, parameter in self.model.parameters().items():
@@ -137,7 +137,7 @@ class NumpyLearner:
             step(optimizer, parameter, gradients[name], slots, self.learning_rate, self.step + 1)
 
     def eval_step(self, batch: Batch, state: StateArrays) -> tuple[float, StateArrays]:
-        """The loss alone."""
+        """The loss, without gradients."""
         return self.model.loss(batch.inputs, batch.targets, state)
 
     def predict_step(self, tokens: IntArray, state: StateArrays) -> tuple[FloatArray, StateArrays]:
@@ -179,11 +179,11 @@ class NumpyLearner:
         return tuple(np.array(part, dtype=self.model.spec.dtype) for part in arrays)
 
     def synchronize(self) -> None:
-        """NumPy is done when it returns."""
+        """Nothing to wait for: NumPy computes synchronously."""
 
 
 def _add(sums: dict[str, FloatArray], gradients: dict[str, FloatArray], weight: float) -> None:
-    """Adds the gradients of a part to the sums; they may be overwritten."""
+    """Adds `weight` times the gradients of a part to `sums`; may overwrite `gradients`."""
     for name, gradient in gradients.items():
         gradient *= weight
         if name in sums:

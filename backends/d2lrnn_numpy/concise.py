@@ -1,4 +1,4 @@
-"""The concise models: any number of layers, dropout between them, as framework layers have it.
+"""The concise models: any number of layers, dropout between them, as in the frameworks' layers.
 
 They start from values uniform in ±1/sqrt(h). The GRU is the form of cuDNN: reset after the matrix product.
 """

@@ -1,4 +1,4 @@
-"""The floor: the time of the matrix products alone that a training step cannot do without."""
+"""The benchmark's floor: the time of the matrix products alone that no training step can avoid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from d2lrnn_numpy.recurrence import rows_apart
 
 
 def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "auto") -> Callable[[], None]:
-    """The products of `d2lrnn.benchmark.products`, one after the other: all memory is laid out before.
+    """The products of `d2lrnn.benchmark.products`, one after the other, into memory that is allocated before.
 
     Args:
         spec: the model.
@@ -45,5 +45,5 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
 
 def product(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """``left @ right``; a name of its own, so that a test can count."""
+    """``left @ right``; a function of its own, so that a test can count its calls."""
     np.matmul(left, right, out=out)

@@ -1,10 +1,10 @@
 """The formula of one step of every cell, and its vector-Jacobian product.
 
 This is all that a cell needs in this backend: `StepRecurrence` makes a layer of it. What is faster for some
-of them is in `d2lrnn_numpy.recurrence`, and a test holds it to what stands here. The formulas with their
-sources are in `d2lrnn.contract.cells`.
+of them is in `d2lrnn_numpy.recurrence`, and a test compares it with the formulas here. Their sources are in
+`d2lrnn.contract.cells`.
 
-B = batch size, h = hidden units, G = gates; X = x w_x + b (B, G·h) is what a step gets of its input.
+B = batch size, h = hidden units, G = gates; X = x w_x + b (B, G·h) is a step's projected input.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from d2lrnn_numpy.activations import sigmoid
 #: The state of one layer: ``(h,)`` or ``(h, c)``, each (B, h).
 LayerState = tuple[FloatArray, ...]
 
-#: The weights of one layer by name, but for w_x and b: ``w_h`` and what else the cell has.
+#: The weights of one layer by name, without w_x and b: ``w_h`` and what else the cell has.
 Weights = dict[str, FloatArray]
 
 
 class Formula(Protocol):
-    """One step of a cell, and how gradients go back through it."""
+    """One step of a cell, and its vector-Jacobian product."""
 
     def step(self, X: FloatArray, state: LayerState, weights: Weights) -> tuple[LayerState, Any]:
-        """The next state, and whatever `backward` needs of this step."""
+        """The next state, and the values of this step that `backward` needs."""
 
     def backward(
         self, kept: Any, d_state: LayerState, weights: Weights
@@ -66,7 +66,7 @@ class ReluRNN:
     def backward(
         self, kept: Any, d_state: LayerState, weights: Weights
     ) -> tuple[FloatArray, LayerState, Weights]:
-        """The slope is 1 where the state is above 0, else 0."""
+        """With relu' = 1 where the state is above 0, else 0."""
         H, H_next = kept
         d = d_state[0] * (H_next > 0)
         return d, (d @ weights["w_h"].T,), {"w_h": H.T @ d}
@@ -96,7 +96,7 @@ class GRU:
     def backward(
         self, kept: Any, d_state: LayerState, weights: Weights
     ) -> tuple[FloatArray, LayerState, Weights]:
-        """With σ' = σ (1 - σ); d_n is the gradient at what N is the tanh of."""
+        """With σ' = σ (1 - σ); d_n is the gradient at the candidate's pre-activation."""
         H, R, Z, N, inner = kept
         (dH,), h = d_state, H.shape[1]
         w_rz, w_n = weights["w_h"][:, : 2 * h], weights["w_h"][:, 2 * h :]
@@ -159,7 +159,7 @@ class MGU:
     def backward(
         self, kept: Any, d_state: LayerState, weights: Weights
     ) -> tuple[FloatArray, LayerState, Weights]:
-        """The forget gate acts twice: on what is kept, and inside the candidate."""
+        """F has two gradients: from the new state, and through the candidate."""
         H, F, N = kept
         (dH,), h = d_state, H.shape[1]
         w_f, w_n = weights["w_h"][:, :h], weights["w_h"][:, h:]

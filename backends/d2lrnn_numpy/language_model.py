@@ -21,10 +21,15 @@ class RNNLMScratch:
         seed: decides the initial output weights.
 
     Attributes:
-        embedding: (V, E), whose rows stand for the tokens; None takes one-hot vectors.
-        w: (h, V); where the head is tied, the embedding's transpose, a view.
+        embedding: (V, E), a row for each token; None where the inputs are one-hot vectors.
+        w: (h, V); if `tied`, a transposed view of the embedding.
         b: (V,).
-        tied: whether the head is.
+        tied: whether the head's weight is the embedding, transposed.
+
+    Example:
+        >>> model = RNNLMScratch(RNNScratch(28, 32), vocab_size=28)
+        >>> model(np.zeros((2, 5), np.int32)).shape
+        (2, 5, 28)
     """
 
     def __init__(self, rnn: RecurrentStack, vocab_size: int, sigma: float = 0.01, seed: int = 0) -> None:
@@ -78,7 +83,7 @@ class RNNLMScratch:
             inputs: tokens (B, T).
             targets: the tokens that follow them (B, T).
             state: see `RecurrentStack`.
-            masks: of dropout.
+            masks: dropout masks; None drops nothing.
         """
         outputs, state = self._outputs(inputs, state, masks)
         self._masks, self._tokens = masks, inputs.T
@@ -98,7 +103,7 @@ class RNNLMScratch:
         return float(np.sum(losses * self._valid, dtype=np.float64)) / self._num_tokens, state
 
     def backward(self) -> dict[str, FloatArray]:
-        """The gradients of the last `loss` by canonical name; it can be called once for each.
+        """The gradients of the last `loss` by canonical name; one call for each `loss`.
 
         The gradient at the logits is (softmax(o) - one_hot(y)) / number of tokens, zero where padded.
         """
@@ -123,7 +128,7 @@ class RNNLMScratch:
     def _outputs(
         self, tokens: IntArray, state: StateArrays | None, masks: DropoutMasks | None
     ) -> tuple[FloatArray, StateArrays]:
-        """The outputs of the last layer (T, B, h) as the head gets them, and the final state."""
+        """The outputs of the last layer (T, B, h) with dropout, and the final state."""
         masks = masks or DropoutMasks()
         inputs = tokens.T if self.embedding is None else self.embedding[tokens.T]
         if masks.inputs is not None:

@@ -14,7 +14,7 @@ from d2lrnn_numpy.formulas import LayerState
 from d2lrnn_numpy.recurrence import find_recurrence
 
 #: Vocabularies up to this size sum embedding gradients by a one-hot product, larger ones by sorting: at 28
-#: symbols the product is four times as fast, at 5,000 words it would cost as much as the recurrence.
+#: tokens the product is four times as fast, at 10,000 sorting is 14 times as fast.
 _ONE_HOT_LIMIT = 256
 
 
@@ -35,7 +35,7 @@ class Layer:
 
     @property
     def num_hiddens(self) -> int:
-        """H."""
+        """The number of hidden units, h."""
         return len(self.weights["w_h"])
 
     def initial_state(self, batch_size: int) -> LayerState:

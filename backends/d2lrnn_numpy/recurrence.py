@@ -4,11 +4,11 @@ All inputs of a layer are projected at once, outside the recurrence (`d2lrnn_num
 starts from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before. The
 backward pass walks the same steps in reverse (Werbos 1990, "Backpropagation through time") and leaves the
 weight gradients out of its loop: it collects the gradients at the pre-activations and multiplies once at
-the end. What has been used up is overwritten: the less memory a step goes through, the more of it is in the
-cache.
+the end. Arrays that are no longer needed are overwritten: the less memory a step touches, the more of it
+stays in the cache.
 
 T = time steps, B = batch size, h = hidden units, G = gates. ``σ`` is the logistic function and ``∘`` the
-element-wise product. Every class remembers its last forward pass; `backward` belongs to that.
+element-wise product. Every class keeps what `backward` needs of its last forward pass.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Recurrence(Protocol):
 
 
 class StepRecurrence:
-    """The recurrence of any cell: its formula step by step, forth and back.
+    """The recurrence of any cell: its formula step by step, forward and backward.
 
     Args:
         formula: the cell's.
@@ -98,7 +98,7 @@ class TanhRecurrence:
         return states[1:], (H.copy(),)
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
-        """Tanh' = 1 - tanh²."""
+        """With tanh' = 1 - tanh²."""
         states, w_h = self._tape
         d_projected = self._buffers.get("d_projected", d_outputs.shape, states.dtype)
         dH = self._buffers.get("dH", states[0].shape, states.dtype)
@@ -139,7 +139,7 @@ class GRURecurrence:
         states = _states(self._buffers, "states", H, num_steps)
         RZ = buffer("RZ", (num_steps, batch, 2 * h), dtype)
         N = buffer("N", (num_steps, batch, h), dtype)
-        # What the reset gate multiplies (reset after), or what it made of the state (reset before).
+        # Reset after: H w_hn + b_hn, which R multiplies. Reset before: R ∘ H.
         inner = buffer("inner", (num_steps, batch, h), dtype)
         R_all, Z_all = _gates(RZ, 2)
         for t in range(num_steps):
@@ -165,12 +165,12 @@ class GRURecurrence:
         return states[1:], (H.copy(),)
 
     def backward(self, d_outputs: FloatArray) -> tuple[FloatArray, Weights]:
-        """σ' = σ (1 - σ); the loop keeps dH, the gradient at the state that leaves step t."""
+        """With σ' = σ (1 - σ); the loop keeps dH, the gradient at the state that leaves step t."""
         states, RZ, N, inner, w_hrz, w_hn = self._tape
         num_steps, batch, h = N.shape
         dtype, buffer = N.dtype, self._buffers.get
         d_projected = buffer("d_projected", (num_steps, batch, 3 * h), dtype)
-        # The gradient at H w_hn + b_hn, where the reset comes after; else at projected_n.
+        # Reset after: the gradient at H w_hn + b_hn. Reset before: that at projected_n.
         d_inner = buffer("d_inner", (num_steps, batch, h), dtype)
         d_rz, slope = (buffer(name, (batch, 2 * h), dtype) for name in ("d_rz", "slope"))
         dH, carried, part = (buffer(name, (batch, h), dtype) for name in ("dH", "carried", "part"))
@@ -236,7 +236,7 @@ class LSTMRecurrence:
         product, written = buffer("product", (batch, width), dtype), buffer("written", (batch, h), dtype)
         gates = projected
         I, F, G, O = _gates(gates, 4)
-        # σ(x) = (1 + tanh(x/2)) / 2: so one tanh makes all gates.
+        # One call of tanh for all gates, as σ(x) = (1 + tanh(x/2)) / 2.
         scale, shift = np.full(width, 0.5, dtype), np.full(width, 0.5, dtype)
         scale[2 * h : 3 * h], shift[2 * h : 3 * h] = 1, 0
         for t in range(num_steps):
@@ -288,7 +288,7 @@ class LSTMRecurrence:
             d_g *= I
             d_o *= tanh_cells[t]
             np.multiply(dC, F, out=dC_earlier)
-            # The values of the gates are used up: their gradients take their place.
+            # The values of the gates are no longer needed: their gradients overwrite them.
             np.multiply(d_ifg, dC[:, None], out=gates_ifg[t])
             np.multiply(d_o, dH, out=O)
             np.matmul(gates[t], w_h_transposed, out=dH)
@@ -296,8 +296,8 @@ class LSTMRecurrence:
         return gates, {"w_h": _product_over_time(states[:-1], gates)}
 
 
-#: What is faster than a `StepRecurrence`, by the name of the cell; the argument says whether a GRU resets
-#: after the product.
+#: Recurrences that are faster than `StepRecurrence`, by the name of the cell; the argument is a GRU's
+#: `reset_after`.
 FAST: dict[str, Callable[[bool], Recurrence]] = {
     cells.RNN.name: lambda reset_after: TanhRecurrence(),
     cells.GRU.name: GRURecurrence,
@@ -306,10 +306,10 @@ FAST: dict[str, Callable[[bool], Recurrence]] = {
 
 
 def find_recurrence(cell: str, *, reset_after: bool) -> Recurrence:
-    """The fastest recurrence that there is of a cell.
+    """The fastest recurrence of a cell.
 
     Raises:
-        SpecError: there is no formula of this cell for this backend.
+        SpecError: the cell has no formula for this backend.
     """
     fast = FAST.get(cell)
     return fast(reset_after) if fast else StepRecurrence(find_formula(cell))
@@ -325,8 +325,8 @@ def _states(buffers: Buffers, name: str, initial: FloatArray, num_steps: int) ->
 def rows_apart(w: FloatArray, num_products: int) -> FloatArray:
     """A copy of w whose rows have a gap between them; for a single product w itself.
 
-    The places in a cache are few for addresses that are a power of two apart, as rows of 512 numbers are: a
-    product with them takes up to a third longer, a transposed copy of them six times as long.
+    Addresses that are a power of two apart, as rows of 512 numbers are, share few sets of the cache, which
+    makes products with them slower.
     """
     if num_products == 1:
         return w
@@ -337,7 +337,7 @@ def rows_apart(w: FloatArray, num_products: int) -> FloatArray:
 
 
 def _gates(x: FloatArray, number: int) -> list[FloatArray]:
-    """What belongs to each gate: (…, G·h) -> G views (…, h). `np.split` takes several times as long."""
+    """A view for each gate: (…, G·h) -> G views (…, h). `np.split` is slower."""
     h = x.shape[-1] // number
     return [x[..., start : start + h] for start in range(0, number * h, h)]
 

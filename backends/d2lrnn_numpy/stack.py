@@ -1,4 +1,4 @@
-"""Recurrent layers on top of each other: what every model of this backend is."""
+"""Recurrent layers on top of each other: the base class of all models of this backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RecurrentStack:
 
     @property
     def num_hiddens(self) -> int:
-        """H."""
+        """The number of hidden units, h."""
         return self.layers[0].num_hiddens
 
     def initial_state(self, batch_size: int) -> StateArrays:
@@ -74,7 +74,7 @@ class RecurrentStack:
         """The gradients of the last call, from the gradient at its outputs (T, B, h).
 
         Returns:
-            The gradient at its inputs (T, B, in) where it is wanted, else None, and those of the weights, by
+            The gradient at its inputs (T, B, in) if `want_inputs`, else None, and those of the weights by
             canonical name.
         """
         gradients: dict[str, FloatArray] = {}
