@@ -45,5 +45,5 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
 
 def product(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """``left @ right``; a function of its own, so that a test can count its calls."""
+    """``left @ right``; a function of its own: a test counts the calls."""
     np.matmul(left, right, out=out)

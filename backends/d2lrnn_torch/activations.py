@@ -1,7 +1,7 @@
 """The hyperbolic tangent, by the faster of two libraries.
 
-PyTorch's on a CPU is MKL's, which on processors that are not Intel's takes four times as long as NumPy's; of
-a training step with 32 hidden units it was a fifth. NumPy computes in one thread and on the same memory.
+PyTorch's on a CPU is MKL's, which on processors that are not Intel's takes three times as long as NumPy's.
+NumPy computes in one thread and on the same memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Numbers up to which NumPy's one thread is as fast as PyTorch's threads, however many there are: MKL has as
-#: many as there are pieces of 32,768.
+#: Entries up to which NumPy's one thread is as fast as all of PyTorch's: these get 32,768 entries each, so
+#: that at most four share the work.
 _FEW = 2**17
 
 

@@ -63,7 +63,7 @@ class TorchBackend:
     def build(self, spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
         """An `RNNLMScratch` or `RNNLM` in evaluation mode, with `spec` as an attribute."""
         values = check_parameters(spec, parameters)
-        # The initial values are thrown away: the caller's random numbers go on as if none had been drawn.
+        # The initial values are overwritten below: drawing them must not advance the caller's generator.
         with torch.random.fork_rng(devices=[]):
             model = _model(spec)
         model.to(getattr(torch, spec.dtype)).eval()
@@ -137,7 +137,7 @@ class TorchLearner:
 
     @torch.no_grad()
     def eval_step(self, batch: Batch, state: State) -> tuple[Tensor, State]:
-        """The loss alone."""
+        """The loss, without gradients."""
         self._set_training(False)
         with full_precision(self.device):
             return self._loss(batch, state, None, batch.num_tokens)
@@ -153,7 +153,7 @@ class TorchLearner:
         batch_size, num_steps = batch.inputs.shape
         masks = dropout_masks(self.spec, seed=0, step=0, num_steps=num_steps, batch_size=batch_size)
         if masks is not None:
-            # cuDNN has a backward pass in training mode alone, where masks of ones turn dropout off.
+            # cuDNN has a backward pass in training mode only: there masks of ones turn dropout off.
             masks = DropoutMasks(*(None if mask is None else np.ones_like(mask) for mask in masks))
         loss, gradients, _ = self._differentiate(batch, state, masks, batch.num_tokens)
         return float(loss), export_arrays(self.spec, dict(zip(self._trained, gradients, strict=True)))
@@ -191,14 +191,14 @@ class TorchLearner:
         return own_state(self.spec, arrays, self.device)
 
     def synchronize(self) -> None:
-        """Waits for the GPU; on a CPU PyTorch is done when it returns."""
+        """Waits for the GPU; on a CPU PyTorch computes synchronously."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def _accumulate(
         self, batch: Batch, state: State, masks: DropoutMasks | None
     ) -> tuple[Tensor, Sequence[Tensor], State]:
-        """What `_differentiate` gives for the whole batch, part by part: the graph is that of one part."""
+        """`_differentiate` for the whole batch, part by part: memory holds one part's graph at a time."""
         losses: list[Tensor] = []
         sums: list[Tensor] = []
         finals: list[State] = []
@@ -224,7 +224,7 @@ class TorchLearner:
     def _loss(
         self, batch: Batch, state: State, masks: DropoutMasks | None, num_tokens: int
     ) -> tuple[Tensor, State]:
-        """The sum of the losses over the number of tokens, and the final state."""
+        """The sum of the losses divided by `num_tokens`, and the final state."""
         tokens, targets = self._tensor(batch.inputs), self._tensor(batch.targets.T.astype(np.int64))
         if masks is not None:
             masks = DropoutMasks(*(None if mask is None else self._tensor(mask) for mask in masks))
@@ -236,13 +236,13 @@ class TorchLearner:
         return total / max(1, num_tokens), state
 
     def _slot(self, slot: str) -> dict[str, Tensor]:
-        """What the optimiser remembers under one name, by the names of `named_parameters`."""
+        """One slot of the optimiser for all parameters, by the names of `named_parameters`."""
         return {name: slots[slot] for name, slots in zip(self._trained, self._slots, strict=True)}
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         tensor = torch.tensor(array)
         if self.device.type == "cuda":
-            # From pinned memory the copy is queued; from other memory Python would wait for the GPU.
+            # A copy from pinned memory is asynchronous; one from pageable memory would wait for the GPU.
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor
 

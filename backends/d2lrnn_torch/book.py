@@ -24,13 +24,13 @@ class DataModule(book.DataModule):
         """Batches of ``self.batch_size`` rows.
 
         Args:
-            tensors: rows that belong together, also views: what is written out is the batch alone.
-            train: whether to shuffle them anew each time.
+            tensors: of shapes (N, …), also views: only the batch is copied, never all rows.
+            train: whether to shuffle the rows, in another order in every epoch.
             indices: which rows.
         """
         dataset = TensorDataset(*(tensor[indices] for tensor in tensors))
         order = RandomSampler(dataset) if train else SequentialSampler(dataset)
-        # A batch is one look-up, not one for every row.
+        # One look-up for a batch, not one for every row.
         return DataLoader(dataset, sampler=BatchSampler(order, self.batch_size, False), batch_size=None)
 
 
@@ -101,7 +101,7 @@ class Trainer(book.Trainer):
 
     @torch.no_grad()
     def evaluate(self, batch: Sequence[Tensor]) -> Tensor | None:
-        """The loss alone, dropout off."""
+        """The loss, without gradients or dropout."""
         self.model.eval()
         with full_precision(self.device):
             return self.model.validation_step(self.prepare_batch(batch))
@@ -111,7 +111,7 @@ class Trainer(book.Trainer):
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def put_back_parameters(self, parameters: dict[str, Tensor]) -> None:
-        """Writes into the model."""
+        """Copies them back into the model."""
         self.model.load_state_dict(parameters)
 
 
@@ -120,5 +120,5 @@ def _first_gpus(most: int) -> list[torch.device]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds PyTorch's random numbers."""
+    """Seeds PyTorch's random number generators."""
     torch.manual_seed(seed)

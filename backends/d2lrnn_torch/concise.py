@@ -32,7 +32,7 @@ from d2lrnn_torch.tokens import takes_tokens, vectors
 class LayerStates(list[Any]):
     """The states of the layers, each H (B, h) or ``(H, C)``, as they leave a single step.
 
-    Stacking them and taking them apart again would take a tenth of the time of writing a character.
+    Stacking and unbinding them at every step would slow down the generation of text.
     """
 
 
@@ -57,7 +57,7 @@ class RNN(Module):
     def __init__(self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0) -> None:
         super().__init__()
         self.save_hyperparameters()
-        # With one layer there is no place for dropout, and PyTorch warns of a rate.
+        # PyTorch warns of a rate where there is one layer, and so nothing to drop between layers.
         rate = dropout if num_layers > 1 else 0.0
         self.rnn = self._native(num_inputs, num_hiddens, num_layers, dropout=rate)
         with torch.no_grad():
@@ -94,7 +94,7 @@ class RNN(Module):
         return rnn(vectors(inputs, rnn.input_size, like=rnn.weight_ih_l0), state)
 
     def next_state(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One step, without dropout: text is written by it.
+        """One step, without dropout, as the generation of text needs it.
 
         Args:
             inputs: (B, num_inputs), or token indices (B,).
@@ -197,9 +197,9 @@ def _lstm_layer(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """By the faster of two ways to the same numbers.
 
-    `torch.lstm` is cuDNN's on a GPU, and oneDNN's on a CPU, which on some processors multiplies twice as fast
-    as `torch.addmm` does. It needs one-hot vectors for tokens, which for a large vocabulary cost more than
-    all else, and in float64 it is autograd's graph of a loop: then `LSTMRecurrence` is faster.
+    `torch.lstm` is cuDNN's on a GPU, and oneDNN's on a CPU in float32. It needs one-hot vectors for tokens,
+    which for a large vocabulary cost more than the layer, and in float64 it is a loop that autograd
+    differentiates: in both cases `LSTMRecurrence` is faster.
     """
     H, C = state
     fused = H.is_cuda or (H.dtype is torch.float32 and torch.backends.mkldnn.is_available())
@@ -213,7 +213,7 @@ def _lstm_layer(
 
 
 def _one_layer() -> dict[str, Any]:
-    """What PyTorch's functions for all steps need besides, for one layer."""
+    """The further arguments of PyTorch's functions for all steps, for one layer."""
     return {
         "has_biases": True,
         "num_layers": 1,
@@ -236,7 +236,7 @@ class _Functions(NamedTuple):
     sequence: Callable[..., tuple[Tensor, Any]]
 
 
-#: By what PyTorch's layers call their mode.
+#: By the `mode` of PyTorch's layers.
 _FUNCTIONS = {
     "RNN_TANH": _Functions(torch.rnn_tanh_cell, _tanh_layer),
     "RNN_RELU": _Functions(torch.rnn_relu_cell, _relu_layer),
@@ -246,7 +246,7 @@ _FUNCTIONS = {
 
 
 def is_plain(rnn: nn.Module) -> bool:
-    """Whether `rnn`, which a subclass may have made, is what the functions above compute."""
+    """Whether the functions above compute what `rnn` does: a subclass may have put any layer there."""
     return (
         isinstance(rnn, nn.RNNBase)
         and rnn.mode in _FUNCTIONS
@@ -259,8 +259,8 @@ def is_plain(rnn: nn.Module) -> bool:
 def run_cells(rnn: nn.RNNBase, inputs: Tensor, state: Any) -> tuple[Tensor, LayerStates]:
     """What ``rnn`` computes for one step, inputs (B, in) or tokens (B,): the last H (B, h), and all states.
 
-    A cell for every layer takes two thirds of the time of the function for all layers and steps, and for an
-    LSTM, where that is oneDNN's, a third.
+    A cell for every layer takes 0.2 to 0.75 of the time of the function for all layers and steps
+    (benchmarks/results/tricks.md).
     """
     cell = _FUNCTIONS[rnn.mode].step
     H = vectors(inputs, rnn.input_size, like=rnn._flat_weights[0])
@@ -295,7 +295,7 @@ def _zeros(rnn: nn.RNNBase, batch_size: int) -> Any:
 
 
 def _by_layer(state: Any) -> LayerStates:
-    """A state in either form as the layers take it."""
+    """A state in either form, split by layer."""
     if isinstance(state, LayerStates):
         return state
     if isinstance(state, Tensor):

@@ -55,10 +55,10 @@ def native_device(device: Device) -> torch.device:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Within it cuDNN multiplies float32 as float32.
+    """A context in which cuDNN multiplies float32 as float32.
 
-    By default it rounds the factors to TF32, 10 bits instead of 23: a model would not give the numbers that
-    it gives elsewhere. The switch is global, so it is set while a call lasts and then put back.
+    By default it rounds the factors to TF32, with 10 bits of mantissa instead of 23: a model would give other
+    numbers than on other devices. The setting is global, so it is changed for a call and then restored.
     """
     if device.type != "cuda":
         return nullcontext()
@@ -71,7 +71,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
 
 
 def full_precision_no_grad(device: torch.device) -> AbstractContextManager[None]:
-    """`torch.no_grad`, with `full_precision`; on a CPU nothing is entered where no graph is built anyway."""
+    """`torch.no_grad`, with `full_precision`; on a CPU it does nothing where no graph is built anyway."""
     if device.type == "cuda":
         return _full_precision_no_grad(device)
     return torch.no_grad() if torch.is_grad_enabled() else _NOTHING

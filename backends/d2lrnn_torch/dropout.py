@@ -1,4 +1,4 @@
-"""Dropout by masks that a learner was given, or by PyTorch's own generator where there are none."""
+"""Dropout by given masks, or by PyTorch's own generator where there are none."""
 
 from __future__ import annotations
 

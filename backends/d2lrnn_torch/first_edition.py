@@ -1,4 +1,4 @@
-"""The book's first edition on PyTorch. What is not PyTorch is in `d2lrnn.book.first_edition`."""
+"""The book's first edition on PyTorch. What all tabs share is in `d2lrnn.book.first_edition`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SeqDataLoader(book.SeqDataLoader):
 
     @staticmethod
     def tensor(indices: IntArray) -> Tensor:
-        """Of NumPy's indices."""
+        """NumPy's indices as a tensor of int64."""
         return torch.from_numpy(indices).long()
 
 
@@ -46,7 +46,7 @@ load_data_time_machine = SeqDataLoader.load
 
 
 class Accumulator(book.Accumulator):
-    """`d2lrnn.book.first_edition.Accumulator`, which leaves graphs behind."""
+    """`d2lrnn.book.first_edition.Accumulator`, with tensors detached before they are added."""
 
     def add(self, *args: Any) -> None:
         """Adds a number to every sum."""
@@ -94,6 +94,12 @@ class RNNModel(nn.Module):
     Args:
         rnn_layer: a `torch.nn.RNN`, `torch.nn.GRU` or `torch.nn.LSTM` that takes V inputs.
         vocab_size: V.
+
+    Example:
+        >>> net = RNNModel(nn.RNN(28, 32), vocab_size=28)
+        >>> X, state = torch.zeros(2, 5), net.begin_state(torch.device("cpu"), batch_size=2)
+        >>> net(X, state)[0].shape
+        torch.Size([10, 28])
     """
 
     def __init__(self, rnn_layer: nn.RNNBase, vocab_size: int) -> None:
@@ -189,7 +195,7 @@ def train_ch8(
     device: torch.device,
     use_random_iter: bool = False,
 ) -> None:
-    """Trains with SGD on clipped gradients, draws the perplexity, and prints what came of it.
+    """Trains with SGD on clipped gradients, plots the perplexity, and prints it, the speed and two samples.
 
     Raises:
         SpecError: `num_epochs` is below 1.
@@ -209,7 +215,7 @@ def train_ch8(
 
 
 def _stepper(net: Any, device: torch.device) -> Stepper:
-    """What writes text with a network: a chapter's own by its call, an `RNNModel` by `next_logits`."""
+    """Single steps of a network: an `RNNModel`'s by `next_logits`, a chapter's own by its call."""
 
     def initial_state(batch_size: int) -> Any:
         return net.begin_state(batch_size=batch_size, device=device)
@@ -262,5 +268,5 @@ def _parameters(net: Any) -> list[Tensor]:
 
 
 def _detached(state: Any) -> Any:
-    """The state without its graph: the caller's stays as it is."""
+    """The detached state; the caller's own is not changed."""
     return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)

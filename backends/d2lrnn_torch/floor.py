@@ -1,4 +1,4 @@
-"""The floor: the time of the matrix products alone that a training step cannot do without."""
+"""The benchmark's floor: the time of the matrix products alone that no training step can avoid."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right`` as the recurrences take it; a name of its own, so that a test can count."""
+    """``left @ right`` as the recurrences compute it; a test counts the calls."""
     return times(left, right)

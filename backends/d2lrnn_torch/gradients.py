@@ -17,7 +17,7 @@ def global_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def clip_scale(norm: Tensor, theta: float | None) -> Tensor:
-    """What a gradient of this norm is multiplied by: ``theta / max(norm, theta)``, or 1 without theta.
+    """The factor for a gradient of this norm: ``theta / max(norm, theta)``, or 1 without theta.
 
     Example:
         >>> clip_scale(torch.tensor(4.0), 1.0)
@@ -28,10 +28,10 @@ def clip_scale(norm: Tensor, theta: float | None) -> Tensor:
 
 @torch.no_grad()
 def clip(parameters: Iterable[Tensor], theta: float) -> None:
-    """Scales all gradients in place: their global norm is at most theta then.
+    """Scales all gradients in place so that their global norm is at most theta.
 
     Args:
-        parameters: those whose gradients are meant; one without a gradient is passed over.
+        parameters: the owners of the gradients; those without a gradient are skipped.
         theta: the largest norm.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]

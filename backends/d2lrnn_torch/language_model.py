@@ -26,9 +26,9 @@ class RNNLMScratch(Classifier):
     Args:
         rnn: the recurrent layers, called with (T, B, V), or (T, B, E), and a state; it has `num_hiddens`.
         vocab_size: V.
-        lr: the learning rate that a trainer may read.
-        embedding_size: E, the length of the vectors that tokens are looked up as, the rows of ``W_e``; None
-            takes one-hot vectors.
+        lr: the learning rate of `configure_optimizers`.
+        embedding_size: E, the size of the embedding vectors, the rows of ``W_e`` (V, E); None takes one-hot
+            vectors.
         tied: whether the output layer's weight is ``W_e``, transposed (Press and Wolf 2017); E is then h.
         input_dropout: the rate at the embedding while training.
         output_dropout: the rate between the layers and the output layer while training.
@@ -61,7 +61,7 @@ class RNNLMScratch(Classifier):
         """Makes the output layer's parameters, N(0, σ²) with the layers' σ and zeros, and the embedding."""
         sigma = getattr(self.rnn, "sigma", 0.01)
         if self.embedding_size is not None:
-            # Variance 1, as of `nn.Embedding`; tied it is the output layer too, and starts as one.
+            # Variance 1, as in `nn.Embedding`; a tied one starts as the weight of an output layer.
             deviation = self.rnn.num_hiddens**-0.5 if self.tied else 1.0
             self.W_e = nn.Parameter(torch.randn(self.vocab_size, self.embedding_size) * deviation)
         if not self.tied:
@@ -88,7 +88,7 @@ class RNNLMScratch(Classifier):
             inputs = self.embed(tokens.t())
             inputs = dropped(inputs, of_inputs, self.input_dropout, training=self.training)
         else:
-            # Layers look tokens up by themselves, unless a subclass has vectors of its own for them.
+            # The library's layers look tokens up; a subclass with its own `one_hot` gets its vectors.
             as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
             inputs = tokens.t() if as_they_are else self.one_hot(tokens)
         outputs, state = self.rnn(inputs, state) if between is None else self.rnn(inputs, state, between)
@@ -99,7 +99,7 @@ class RNNLMScratch(Classifier):
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits (B, V) after one token each (B,), and the next state; without dropout.
 
-        What `unroll` gives for a single step, with fewer calls: they take most of its time.
+        What `unroll` gives for a single step, with fewer Python calls, which take most of its time.
 
         Args:
             tokens: (B,), of int64.
@@ -131,7 +131,7 @@ class RNNLMScratch(Classifier):
         return loss
 
     def validation_step(self, batch: Sequence[Tensor]) -> Tensor:
-        """Likewise, for validation."""
+        """As `training_step`, for validation."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
         self.plot("ppl", loss.exp(), train=False)
         return loss
@@ -157,7 +157,7 @@ class RNNLMScratch(Classifier):
             return generate(self.stepper(), vocab, prefix, num_preds)
 
     def stepper(self) -> Stepper:
-        """What writes text with the model as it is: by `next_logits` where that is what `unroll` computes."""
+        """Single steps of the model: by `next_logits` where a subclass has not changed the computation."""
         kind, device = type(self), next(self.parameters()).device
         owner = RNNLM if issubclass(kind, RNNLM) else RNNLMScratch
         methods = ("unroll", "one_hot", "embed", "output_layer", "next_logits")
@@ -180,7 +180,7 @@ _ONE_HOT = RNNLMScratch.one_hot
 
 
 class RNNLM(RNNLMScratch):
-    """`RNNLMScratch` with `torch.nn.Embedding` and `torch.nn.Linear` for what is around the layers."""
+    """`RNNLMScratch` with `torch.nn.Embedding` at the inputs and `torch.nn.Linear` as output layer."""
 
     def init_params(self) -> None:
         """Makes the layers, with PyTorch's initial values; a tied weight starts as the output layer's."""
@@ -200,7 +200,7 @@ class RNNLM(RNNLMScratch):
         linear = self.linear
         if len(H) > 1 and _is_affine(linear):
             return affine(H, linear.weight.t(), linear.bias).swapaxes(0, 1)
-        return linear(H).swapaxes(0, 1)  # a single step, or what a subclass put there
+        return linear(H).swapaxes(0, 1)  # a single step, or a subclass's own layer
 
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """See `RNNLMScratch.next_logits`."""
@@ -228,7 +228,7 @@ def _is_table(layer: nn.Module) -> bool:
 
 @contextmanager
 def predicting(model: nn.Module) -> Iterator[None]:
-    """Within it the model has no dropout and builds no graph; afterwards it is as it was."""
+    """A context without dropout and without a graph; the model's mode is restored afterwards."""
     training = model.training
     model.eval()
     try:

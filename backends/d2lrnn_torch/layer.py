@@ -25,7 +25,7 @@ _Step = TypeVar("_Step", bound=Callable[..., object])
 
 
 class ScratchLayer(Module):
-    """A recurrent layer that a subclass gives the formula of one step, and its cell.
+    """A recurrent layer; a subclass gives its cell and the formula of one step.
 
     Args:
         num_inputs: size of the input vectors.
@@ -115,7 +115,7 @@ def with_sequence(
 ) -> Callable[[_Step], _Step]:
     """Gives a `ScratchLayer.step` a faster way over all steps, which has a backward pass by hand.
 
-    A subclass with another `step` leaves it behind. Tests hold `sequence` to `unroll` of the step.
+    A subclass that overrides `step` does not inherit it. Tests compare `sequence` with `unroll` of the step.
 
     Args:
         sequence: called with the layer, the inputs (T, B, num_inputs) or tokens (T, B), and a state; returns
@@ -168,5 +168,5 @@ def project(inputs: Tensor, w_x: Tensor, b: Tensor) -> Tensor:
     if inputs.numel() < len(w_x):
         return look_up(inputs, w_x) + b
     # benchmarks/tricks: torch, the bias added to the rows
-    # Fewer rows than tokens: add the bias to the rows, forward and backward.
+    # Fewer rows than tokens: adding the bias to the rows is cheaper, forward and backward.
     return look_up(inputs, (w_x + b).contiguous())

@@ -26,7 +26,7 @@ class Module(book.Module, nn.Module):
     """
 
     def forward(self, X: Tensor) -> Tensor:
-        """What ``self.net`` makes of it."""
+        """``self.net(X)``."""
         return self.net(X)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -40,12 +40,18 @@ class Module(book.Module, nn.Module):
             self.net.apply(init)
 
     def detach(self, value: Any) -> Any:
-        """The value without its graph."""
+        """The value, detached."""
         return value.detach() if isinstance(value, Tensor) else value
 
 
 class Classifier(Module):
-    """A model whose outputs are the logits of classes, the last axis."""
+    """A model whose outputs are the logits of classes, the last axis.
+
+    Example:
+        >>> Y_hat, Y = torch.zeros(2, 4), torch.tensor([0, 1])
+        >>> Classifier().loss(Y_hat, Y), Classifier().accuracy(Y_hat, Y)
+        (tensor(1.3863), tensor(0.5000))
+    """
 
     def loss(self, Y_hat: Tensor, Y: Tensor, averaged: bool = True) -> Tensor:
         """Cross-entropy in nats: the mean, or one for every prediction.
@@ -72,7 +78,7 @@ class Classifier(Module):
         return loss
 
     def layer_summary(self, X_shape: Sequence[int]) -> None:
-        """Prints the shapes of what the layers of ``self.net`` make of random inputs of this shape."""
+        """Prints the output shape of each layer of ``self.net`` for random inputs of this shape."""
         X = torch.randn(*X_shape)
         for layer in self.net:
             X = layer(X)

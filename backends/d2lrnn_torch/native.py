@@ -30,7 +30,7 @@ class NativeWeights(NamedTuple):
 
 
 def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
-    """The parameters as plain PyTorch keeps them.
+    """The parameters as the state dicts of plain PyTorch layers.
 
     Args:
         spec: the model; PyTorch has no GRU that resets before the matrix product.
@@ -78,10 +78,10 @@ def from_native(
         spec: the model that they are: its sizes and its cell.
         rnn: the state dict of the recurrent layers.
         head: the state dict of the output layer.
-        embedding: that of the embedding, for a model that has one. Of a tied one it is the weight of both.
+        embedding: the state dict of the embedding, where the model has one; if tied, also the head's weight.
 
     Raises:
-        ParameterError: a tensor is missing, too many, or of another shape; or PyTorch has no such layer.
+        ParameterError: a tensor is missing, unexpected, or of another shape; or PyTorch has no such layer.
 
     Example:
         >>> spec = ModelSpec(28, "gru", "concise", 32, num_layers=2)
@@ -101,8 +101,8 @@ def from_native(
             values[f"rnn.{l}.{name}"] = left.pop(own).t()
         first, second = (left.pop(f"bias_{part}_l{l}", torch.zeros(gates)) for part in ("ih", "hh"))
         if first.shape != (gates,) or second.shape != (gates,):
-            raise ParameterError(f"the biases of layer {l} have {first.shape} and {second.shape} values: "
-                                 f"{gates} each are needed")  # fmt: skip
+            raise ParameterError(f"the biases of layer {l} have shapes {tuple(first.shape)} and "
+                                 f"{tuple(second.shape)}: both must have {(gates,)}")  # fmt: skip
         if reset_bias is not None:
             values[f"rnn.{l}.b"] = torch.cat([first[: 2 * h] + second[: 2 * h], first[2 * h :]])
             values[f"rnn.{l}.{reset_bias}"] = second[2 * h :]
@@ -110,7 +110,7 @@ def from_native(
             values[f"rnn.{l}.b"] = first + second
     if left:
         raise ParameterError(
-            f"the state dict of the recurrent layers has {sorted(left)[0]}, which {spec} has not"
+            f"the state dict of the recurrent layers has {sorted(left)[0]}, which {spec} does not have"
         )
     if spec.embedding_size is not None:
         if embedding is None or "weight" not in embedding:

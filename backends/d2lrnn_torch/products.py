@@ -1,9 +1,9 @@
 """Matrix products, by the faster of the two libraries that PyTorch brings.
 
-On a CPU `torch.mm` is MKL's product, which on processors that are not Intel's reaches half of their speed.
-oneDNN's reaches all of it. In float32 PyTorch has it as the operator behind its compiler's linear layers,
-which takes some microseconds longer to call and has no gradient: `times` and `plus` are for the recurrences,
-whose gradients are by hand, and `affine` has its own.
+On a CPU `torch.mm` is MKL's product, which is slower than oneDNN's on processors that are not Intel's. In
+float32 PyTorch has oneDNN's as the operator behind its compiler's linear layers. It takes some microseconds
+longer to call and has no gradient: `times` and `plus` are for the recurrences, whose gradients are by hand,
+and `affine` has its own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available()
 #: oneDNN's ``left @ right.t() + bias``. PyTorch does not promise to keep it: without it all is `torch.mm`.
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONEDNN else None
 
-#: Multiplications below which the call costs more than it gains, and columns of `right` below which it does
-#: not pay to lay out a transposed `left` anew: oneDNN asks for that.
+#: Multiplications below which the call costs more than it gains, and columns of `right` below which the copy
+#: of a transposed `left` that oneDNN needs costs more than it gains.
 _MANY, _WIDE = 2**20, 128
 
 
@@ -45,7 +45,7 @@ def plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None)
 def weight_gradient(X: Tensor, d: Tensor) -> Tensor:
     """``X.t() @ d`` for (k, m) and (k, n): the gradient of w in ``X @ w``, outside of any graph.
 
-    oneDNN asks for one of the two to be laid out anew: the narrower one costs less.
+    oneDNN needs one of the two copied into another layout: the narrower one costs less.
     """
     return times(d.t(), X).t() if d.shape[1] < X.shape[1] else times(X.t(), d)
 

@@ -4,12 +4,12 @@ All inputs of a layer are projected at once, outside the recurrence (`d2lrnn_tor
 here starts from ``projected = x @ w_x + b`` of shape (T, B, G·h) and adds what depends on the step before.
 Autograd's own graph of such a loop accumulates the weight gradient step by step. A `torch.autograd.Function`
 here walks the steps in reverse once (Werbos 1990, "Backpropagation through time") and computes the weight
-gradient after the loop, as one product of those in `d2lrnn_torch.products`. Every gradient at a
-pre-activation is dH (or dC) times a factor that is known before the loop, and which is multiplied by it in
-place. Fresh memory of this size costs page faults, so there is little of it.
+gradient after the loop, as one product (`d2lrnn_torch.products`). Every gradient at a pre-activation is dH
+(or dC) times a factor that does not depend on later steps; the factor is multiplied in place, as fresh memory
+of this size costs page faults.
 
 `d2lrnn_torch.layer.unroll` is the plain version: the formulas are the `step` methods in
-`d2lrnn_torch.scratch`, and tests/backends/test_torch_backend.py holds each Function to them.
+`d2lrnn_torch.scratch`, and tests/backends/test_torch_backend.py compares each Function with them.
 
 T = time steps, B = batch size, h = hidden units, G = gates; ``σ`` is the logistic function and ``∘`` the
 element-wise product. Gate order: GRU r, z, n; LSTM i, f, g, o. The Functions cannot be differentiated twice.
@@ -103,7 +103,7 @@ class GRURecurrence(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """With dH the gradient at H', all that the product H w_h receives is dH times a known factor.
+        """With dH the gradient at H', the gradient at the product H w_h is dH times a known factor.
 
         - d_z = dH ∘ (H - N) ∘ Z (1 - Z)
         - d_n = dH ∘ (1 - Z) ∘ (1 - N²)
@@ -129,7 +129,7 @@ class GRURecurrence(Function):
             dn_t[t].mul_(dH)
             dH = plus(torch.addcmul(d_outer, dH, Z_t[t]), d_t[t], w_h_transposed)
         d_w_h, d_b_hn = _sum_over_time(states[:-1], d_hidden), d_inner.sum(dim=(0, 1))
-        d_inner.copy_(d_n)  # its sums are taken: what is left is the gradient at `projected`
+        d_inner.copy_(d_n)  # its sums are computed: now the gradient at `projected`
         return d_hidden, dH, d_w_h, d_b_hn
 
 
@@ -260,7 +260,7 @@ class LSTMRecurrence(Function):
         dC = torch.zeros_like(cells[0]) if d_C is None else d_C.clone()
         to_cell = torch.empty_like(dC)
         dH, *earlier = _incoming(d_outputs)
-        # Step by step, while the gates are in the cache: for all steps at once it takes 1.4 times as long.
+        # Step by step, while the gates are in the cache: slower for all steps at once.
         for t, d_outer in zip(reversed(range(num_steps)), earlier, strict=True):
             dC.addcmul_(dH, _one_minus_square(tanh_t[t], out=to_cell).mul_(O[t]))
             _slope(gates_t[t], out=d_t[t])
@@ -275,7 +275,7 @@ class LSTMRecurrence(Function):
 
 
 def _states(initial: Tensor, num_steps: int) -> Tensor:
-    """Room for the states of all steps, the initial one first: states before them are ``[:-1]``, no copy."""
+    """Memory for the states of all steps, the initial one first: those before each step are ``[:-1]``."""
     states = initial.new_empty(num_steps + 1, *initial.shape)
     states[0] = initial
     return states

@@ -1,4 +1,4 @@
-"""The scratch models: the formulas in plain sight.
+"""The scratch models: the formulas spelt out.
 
 Every model takes inputs (T, B, num_inputs), or token indices (T, B) instead of one-hot vectors, and returns
 the hidden states of all steps (T, B, h) with its final state. `step` is the formula of one time step;
@@ -126,7 +126,7 @@ class GRUScratch(ScratchLayer):
     def split_gates(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """What belongs to the two gates and to the candidate, (…, 2·h) and (…, h), of (…, 3·h)."""
         # benchmarks/tricks: torch, gates split without Python
-        # `Tensor.split`, which is written in Python, takes twice as long.
+        # `Tensor.split`, which is written in Python, takes almost twice as long.
         return gates.split_with_sizes([2 * self.num_hiddens, self.num_hiddens], dim=-1)
 
 
@@ -229,7 +229,7 @@ class StackedRNNScratch(Module):
         super().__init__()
         self.save_hyperparameters(ignore=["layer"])
         sizes = [num_inputs] + [num_hiddens] * (num_layers - 1)
-        # A ModuleList, so that the parameters of every layer are known to an optimiser.
+        # A ModuleList registers the parameters of every layer, so that an optimiser gets them.
         self.rnns = nn.ModuleList(layer(size, num_hiddens, sigma) for size in sizes)
 
     @takes_tokens

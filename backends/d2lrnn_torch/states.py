@@ -40,7 +40,7 @@ def own_state(spec: ModelSpec, arrays: StateArrays, device: torch.device) -> Sta
 
 
 def detached(state: State) -> State:
-    """The state without its graph."""
+    """The state, detached."""
     return state.detach() if isinstance(state, Tensor) else type(state)(detached(part) for part in state)
 
 

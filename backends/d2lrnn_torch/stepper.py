@@ -1,7 +1,7 @@
 """A single step of a model: from one token each to the logits of the next ones.
 
-Text is written by it, by a learner as by `RNNLMScratch.predict` and the first edition's `predict_ch8`. At
-this size the calls take most of the time, not the numbers.
+A learner, `RNNLMScratch.predict` and the first edition's `predict_ch8` generate text with it. At this size
+calls from Python take most of the time, not arithmetic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
 class Stepper:
-    """A model as what `d2lrnn.generation.generate` asks; the caller has switched dropout off.
+    """A model in the form that `d2lrnn.generation.generate` takes; the caller has switched dropout off.
 
     Args:
         step: one step of the model.
@@ -41,7 +41,7 @@ class Stepper:
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """One time step: tokens int32 (B,) to logits (B, V) as NumPy, and the next state; no graph."""
-        # Not `torch.inference_mode`: what a chapter's layers make in it could never be trained.
+        # Not `torch.inference_mode`: parameters that a lazy layer makes in it could never be trained.
         with full_precision_no_grad(self.device):
             # benchmarks/tricks: torch, tokens copied by NumPy
             # A copy by NumPy, which PyTorch takes over: cheaper than one by PyTorch.

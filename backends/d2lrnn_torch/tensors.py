@@ -1,4 +1,4 @@
-"""The book's tensor helpers: PyTorch's own functions where they do what the chapters want of them."""
+"""The book's tensor helpers: PyTorch's own functions where they do what the chapters expect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ transpose, swapaxes, expand_dims, repeat = Tensor.t, Tensor.swapaxes, Tensor.uns
 
 
 def tensor(data: Any, **options: Any) -> Tensor:
-    """`torch.tensor`, which for a list of arrays would be slow: they become one array before.
+    """`torch.tensor`, which is slow for a list of arrays: they are stacked first.
 
     Example:
         >>> tensor([np.arange(2), np.arange(2)]).shape

@@ -1,8 +1,8 @@
 """Token indices in place of one-hot vectors.
 
 A one-hot vector times a matrix is a row of it. Layers that look the row up need no one-hot vectors, which at
-a vocabulary of words would be larger than everything else. Layers that somebody else wrote do not know
-tokens, nor does a subclass with a `forward` of its own: so the method is marked, not the class.
+a vocabulary of words would be larger than everything else. A chapter's own layers take vectors only, and so
+does a subclass that overrides `forward`: therefore the method is marked, not the class.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch.nn.functional import embedding
 
 _Forward = TypeVar("_Forward", bound=Callable[..., object])
 
-#: Up to so many tokens, those of a vocabulary of characters, the identity matrix is kept.
+#: The largest vocabulary whose identity matrix is cached: one of characters.
 _SMALL = 256
 
-#: Rows of at most so many columns are added up by ``index_add_``.
+#: Columns up to which the gradient of rows is summed by ``index_add_``.
 _NARROW = 64
 
 
@@ -78,9 +78,9 @@ def vectors(inputs: Tensor, size: int, like: Tensor) -> Tensor:
 
 
 # benchmarks/tricks: torch, rows of an identity that is kept
-# One call instead of four, which counts where one character follows the other.
+# One call instead of four, which matters in a single step.
 @lru_cache(maxsize=8)
 def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # A caller may be in inference mode, and what is made there could never be part of a training step.
+    # A caller may be in inference mode, and a tensor made there cannot take part in training.
     with torch.inference_mode(False):
         return torch.eye(size, dtype=dtype, device=device)
