@@ -128,8 +128,8 @@ class TensorFlowLearner:
     """Trains a model of `TensorFlowBackend.build` in place; the methods are `Learner`'s.
 
     Every method runs a compiled function, traced once for every shape of a batch. Only prediction goes
-    through XLA, which halves the cost of a call there. A training step on a CPU takes 0.6 to 1.4 × the time
-    with XLA, from model to model, and two to four seconds to compile instead of half a second.
+    through XLA, which makes a call there cheaper. A training step on a CPU is faster with XLA for some models
+    and slower for others, and takes longer to compile for all.
     """
 
     def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: str) -> None:
@@ -161,9 +161,9 @@ class TensorFlowLearner:
         masks: DropoutMasks | None = None,
         num_tokens: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """Sum of losses / number of tokens, of these or as given; and the state after them.
+        """The sum of the losses divided by `num_tokens`, by default the batch's own; and the final state.
 
-        The sum is taken in float64: a batch has tens of thousands.
+        The sum is taken in float64: a batch has tens of thousands of terms.
         """
         logits, state = self.model.unroll(inputs, state, masks)
         valid = targets >= 0
@@ -216,7 +216,7 @@ class TensorFlowLearner:
     # The contract.
 
     def initial_state(self, batch_size: int) -> Any:
-        """Zeros."""
+        """Zeros, as the model takes and returns states."""
         spec = self.model.spec
         zeros = np.zeros((spec.num_layers, batch_size, spec.num_hiddens), spec.dtype)
         return self.import_state((zeros,) * spec.num_states)
@@ -232,7 +232,7 @@ class TensorFlowLearner:
             batch_size=batch_size,
         )
         with tf.device(self._device):
-            # Inputs of the compiled step: as constants they would have it traced anew when they change.
+            # Inputs of the compiled step: constants would make TensorFlow trace it anew at every change.
             numbers = tf.constant((self.learning_rate, self.step + 1), tf.float64)
             if self.training.accumulate == 1:
                 loss, norm, state = self._train(*_tensors(batch), state, _mask_tensors(masks), numbers)
@@ -262,7 +262,7 @@ class TensorFlowLearner:
         return sum(losses), gradients, tf.nest.map_structure(lambda *parts: tf.concat(parts, -2), *states)
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        """The loss alone."""
+        """The loss, without gradients."""
         with tf.device(self._device):
             return self._evaluate(*_tensors(batch), state)
 
@@ -310,7 +310,7 @@ class TensorFlowLearner:
             return state_from_arrays(self.model.spec, arrays)
 
     def synchronize(self) -> None:
-        """Waits for the GPUs; on the CPU a call is done when it returns."""
+        """Waits for the GPUs; on the CPU TensorFlow computes synchronously."""
         tf.test.experimental.sync_devices()
 
     def _canonical(self, values: Sequence[Tensor]) -> dict[str, FloatArray]:

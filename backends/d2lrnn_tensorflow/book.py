@@ -19,11 +19,11 @@ class TensorLoader(book.TensorLoader):
     """Batches of rows; see `d2lrnn.book.current_edition.TensorLoader`. Views are NumPy's."""
 
     def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
-        """By TensorFlow's random numbers."""
+        """The row numbers in an order drawn by TensorFlow."""
         return tf.random.shuffle(rows).numpy()
 
     def take(self, tensor: Any, rows: book.RowNumbers) -> Tensor:
-        """A tensor of the rows of a tensor, or of a NumPy array."""
+        """The rows of a tensor or a NumPy array, as a tensor."""
         return tf.gather(tensor, rows) if tf.is_tensor(tensor) else tf.constant(tensor[rows])
 
 
@@ -60,11 +60,11 @@ class Trainer(book.Trainer):
     TensorFlow itself computes on a GPU where there is one, whatever `num_gpus` is; ``with try_gpu():`` around
     model and training chooses the device.
 
-    Where the steps are the library's, they are compiled (`d2lrnn_tensorflow.compiled`): a `forward` that a
-    cell wrote is traced then, once for every shape of a batch. A step that a cell wrote runs as it is.
+    The library's own training and validation steps are compiled (`d2lrnn_tensorflow.compiled`): a `forward`
+    from a chapter's cell is then traced, once for every shape of a batch. A step from a cell runs eagerly.
 
     Attributes:
-        traced: what a step that is being compiled has plotted, by key.
+        traced: the values that a step plots while it is traced, by key.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)
@@ -77,7 +77,7 @@ class Trainer(book.Trainer):
         self.traced: dict[str, Tensor] = {}
 
     def prepare_model(self, model: Any) -> None:
-        """Takes the model, whose layers make their weights of the first row of a batch."""
+        """Takes the model, and runs it on one row of a batch, so that its layers make their weights."""
         super().prepare_model(model)
         model.training = None
         first = self.prepare_batch(next(iter(self.train_dataloader)))
@@ -103,7 +103,7 @@ class Trainer(book.Trainer):
         return loss
 
     def evaluate(self, batch: Sequence[Tensor]) -> Tensor | None:
-        """The loss alone, dropout off."""
+        """The loss, without gradients or dropout."""
         self.model.training = False
         loss, plotted = self._validate(self.prepare_batch(batch))
         self._plot(plotted, train=False)
@@ -114,7 +114,7 @@ class Trainer(book.Trainer):
         return [variable.numpy() for variable in self.model.variables]
 
     def put_back_parameters(self, parameters: list[np.ndarray[Any, Any]]) -> None:
-        """Writes into the model."""
+        """Copies them back into the model."""
         for variable, value in zip(self.model.variables, parameters, strict=True):
             variable.assign(value)
 
@@ -135,10 +135,10 @@ class Trainer(book.Trainer):
 
 def _step(step: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """The function around a model's step: compiled where the step is the library's."""
-    # A step that a cell wrote may print or count: compiled, it would do so once, not for every batch.
+    # A step from a chapter's cell may print or count: compiled, it would do so once, not once a batch.
     return Compiled(function) if step.__module__.startswith("d2lrnn") else function
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds TensorFlow's and Keras' random numbers, and Python's and NumPy's, of which Keras' come."""
+    """Seeds the generators of TensorFlow and Keras, and those of Python and NumPy, which Keras uses."""
     keras.utils.set_random_seed(seed)

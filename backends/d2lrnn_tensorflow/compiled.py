@@ -1,4 +1,4 @@
-"""Functions that are compiled where they can be."""
+"""Functions that are compiled if they can be traced."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import tensorflow as tf
 
 
 class Compiled:
-    """A function of tensors, compiled to a graph, or uncompiled where it cannot be traced.
+    """A function of tensors, compiled to a graph; uncompiled if it cannot be traced.
 
     A model that a chapter's cell defined may read the values of tensors in Python. That works when the
     function runs eagerly, and fails while it is traced. A graph is traced once for every shape.
 
     Args:
-        function: of tensors and structures of them. A graph leaves out its side effects.
+        function: takes tensors and structures of them. Side effects happen only while it is traced.
 
     Attributes:
         is_graph: whether it was traced; None before the first call.
@@ -39,7 +39,7 @@ class Compiled:
         if self.is_graph is None:
             try:
                 self._graph.get_concrete_function(*args)
-            except Exception:  # a real mistake is raised again below
+            except Exception:  # an error of the function itself is raised again below
                 self.is_graph = False
             else:
                 self.is_graph = True

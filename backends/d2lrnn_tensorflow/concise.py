@@ -2,8 +2,8 @@
 
 The weights are those of `keras.layers.SimpleRNN`, `GRU` and `LSTM`, one layer each, made, initialised and
 named by Keras. The time steps run through `d2lrnn_tensorflow.recurrence` instead of Keras' own loop, which
-takes (batch, time) only and adds up its weight gradients step by step. A test holds each model to its Keras
-layers.
+takes (batch, time) only and adds up its weight gradients step by step. A test compares each model with its
+Keras layers.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RNN(Module):
         """Makes the weights for inputs (T, B, num_inputs); Keras calls it at the first use.
 
         Raises:
-            ValueError: the inputs are token indices, which do not tell how many there are.
+            ValueError: the inputs are token indices, from which `num_inputs` cannot be inferred.
         """
         if hasattr(self, "rnn"):
             return
@@ -111,7 +111,7 @@ class RNN(Module):
         return outputs, parts if len(parts) > 1 else parts[0]
 
     def _formula(self, cell: keras.layers.Layer) -> tuple[Tensor, Tensor, Step, Weight]:
-        """W_x and b, the step, and what its product multiplies by."""
+        """W_x and b, the step, and the weight of its product."""
         return cell.kernel, cell.bias, RNNScratch.step, (cell.recurrent_kernel,)
 
 
@@ -129,7 +129,7 @@ class GRU(RNN):
     """A gated recurrent unit on `keras.layers.GRU`, reset after the matrix product; arguments as for `RNN`.
 
     Keras orders the gates z, r, h and keeps two biases, ``bias`` (2, 3h). The second one of z and r adds
-    nothing that the first one cannot: trained, their sum would move at twice the rate. It stays as it is.
+    nothing that the first one cannot: trained, their sum would move at twice the rate. It is not trained.
     """
 
     cell = cells.GRU

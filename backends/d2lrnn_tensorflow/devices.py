@@ -52,7 +52,7 @@ def try_all_gpus() -> list[Any]:
 
 
 def native_name(device: Device) -> str:
-    """What `tf.device` calls it."""
+    """The name of a device for `tf.device`."""
     return "/" + (device.name if ":" in device.name else f"{device.name}:0").upper()
 
 
@@ -60,7 +60,7 @@ def move_variables(variables: Sequence[keras.Variable], device: str) -> None:
     """Puts variables on a device where they are not on it yet.
 
     A `tf.Variable` cannot be moved, and XLA cannot read one on another device: the Keras variable gets a new
-    `tf.Variable`. Whoever holds the earlier ``variable.value`` keeps the old one.
+    `tf.Variable`. An earlier reference to ``variable.value`` still means the old one.
     """
     with tf.device(device):
         for variable in variables:

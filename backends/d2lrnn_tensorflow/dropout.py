@@ -1,4 +1,4 @@
-"""Dropout by masks that the core has drawn, or by Keras where it has not."""
+"""Dropout by given masks, or by Keras' own generator where there are none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from d2lrnn_tensorflow.recurrence import Tensor
 def drop(
     dropout: keras.layers.Dropout, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None
 ) -> Tensor:
-    """The inputs times a mask; without one, what Keras' layer makes of them.
+    """The inputs times a mask; without one, Keras' dropout layer applied to them.
 
     Args:
         dropout: the layer.
         inputs: of any shape.
         mask: of the same shape; its entries are 0 or 1 / (1 - p) (`d2lrnn.contract.dropout`).
-        training: whether Keras' layer drops anything; None is what Keras knows of the call around this one.
+        training: whether Keras' layer drops anything; None takes it from the Keras call around this one.
 
     Example:
         >>> import tensorflow as tf
@@ -29,5 +29,5 @@ def drop(
         return inputs * mask
     if not dropout.rate:
         return inputs
-    # Keras takes a None that is passed as it is, and only fills in arguments that are left out.
+    # Keras fills in `training` from the outer call only if it is left out, not if it is None.
     return dropout(inputs) if training is None else dropout(inputs, training=training)

@@ -1,4 +1,4 @@
-"""The book's first edition on TensorFlow. What is not TensorFlow is in `d2lrnn.book.first_edition`."""
+"""The book's first edition on TensorFlow. What all tabs share is in `d2lrnn.book.first_edition`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "predict_ch8", "seq_data_iter_random", "seq_data_iter_sequential", "sgd", "train_ch8", "train_epoch_ch8",
 ]  # fmt: skip
 
-#: Takes a step: a Keras optimiser, or a function of the batch size by which gradients are divided, and them.
+#: Takes a step: a Keras optimiser, or a function of the batch size, which divides the gradients, and of them.
 Updater: TypeAlias = Any
 
 # The chapter's largest norm of a gradient.
@@ -38,7 +38,7 @@ class SeqDataLoader(book.SeqDataLoader):
 
     @staticmethod
     def tensor(indices: IntArray) -> Tensor:
-        """Of NumPy's indices."""
+        """NumPy's indices as a tensor of int32."""
         return tf.constant(indices, tf.int32)
 
 
@@ -75,7 +75,7 @@ class RNNModelScratch:
         return self.forward_fn(vectors, state, self.trainable_variables)
 
     def begin_state(self, batch_size: int, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        """The state before the first token; what else chapters give, a type, is in `init_state` already."""
+        """The state before the first token; other arguments, such as a chapter's dtype, are ignored."""
         return self.init_state(batch_size, self.num_hiddens)
 
 
@@ -86,6 +86,12 @@ class RNNModel(keras.layers.Layer):
         rnn_layer: a `keras.layers.RNN`, or one of its kin, that returns sequences and states.
         vocab_size: V.
         **kwargs: those of `keras.layers.Layer`.
+
+    Example:
+        >>> rnn_layer = keras.layers.SimpleRNN(32, return_sequences=True, return_state=True)
+        >>> net = RNNModel(rnn_layer, vocab_size=28)
+        >>> net(tf.zeros((2, 5), tf.int32), net.begin_state(batch_size=2))[0].shape
+        TensorShape([10, 28])
     """
 
     def __init__(self, rnn_layer: keras.layers.RNN, vocab_size: int, **kwargs: Any) -> None:
@@ -98,7 +104,7 @@ class RNNModel(keras.layers.Layer):
 
     def call(self, inputs: Tensor, state: Any) -> tuple[Tensor, list[Any]]:
         """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
-        # Keras 3's layers take (B, T, V) alone; a chapter's own layer can ask for (T, B, V).
+        # Keras 3's layers take (B, T, V) only; a chapter's own layer may need (T, B, V).
         time_major = getattr(self.rnn, "time_major", False)
         tokens = tf.transpose(inputs) if time_major else inputs
         outputs, *state = self.rnn(tf.one_hot(tokens, self.vocab_size, dtype=self.compute_dtype), state)
@@ -171,7 +177,7 @@ def train_ch8(
     strategy: tf.distribute.Strategy,
     use_random_iter: bool = False,
 ) -> None:
-    """Trains with SGD on clipped gradients, draws the perplexity, and prints what came of it.
+    """Trains with SGD on clipped gradients, plots the perplexity, and prints it, the speed and two samples.
 
     Raises:
         SpecError: `num_epochs` is below 1.
@@ -186,7 +192,7 @@ def train_ch8(
 
 
 class _Predictor:
-    """A network as what `d2lrnn.generation.generate` asks."""
+    """A network in the form that `d2lrnn.generation.generate` takes."""
 
     def __init__(self, net: Any) -> None:
         self._net = net

@@ -1,4 +1,4 @@
-"""The floor: the time of the matrix products alone that a training step cannot do without."""
+"""The benchmark's floor: the time of the matrix products alone that no training step can avoid."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     with tf.device(name):
         pairs = factors(spec, batch_size, num_steps, tensor, tensor)
 
-    # Arguments, each once: TensorFlow would compute with constants while it compiles.
+    # As arguments, each once: products of constants would be computed while TensorFlow compiles.
     arguments = list({id(factor): factor for pair in pairs for factor in pair}.values())
     numbers = {id(factor): number for number, factor in enumerate(arguments)}
 
@@ -61,5 +61,5 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right``; a name of its own, so that a test can count."""
+    """``left @ right``; a function of its own: a test counts the calls."""
     return tf.linalg.matmul(left, right)

@@ -11,18 +11,18 @@ from d2lrnn_tensorflow.recurrence import Tensor
 
 
 def clip_scale(norm: Tensor, theta: float) -> Tensor:
-    """What gradients of this norm are multiplied by: `d2lrnn.contract.clipping.clip_scale`.
+    """The factor for gradients of this norm: `d2lrnn.contract.clipping.clip_scale`.
 
     Example:
         >>> clip_scale(tf.constant([4.0, 0.5]), 1.0).numpy()
         array([0.25, 1.  ], dtype=float32)
     """
-    largest = tf.convert_to_tensor(theta, norm.dtype)  # a cast would go by way of float32
+    largest = tf.convert_to_tensor(theta, norm.dtype)  # tf.cast would go through float32
     return largest / tf.maximum(norm, largest)
 
 
 def clipped(gradients: Sequence[Any], theta: float) -> list[Tensor]:
-    """The gradients times `clip_scale`: their common norm is at most theta then.
+    """The gradients times `clip_scale`, so that their global norm is at most theta.
 
     Args:
         gradients: dense or sparse.
@@ -34,5 +34,5 @@ def clipped(gradients: Sequence[Any], theta: float) -> list[Tensor]:
 
 
 def dense(gradients: Sequence[Any]) -> list[Tensor]:
-    """The gradients as tensors: that of a look-up is sparse."""
+    """The gradients as dense tensors; a look-up's is sparse."""
     return [tf.convert_to_tensor(gradient) for gradient in gradients]

@@ -26,8 +26,8 @@ class RNNLMScratch(Classifier):
         rnn: the recurrent layers, called with vectors (T, B, V), or of an embedding (T, B, E), and a state;
             it has `num_hiddens`.
         vocab_size: V, the number of tokens.
-        lr: the learning rate that a trainer may read.
-        embedding_size: E, the length of the vectors that tokens are looked up as; None takes one-hot vectors.
+        lr: the learning rate of `configure_optimizers`.
+        embedding_size: E, the size of the embedding vectors; None takes one-hot vectors.
         tied: whether the head's weight is the embedding's, transposed (Press and Wolf 2017); E is then h.
         input_dropout: the rate at the embedding, while training.
         output_dropout: the rate between the layers and the head, while training.
@@ -86,7 +86,7 @@ class RNNLMScratch(Classifier):
         return tf.one_hot(tf.transpose(tokens), self.vocab_size, dtype=self.compute_dtype)
 
     def embedding_matrix(self) -> Tensor:
-        """The embedding (V, E), whose rows stand for the tokens."""
+        """The embedding (V, E), a row for each token."""
         return tf.convert_to_tensor(self.W_e)
 
     def unroll(
@@ -102,10 +102,10 @@ class RNNLMScratch(Classifier):
             tokens: indices in [0, V).
             state: what it returned before; None is zeros.
             masks: dropout masks; where there is none, Keras draws its own while training.
-            training: whether dropout is on; None is what Keras knows of the call around this one.
+            training: whether dropout is on; None takes it from the Keras call around this one.
         """
         masks = masks or DropoutMasks()
-        # Keras takes a None that is passed as it is, and only fills in arguments that are left out.
+        # Keras fills in `training` from the outer call only if it is left out, not if it is None.
         options = {"masks": masks.between, "training": training}
         options = {name: value for name, value in options.items() if value is not None}
         inputs = drop(self.input_dropout, self._inputs(tokens), masks.inputs, training)
@@ -115,10 +115,10 @@ class RNNLMScratch(Classifier):
         return self.output_layer(outputs), state
 
     def _inputs(self, tokens: Tensor) -> Tensor:
-        """What the layers get for tokens (B, T)."""
+        """The layers' inputs for tokens (B, T)."""
         if self.embedding_size is not None:
             return look_up(self.embedding_matrix(), tf.transpose(tokens))
-        # Layers look tokens up by themselves, unless a subclass has vectors of its own for them.
+        # The library's layers look tokens up; a subclass with its own `one_hot` gets its vectors.
         as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
         return tf.transpose(tokens) if as_they_are else self.one_hot(tokens)
 
@@ -133,7 +133,7 @@ class RNNLMScratch(Classifier):
         return loss
 
     def validation_step(self, batch: Sequence[Tensor]) -> Tensor:
-        """Likewise, for validation."""
+        """As `training_step`, for validation."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
         self.plot("ppl", tf.exp(loss), train=False)
         return loss
@@ -164,7 +164,7 @@ _ONE_HOT = RNNLMScratch.one_hot
 class RNNLM(RNNLMScratch):
     """`RNNLMScratch` with a `keras.layers.Dense` as its output layer, and a `keras.layers.Embedding`.
 
-    A head that is tied to the embedding has a bias of its own alone, ``b_q``, and no dense layer.
+    A tied head has no dense layer: its weight is the embedding's, and it has only a bias of its own, ``b_q``.
     """
 
     def init_embedding(self) -> None:
@@ -178,7 +178,7 @@ class RNNLM(RNNLMScratch):
         self.embedding.build()
 
     def embedding_matrix(self) -> Tensor:
-        """The embedding (V, E), whose rows stand for the tokens."""
+        """The embedding (V, E), a row for each token."""
         return tf.convert_to_tensor(self.embedding.embeddings)
 
     def init_params(self) -> None:
@@ -197,7 +197,7 @@ class RNNLM(RNNLMScratch):
 
 
 class _Predictor:
-    """A language model as what `d2lrnn.generation.generate` asks."""
+    """A language model in the form that `d2lrnn.generation.generate` takes."""
 
     def __init__(self, model: RNNLMScratch) -> None:
         self._model = model

@@ -16,8 +16,8 @@ from d2lrnn_tensorflow.recurrence import Tensor
 class Module(book.Module, keras.Model):
     """A `keras.Model` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
-    Its ``forward`` is what Keras calls ``call``. A ``tf.Variable`` that is an attribute, or stands in a list
-    or tuple that is one, is trained like a Keras variable.
+    Its ``forward`` is Keras' ``call``. A ``tf.Variable`` that is an attribute, or an element of a list or
+    tuple that is one, is trained like a Keras variable.
 
     Args:
         plot_train_per_epoch: how many points an epoch gets on the board for training.
@@ -58,11 +58,11 @@ class Module(book.Module, keras.Model):
         """Does nothing: the parts of a model make their weights at their first use."""
 
     def call(self, X: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Keras' name of `forward`. Keras passes `training` on to the layers inside."""
+        """Keras' name of `forward`. Keras passes `training` on to inner layers."""
         return self.forward(X, *args, **kwargs)
 
     def forward(self, X: Tensor) -> Tensor:
-        """What ``self.net`` makes of it."""
+        """``self.net(X)``."""
         return self.net(X)
 
     def configure_optimizers(self) -> Any:
@@ -73,12 +73,12 @@ class Module(book.Module, keras.Model):
         """Puts a batch's value on the board; see `d2lrnn.book.current_edition.Module.plot`."""
         if tf.executing_eagerly():
             super().plot(key, value, train)
-        else:  # while a step is traced there are no values: the trainer plots those that the step returns
+        else:  # a step that is traced has no values yet: the trainer plots those that it returns
             self.trainer.traced[key] = value  # type: ignore[attr-defined]
 
     @property
     def variables(self) -> list[Any]:
-        """All variables, also those that are no Keras variables."""
+        """All variables, also a ``tf.Variable`` that Keras does not track."""
         own = [
             part
             for name, value in vars(self).items()
@@ -90,7 +90,13 @@ class Module(book.Module, keras.Model):
 
 
 class Classifier(Module):
-    """A model whose outputs are the logits of classes, the last axis."""
+    """A model whose outputs are the logits of classes, the last axis.
+
+    Example:
+        >>> model, Y_hat, Y = Classifier(), tf.zeros((2, 4)), tf.constant([0, 1])
+        >>> round(float(model.loss(Y_hat, Y)), 4), float(model.accuracy(Y_hat, Y))
+        (1.3863, 0.5)
+    """
 
     def loss(self, Y_hat: Tensor, Y: Tensor, averaged: bool = True) -> Tensor:
         """Cross-entropy in nats: the mean, or one for every prediction.
@@ -119,7 +125,7 @@ class Classifier(Module):
         return loss
 
     def layer_summary(self, X_shape: Sequence[int]) -> None:
-        """Prints the shapes of what the layers of ``self.net`` make of random inputs of this shape."""
+        """Prints the output shape of each layer of ``self.net`` for random inputs of this shape."""
         X = tf.random.normal(X_shape)
         for layer in self.net.layers:
             X = layer(X)

@@ -31,10 +31,10 @@ class NativeWeights(NamedTuple):
 
 
 def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
-    """The parameters as plain Keras keeps them, for ``layer.set_weights``.
+    """The parameters as the weights of plain Keras layers, for ``layer.set_weights``.
 
     Args:
-        spec: the model. A GRU belongs into ``keras.layers.GRU(…, reset_after=spec.reset_after)``.
+        spec: the model. A GRU's weights fit ``keras.layers.GRU(…, reset_after=spec.reset_after)``.
         parameters: by canonical name.
 
     Raises:
@@ -79,7 +79,7 @@ def from_native(
         embedding: ``get_weights()`` of the embedding layer, where there is one.
 
     Raises:
-        ParameterError: an array is missing, too many, or of another shape; a head that `spec` says is tied
+        ParameterError: an array is missing, unexpected, or of another shape; a head that `spec` says is tied
             is not the embedding's transpose; or Keras has no layer of its cell.
 
     Example:
@@ -109,9 +109,10 @@ def from_native(
             bias = np.concatenate([first[: 2 * h] + second[: 2 * h], first[2 * h :]])
         values |= {f"rnn.{l}.w_x": w_x, f"rnn.{l}.w_h": w_h, f"rnn.{l}.b": bias}
     if len(head) not in (1, 2):
-        raise ParameterError(f"there are {len(head)} arrays of the output layer: kernel and bias are needed")
+        raise ParameterError(f"the output layer has {len(head)} arrays: expected its kernel and its bias")
     if len(embedding) != (spec.embedding_size is not None):
-        raise ParameterError(f"there are {len(embedding)} arrays of an embedding: {spec} disagrees")
+        expected = int(spec.embedding_size is not None)
+        raise ParameterError(f"the embedding has {len(embedding)} arrays: {spec} needs {expected}")
     if embedding:
         values["embedding.w"] = embedding[0]
     if not spec.tied:
@@ -130,13 +131,11 @@ def _check_layer(spec: ModelSpec) -> None:
 def _three(weights: Sequence[FloatArray], bias_shape: tuple[int, ...], where: str) -> list[FloatArray]:
     """Kernel, recurrent kernel and bias; zeros for a bias that the layer does not have."""
     if len(weights) not in (2, 3):
-        raise ParameterError(
-            f"{where} has {len(weights)} arrays: kernel, recurrent kernel and bias are needed"
-        )
+        raise ParameterError(f"{where} has {len(weights)} arrays: expected kernel, recurrent kernel and bias")
     bias = weights[2] if len(weights) == 3 else np.zeros(bias_shape, weights[0].dtype)
     if bias.shape != bias_shape:
         raise ParameterError(
-            f"the bias of {where} has shape {bias.shape}, and must have {bias_shape}: a GRU has two rows "
-            "where it resets after the matrix product, and one where before"
+            f"the bias of {where} has shape {bias.shape}, and must have {bias_shape}: that of a GRU has two "
+            "rows if it resets after the matrix product, and one if before"
         )
     return [weights[0], weights[1], bias]

@@ -7,7 +7,7 @@ Keras give other numbers, so none of them is used:
   added after it. Keras' default ε is 1e-7.
 - RMSprop and Adagrad divide by √(v + ε), not by √v + ε. Keras' defaults are ρ = 0.9 and ε = 1e-7, and
   Adagrad's sum of squares begins at 0.1.
-- SGD has the rate inside its momentum, m ← μ m - η g: another path once the rate changes.
+- SGD has the rate inside its momentum, m ← μ m - η g: it differs once the rate changes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OptimizerStep = Callable[[Any, Any, Tensor, Tensor, Slots, Tensor, Tensor], None
 def sgd(o: optimizers.SGD, p: Any, g: Tensor, scale: Tensor, slots: Slots, rate: Tensor, t: Tensor) -> None:
     """See `d2lrnn.contract.optimizers.SGD`."""
     if not o.slots and not o.weight_decay:
-        p.assign_sub((rate * scale) * g)  # one multiplication of the gradient, not two
+        p.assign_sub((rate * scale) * g)  # the gradient is multiplied once, not twice
         return
     g = _decayed(o, p, scale * g)
     if o.momentum:

@@ -25,7 +25,7 @@ KERAS_GATES = {cells.GRU.name: ("z", "r", "n")}
 
 
 def trainable_variables(model: RNNLMScratch) -> list[keras.Variable]:
-    """All variables that training moves, in canonical order: embedding, layers, head."""
+    """All trained variables, in canonical order: embedding, layers, head."""
     layers = getattr(model.rnn, "rnns", [model.rnn])
     variables = [variable for layer in layers for variable in layer.trainable_variables]
     embedding: list[keras.Variable] = []
@@ -84,7 +84,7 @@ def _reordered(array: FloatArray, gates: Sequence[str], wanted: Sequence[str] | 
 
 
 def with_reset_bias(bias: FloatArray, b_hn: FloatArray) -> FloatArray:
-    """The two biases (2, 3h) of Keras' GRU: the second has a value in the last gate alone."""
+    """The two biases (2, 3h) of Keras' GRU: the second is zero but in the last gate."""
     return np.stack([bias, np.concatenate([np.zeros(2 * len(b_hn), b_hn.dtype), b_hn])])
 
 
@@ -106,7 +106,7 @@ def state_to_arrays(spec: ModelSpec, state: Any) -> StateArrays:
 
 
 def _alone_or_all(items: tuple[Any, ...]) -> Any:
-    """A tuple, but the thing itself where it is the only one."""
+    """The tuple, or its item if there is only one."""
     return items if len(items) > 1 else items[0]
 
 

@@ -1,4 +1,4 @@
-"""A single time step, as the learner, the heads' ``predict`` and the first edition's take it."""
+"""A single time step, for the learner, the heads' ``predict`` and the first edition's."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import tensorflow as tf
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn_tensorflow.recurrence import Tensor
 
-#: About as many uncompiled steps take as long as compilation does.
+#: About this many uncompiled steps take as long as compilation.
 REPAID_AFTER = 64
 
 
 class SingleStep:
     """One time step of a model, compiled by XLA for each batch size.
 
-    XLA takes 0.1 to 0.6 seconds to compile a step; uncompiled, each step costs 5 to 20 times as much. A step
-    that cannot be compiled, because its model looks at numbers in Python, stays as it is.
+    XLA takes tenths of a second to compile a step, which then takes a fraction of its time. A step that
+    cannot be compiled, because its model reads values in Python, runs uncompiled.
 
     Args:
         step: from tokens (B, 1) and a state to logits (B, V) and the next state.
-        plain_steps: how many steps run uncompiled first: a short text is done before compilation would be.
+        plain_steps: how many steps run uncompiled first, as a short text is done before compilation is.
 
     Attributes:
         compiled: the `tf.function`.
@@ -49,14 +49,14 @@ class SingleStep:
             try:
                 logits, state = self._find(inputs, state)(inputs, state)
                 return logits.numpy(), state
-            except Exception:  # a real mistake is raised again below
+            except Exception:  # an error of the step itself is raised again below
                 self._plain_steps = float("inf")
         self._plain_steps -= 1
         logits, state = self._step(inputs, state)
         return logits.numpy(), state
 
     def _find(self, inputs: Tensor, state: Any) -> Any:
-        """A concrete function skips the look-up by argument types, which costs as much as the step."""
+        """A concrete function skips the look-up by argument types, which costs half as much as the step."""
         key = len(inputs), type(state)
         if key not in self._concrete:
             self._concrete[key] = self.compiled.get_concrete_function(inputs, state)

@@ -1,11 +1,11 @@
 """The recurrence over time steps: a cell's formula, run over a sequence and differentiated.
 
 All inputs of a layer are projected at once, before the recurrence (`project`). What remains of a cell is a
-`Step`: from the projected inputs of one time step and the state before it to the state after it. The state is
-multiplied by weights only through the functions that the step is given, so that `looped_recurrence` can see
-the products: its backward pass leaves the weight gradients out of the loop and makes one matrix product of
-them at the end, where automatic differentiation adds up one product for each step. With small weights that
-costs less than the loop, and `plain_recurrence` is left to the framework.
+`Step`: from the projected inputs of one time step and the state before it to the state after it. The step
+multiplies the state by weights only through the functions that it is given, so that `looped_recurrence` can
+record the products: its backward pass leaves the weight gradients out of the loop and computes them as one
+matrix product at the end, where automatic differentiation adds up one product for each step. With small
+weights such sums cost less than a loop, and `plain_recurrence` leaves them to the framework.
 
 T = time steps, B = batch size, h = hidden units, G = gates.
 """
@@ -19,20 +19,20 @@ import tensorflow as tf
 
 Tensor: TypeAlias = Any
 
-#: Up to so many rows, the gradient of a look-up is a product with one-hot vectors; above, rows are summed.
+#: Rows of a table up to which the gradient of a look-up is a product with one-hot vectors; above, a sum.
 _FEW_ROWS = 64
 
-#: Up to so many steps, and so many numbers in the weights of a layer, a recurrence is not a loop.
+#: Steps, and numbers in the weights of a layer, up to which a recurrence is unrolled instead of a loop.
 # benchmarks/tricks: tensorflow, weight gradients after the loop; steps without a loop
 _FEW_STEPS, _FEW_WEIGHTS = 64, 1 << 17
 
 #: The state of one layer: ``(H,)``, for an LSTM ``(H, C)``, each (B, h). The first part is the output.
 LayerState: TypeAlias = tuple[Tensor, ...]
 
-#: What a tensor (B, h) is multiplied by in a step: ``(W,)``, or ``(W, b)`` for ``left @ W + b``.
+#: The factor of a product in a step: ``(W,)`` for ``left @ W``, or ``(W, b)`` for ``left @ W + b``.
 Weight: TypeAlias = tuple[Tensor, ...]
 
-#: What a step uses besides its products, by name: the cell's vectors (h,).
+#: The cell's vectors (h,), by name.
 Vectors: TypeAlias = Mapping[str, Tensor]
 
 #: ``step(X, state, *products, **vectors)``: projected inputs (B, G·h), state -> state; ``products[k](left)``
@@ -88,9 +88,9 @@ def plain_recurrence(
     weights: Sequence[Weight],
     vectors: Vectors | None = None,
 ) -> tuple[Tensor, LayerState]:
-    """What `recurrence` computes, as one would write it down, differentiated by the framework.
+    """`recurrence`, unrolled, and differentiated by the framework.
 
-    T must be known when the graph is traced: every step becomes nodes of its own.
+    T must be known when the graph is traced: every step gets nodes of its own.
     """
     products = [lambda left, weight=weight: _affine(left, *weight) for weight in weights]
     outputs = []
@@ -113,8 +113,8 @@ def recurrence(
         step: see `Step`.
         projected: (T, B, G·h).
         state: the state before the first step, each part (B, h).
-        weights: what the step's products multiply by.
-        vectors: what else the step is given, by name.
+        weights: the weights of the step's products.
+        vectors: the step's further arguments, by name.
 
     Returns:
         The first part of the state after every step (T, B, h), and the state after the last.
@@ -140,9 +140,9 @@ def looped_recurrence(
     weights: Sequence[Weight],
     vectors: Vectors | None = None,
 ) -> tuple[Tensor, LayerState]:
-    """What `recurrence` computes, as a loop with a backward pass of its own (first derivatives only)."""
+    """`recurrence` as a loop with a custom backward pass (first derivatives only)."""
     structure = (tuple(state), tuple(weights), dict(vectors or {}))
-    # Tensors, not variables: a custom gradient knows nothing of the variables that it reads.
+    # Tensors, not variables: a custom gradient covers its arguments only.
     arguments = [tf.convert_to_tensor(part) for part in tf.nest.flatten((projected, structure))]
 
     @tf.custom_gradient
@@ -284,7 +284,7 @@ def _affine(left: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def _array(size: Tensor, element: Tensor) -> tf.TensorArray:
-    """An array of tensors like `element`; the loop writes and reads each of them once."""
+    """A `tf.TensorArray` of `size` tensors like `element`."""
     return tf.TensorArray(element.dtype, size, element_shape=element.shape, clear_after_read=False)
 
 

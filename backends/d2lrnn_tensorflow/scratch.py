@@ -1,4 +1,4 @@
-"""The scratch models: the formulas in plain sight, on weights of their own.
+"""The scratch models: the formulas spelt out, on weights of their own.
 
 A cell is a subclass of `ScratchLayer` with its formula in `step`. It takes real vectors (T, B, num_inputs),
 or token indices (T, B) in place of one-hot vectors, and returns the outputs (T, B, h) and the state after the
@@ -29,7 +29,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 class ScratchLayer(Module):
-    """One recurrent layer of a cell; a subclass names the cell and has its `step`.
+    """One recurrent layer; a subclass gives its cell and the formula of one `step`.
 
     The parameters are those that the cell has in `d2lrnn.contract.cells`, in its order. ``w_x`` is the
     attribute ``W_x``, and so on. Matrices start from N(0, σ²), vectors at zero.
@@ -84,7 +84,7 @@ class ScratchLayer(Module):
             attribute = self._attribute(name)
             initializer = normal if len(shape) == 2 else "zeros"
             setattr(self, attribute, self.add_weight(shape=shape, initializer=initializer, name=attribute))
-        self.built = True  # the sizes are known: nothing waits for a first input
+        self.built = True  # the sizes are known: nothing is built at the first call
 
     def _attribute(self, name: str) -> str:
         return self.attributes.get(name, name.replace("w_", "W_"))
@@ -94,7 +94,7 @@ class ScratchLayer(Module):
         return [self.cell.gates]
 
     def weights_of_step(self) -> list[Weight]:
-        """What the products of `step` multiply by; see `d2lrnn_tensorflow.recurrence.Weight`."""
+        """The weights of the products of `step`; see `d2lrnn_tensorflow.recurrence.Weight`."""
         w_h, widths = getattr(self, self._attribute("w_h")), self._widths()
         return [(w_h,)] if len(widths) == 1 else [(part,) for part in tf.split(w_h, widths, axis=1)]
 
@@ -123,9 +123,9 @@ class ScratchLayer(Module):
         return outputs, parts if len(parts) > 1 else parts[0]
 
     def _whole_products(self) -> list[Product]:
-        """The products for a single step: with all of w_h, of which the step takes the columns of its gates.
+        """The products for a single step: with all of w_h, of whose result the step takes its gates' columns.
 
-        XLA multiplies a vector by a few columns of a matrix up to thirty times slower than by all of it.
+        In XLA a single step with products by some columns of w_h takes four to six times as long at h = 512.
         """
         w_h, widths = tf.convert_to_tensor(getattr(self, self._attribute("w_h"))), self._widths()
 
@@ -334,7 +334,7 @@ class StackedRNNScratch(Module):
         num_hiddens: h, of every layer.
         num_layers: L.
         sigma: standard deviation of the initial weights.
-        layer: what makes a layer: a scratch class, or a function with the arguments of one.
+        layer: makes a layer: a scratch class, or a function with the same arguments.
         dropout: the rate between layers while training, never after the last.
         **kwargs: those of `keras.layers.Layer`.
 

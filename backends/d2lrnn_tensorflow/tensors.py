@@ -1,4 +1,4 @@
-"""The book's tensor helpers: TensorFlow's own functions where they do what the chapters want of them."""
+"""The book's tensor helpers: TensorFlow's own functions where they do what the chapters expect."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def randn(*shape: int) -> Tensor:
 
 
 def tensor(data: Any, dtype: Any = None) -> Tensor:
-    """`tf.constant`, which for a list of arrays would be slow: they become one array before.
+    """`tf.constant`, which is slow for a list of arrays: they are stacked first.
 
     Example:
         >>> tensor([np.arange(2), np.arange(2)]).shape
@@ -58,7 +58,7 @@ def stack(tensors: Sequence[Tensor] | Tensor, axis: int = 0) -> Tensor:
         >>> stack(tf.ones((5, 2, 3)), 1).shape
         TensorShape([2, 5, 3])
     """
-    if tf.is_tensor(tensors):  # in a graph it cannot be walked
+    if tf.is_tensor(tensors):  # a symbolic tensor cannot be iterated over
         return tf.experimental.numpy.moveaxis(tensors, 0, axis)
     return tf.stack(list(tensors), axis)
 

@@ -20,6 +20,6 @@ def takes_tokens(forward: _Forward) -> _Forward:
 
 
 def can_take_tokens(rnn: Any) -> bool:
-    """Whether the layers' `forward` is one that `takes_tokens`, and its own layers do the work."""
+    """Whether the layers' `forward` is one that `takes_tokens`, and runs the library's own layers."""
     # A subclass of `d2lrnn_tensorflow.RNN` with an attribute `rnn` runs that Keras layer instead.
     return getattr(type(rnn).forward, "takes_tokens", False) and not hasattr(rnn, "rnn")

@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(ParameterError, match=message):
             from_native(spec, rnn, head)
-    with pytest.raises(ParameterError, match="there are 0 arrays of the output layer"):
+    with pytest.raises(ParameterError, match="the output layer has 0 arrays"):
         from_native(spec, [weights], [])
 
 
