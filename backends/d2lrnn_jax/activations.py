@@ -19,5 +19,5 @@ def lstm_gates(x: jax.Array) -> jax.Array:
 
 
 def by_gate(factors: Sequence[float], like: jax.Array) -> npt.NDArray[Any]:
-    """A factor for every gate, h times each: (G·h,)."""
+    """The factors of the G gates, each repeated h times: (G·h,)."""
     return np.repeat(np.array(factors, like.dtype), like.shape[-1] // len(factors))

@@ -1,4 +1,4 @@
-"""The contract for JAX: a learner that owns its parameters and calls what `d2lrnn_jax.compiled` has."""
+"""The contract for JAX: a learner owns its parameters and calls the functions of `d2lrnn_jax.compiled`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class JaxBackend:
     name = "jax"
 
     def __init__(self) -> None:
-        """Disables JAX's asynchronous dispatch, if JAX has not begun yet; see `d2lrnn_jax.dispatch`."""
+        """Disables JAX's asynchronous dispatch, if JAX is not initialised yet; see `d2lrnn_jax.dispatch`."""
         disable_async_dispatch()
 
     def versions(self) -> dict[str, str]:
@@ -67,7 +67,7 @@ class JaxBackend:
         return devices()
 
     def cells(self, implementation: Implementation) -> Sequence[str]:
-        """From scratch all, concise those that flax has a cell of."""
+        """All as scratch models; as concise models those of which flax has a cell."""
         if implementation == "concise":
             return list(MODELS)
         return [*LAYERS, *cells_with_formula(self.name)]
@@ -105,7 +105,7 @@ class JaxBackend:
             return np.array(outputs), to_arrays(module, after)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> JaxLearner:
-        """The learner trains a copy: what `model` is bound to stays."""
+        """The learner trains a copy: the parameters that `model` is bound to stay as they are."""
         return JaxLearner(model, training, native_device(choose_device(device, self.devices()).name))
 
 
@@ -126,7 +126,7 @@ class JaxLearner:
         self._device = device
         self._module, variables = model.unbind()
         module, optimizer, theta = self._module, training.optimizer, training.clip
-        # Looked up once: to compare modules takes as long as a small model's single step.
+        # Looked up once: comparing modules at every call takes as long as a small model's single step.
         self._train = compiled_training_step(module, optimizer, theta)
         self._parts = compiled_parts(module, optimizer, theta)
         self._loss, self._gradient = compiled_loss(module), compiled_gradient(module)
@@ -138,12 +138,12 @@ class JaxLearner:
 
     @property
     def model(self) -> RNNLMScratch:
-        """The model as trained so far, bound to a copy of the parameters: further steps leave it."""
+        """The model as trained so far, bound to a copy of the parameters: further steps do not change it."""
         with precision(self.spec.dtype):
             return self._module.bind({"params": jax.tree.map(jnp.array, self._params)})
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros, as the model returns states; one for all sequences, since nothing can change it."""
+        """Zeros, as the model returns states; shared by all callers, as JAX's arrays are immutable."""
         if batch_size not in self._zeros:
             with precision(self.spec.dtype):
                 zeros = initial_state(self._module, self._params, batch_size)
@@ -151,7 +151,7 @@ class JaxLearner:
         return self._zeros[batch_size]
 
     def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
-        """Loss, gradient, clip, update: one compiled function, or one a part and one for the update."""
+        """Loss, gradient, clip, update: one compiled function, or two with parts: sums and update."""
         batch_size, num_steps = batch.inputs.shape
         masks = dropout_masks(
             self.spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
@@ -179,7 +179,7 @@ class JaxLearner:
         return update(self._params, self._remembered, rate, self.step, sums, states)
 
     def eval_step(self, batch: Batch, state: State) -> tuple[jax.Array, State]:
-        """The loss alone."""
+        """The loss, without gradients."""
         with precision(self.spec.dtype):
             return self._loss(self._params, _own(batch), state)
 
@@ -239,7 +239,7 @@ class JaxLearner:
         jax.block_until_ready(self._params)
 
     def _owned(self, params: Any) -> Any:
-        """A copy, because a training step gives the memory of the parameters to their successors."""
+        """A copy, because a training step donates the memory of the parameters."""
         with precision(self.spec.dtype):
             return self._placed(jax.tree.map(jnp.array, params))
 
@@ -248,7 +248,7 @@ class JaxLearner:
 
 
 def _own(batch: Batch) -> Batch:
-    """A copy: on a CPU JAX reads from the arrays it was given, after the call has returned."""
+    """A copy: on a CPU JAX may read its arguments after the call has returned."""
     return Batch(batch.inputs.copy(), batch.targets.copy())
 
 

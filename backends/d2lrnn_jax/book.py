@@ -18,7 +18,7 @@ from d2lrnn_jax.module import TrainState, compiled_apply, get_key
 
 
 class ArrayLoader(book.TensorLoader):
-    """Batches of rows as NumPy's arrays, which compiled functions take.
+    """Batches of rows as NumPy arrays, which compiled functions take.
 
     See `d2lrnn.book.current_edition.TensorLoader`.
     """
@@ -27,11 +27,11 @@ class ArrayLoader(book.TensorLoader):
         super().__init__([np.asarray(tensor) for tensor in tensors], rows, batch_size, shuffle)
 
     def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
-        """By Python's random numbers."""
+        """The row numbers in an order drawn by Python."""
         return np.random.default_rng(random.getrandbits(64)).permutation(rows)
 
     def take(self, tensor: npt.NDArray[Any], rows: book.RowNumbers) -> npt.NDArray[Any]:
-        """A copy, as a list of rows gives one: JAX may read it after the call has returned."""
+        """The rows, a copy as for any list of rows: JAX may read them after the call has returned."""
         return tensor[rows]
 
 
@@ -65,11 +65,11 @@ class TimeMachine(book.NovelWindows, DataModule):
 class Trainer(book.Trainer):
     """Trains a `Module` on a `DataModule`; see `d2lrnn.book.current_edition.Trainer`.
 
-    The steps that cells define run as they are, once a batch. What is compiled is the model's function
+    The steps that a chapter's cells define run uncompiled, once a batch. Compiled are the model's function
     (``state.apply_fn``, with its gradient), the loss of a `Classifier`, clipping and update.
 
     Attributes:
-        state: parameters, optimizer and the key of the dropout, as of the last step.
+        state: parameters, optimizer state and dropout key after the last step.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)
@@ -92,7 +92,7 @@ class Trainer(book.Trainer):
         Args:
             model: a `Module`.
             data: a `DataModule`.
-            key: decides parameters and dropout; None takes a new one.
+            key: the random key of parameters and dropout; None takes a new one.
 
         Raises:
             DivergedError: a loss was NaN or infinite; `state` is the one from before that epoch.
@@ -101,7 +101,7 @@ class Trainer(book.Trainer):
         super().fit(model, data)
 
     def prepare_model(self, model: Any) -> None:
-        """Makes the model's parameters, with the shapes of a batch, and puts them on the device."""
+        """Makes the model's parameters for the shapes of a batch, and puts them on the device."""
         super().prepare_model(model)
         params_key, dropout_key = jax.random.split(self._key)
         inputs = self.prepare_batch(next(iter(self.train_dataloader)))[:-1]
@@ -146,22 +146,22 @@ class Trainer(book.Trainer):
         return _loss_of(value)
 
     def evaluate(self, batch: Sequence[Any]) -> jax.Array | None:
-        """The loss alone, dropout off."""
+        """The loss, without gradients or dropout."""
         self._set_training(False)
         with jax.default_matmul_precision("highest"):
             value = self.model.validation_step(self.state.params, self.prepare_batch(batch), self.state)
         return None if value is None else _loss_of(value)
 
     def copy_parameters(self) -> TrainState:
-        """The state itself: a step makes a new one, and arrays of JAX do not change."""
+        """The state itself: a step makes a new one, and JAX's arrays are immutable."""
         return self.state
 
     def put_back_parameters(self, parameters: TrainState) -> None:
-        """Goes back to that state."""
+        """Restores that state."""
         self.state = parameters
 
     def _set_training(self, training: bool) -> None:
-        """Sets the model's field of that name, and takes the function that was compiled for it."""
+        """Sets the model's field of that name, and the function that was compiled for it."""
         self.model.training = training
         self.state = self.state.replace(apply_fn=self._apply[training])
 
@@ -175,16 +175,16 @@ _clip = jax.jit(clip)
 
 @jax.jit
 def _updated(state: TrainState, gradient: Any) -> TrainState:
-    """The state after an optimizer's step, with a new key for the dropout."""
+    """The state after a step of the optimizer, with a new dropout key."""
     key, _ = jax.random.split(state.dropout_rng)
     return state.apply_gradients(grads=gradient, dropout_rng=key)
 
 
 def _loss_of(value: Any) -> jax.Array:
-    """A loss is alone or comes with auxiliary data."""
+    """The loss, of a pair with auxiliary data the first."""
     return value[0] if isinstance(value, tuple) else value
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python's random numbers, which the keys of `get_key` and the order of batches come from."""
+    """Seeds Python's generator, which draws the keys of `get_key` and the order of batches."""
     random.seed(seed)

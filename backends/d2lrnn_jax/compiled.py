@@ -1,8 +1,8 @@
 """The compiled functions of a language model: loss, gradient, training step, single step, layers.
 
-They are pure, and equal modules share them; a learner keeps what goes from step to step. Inside a training
-step everything is in order of what happens: loss, gradient, norm, clip, update. The rate and the number of
-the step are inputs, so that another rate compiles nothing.
+They are pure, and equal modules share them; a learner keeps what changes from step to step. A training step
+reads in the order in which it computes: loss, gradient, norm, clip, update. The rate and the number of the
+step are inputs, so that another rate compiles nothing anew.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Loss = Callable[..., tuple[jax.Array, State]]
 
 
 def loss_of(module: RNNLMScratch) -> Loss:
-    """The loss of a batch, or of the part of one that has `num_tokens` targets in all."""
+    """The loss of a batch, or of a part of a batch that has `num_tokens` targets in all."""
 
     def loss(
         params: Any,
@@ -71,8 +71,8 @@ def compiled_training_step(
 ) -> Callable[..., Any]:
     """One step on a whole batch, in one function.
 
-    It takes ``(params, optimizer_state, rate, step, batch, state, masks)``, gives the memory of the first two
-    to their successors, and returns these, a `StepResult` and the state.
+    It takes ``(params, optimizer_state, rate, step, batch, state, masks)``, and returns new parameters and a
+    new optimiser state in the memory of the old ones (donated), a `StepResult` and the state.
     """
     gradient_of = jax.value_and_grad(loss_of(module), has_aux=True)
 
@@ -93,9 +93,9 @@ class PartByPart(NamedTuple):
     Attributes:
         add: ``(sums, params, start, batch, state, masks, num_tokens) -> (sums, state)`` for a part: its rows
             of the batch, the first of which is `start`, and the state of the whole batch. `sums` are the loss
-            and the gradient so far, whose memory is used again.
-        update: ``(params, optimizer_state, rate, step, sums, states)``, with the states of all parts, to
-            what a `compiled_training_step` returns.
+            and the gradient so far; their memory is donated.
+        update: ``(params, optimizer_state, rate, step, sums, states)``, with the states of all parts; returns
+            what a `compiled_training_step` does.
     """
 
     add: Callable[..., Any]
@@ -111,7 +111,7 @@ def compiled_parts(module: RNNLMScratch, optimizer: Optimizer, theta: float | No
         sums: Any, params: Any, start: Any, batch: Batch, state: State, masks: Any, num_tokens: Any
     ) -> tuple[Any, State]:
         size = len(batch.inputs)
-        # Whatever the layers, the last two axes of a state are (B, h).
+        # The last two axes of a state are (B, h), whatever the layers.
         before = jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, start, size, part.ndim - 2), state)
         (loss, after), gradient = gradient_of(params, batch, before, masks, num_tokens)
         return jax.tree.map(jnp.add, sums, (loss, gradient)), after
@@ -153,7 +153,7 @@ def _run_layers(model: RNNLMScratch, inputs: jax.Array, state: State) -> Any:
 
 
 def _exactly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, whose products have all bits: a GPU would multiply float32 in fewer (TF32)."""
+    """`function` with products in full precision: by default a GPU multiplies float32 as TF32."""
 
     def exact(*arguments: Any) -> Any:
         with jax.default_matmul_precision("highest"):

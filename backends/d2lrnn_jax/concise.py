@@ -2,8 +2,8 @@
 
 Every layer is a flax cell, which makes, names and initialises the parameters. What `nn.RNN` would compute
 with a cell is computed here with the inputs projected before the recurrence, the gates as one product and the
-weight gradients after it (`d2lrnn_jax.recurrence`): at 512 hidden units in two thirds of the time, at 32 in
-the same. The tests hold every layer to ``nn.RNN(cell)``.
+weight gradients after it (`d2lrnn_jax.recurrence`). benchmarks/results/tricks.md compares their times: at 512
+hidden units this is faster. The tests compare every layer with ``nn.RNN(cell)``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RNN(nn.Module):
 
     #: What the layers compute.
     cell: ClassVar[Cell] = cells.RNN
-    #: Makes flax's cell of a size.
+    #: Makes flax's cell from its size, h.
     flax_cell: ClassVar[Any] = nn.SimpleCell
 
     def setup(self) -> None:
@@ -74,7 +74,7 @@ class RNN(nn.Module):
         """Runs all layers over all steps.
 
         Args:
-            inputs: (T, B, in), or token indices (T, B) for one-hot vectors; also T arrays in a row.
+            inputs: (T, B, in), or token indices (T, B) for one-hot vectors; also a list of T arrays.
             state: (L, B, h), for an LSTM ``(H, C)``; None is zeros.
             training: whether `nn.Dropout` is on; it draws from the stream ``"dropout"``.
             masks: (L - 1, T, B, h), in place of `nn.Dropout`: they multiply the outputs of all layers but the

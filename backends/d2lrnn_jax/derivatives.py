@@ -1,6 +1,6 @@
 """The backward passes by hand, one for each formula of `d2lrnn_jax.scratch` that is faster with it.
 
-Each is optional: without it JAX differentiates the formula, and a test holds the two to each other. The
+Each is optional: without it JAX differentiates the formula, and a test compares the two. The
 formulas are in `d2lrnn.contract.cells`. dA is the gradient of the loss at A, σ' = σ (1 - σ) and
 tanh' = 1 - tanh².
 """
@@ -15,7 +15,7 @@ from d2lrnn_jax.recurrence import Arrays, Derivative, Weights, product_over_time
 
 
 def rnn_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
-    """The slope of the tanh."""
+    """The derivative of tanh."""
     (H,) = after
     return (1 - H * H,)
 
@@ -30,13 +30,13 @@ def rnn_step_back(
 
 
 def rnn_gradients(H_previous: jax.Array, kept: Arrays, results: Arrays) -> tuple[Weights, jax.Array]:
-    """Also an LSTM's: the recurrent product has the gradient of what it is added to."""
+    """Also for an LSTM: the gradient at H w_h is that at X, as they are added."""
     (d_hidden,) = results
     return {"w_h": product_over_time(H_previous, d_hidden)}, d_hidden
 
 
 def gru_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
-    """R, Z, N side by side, and the factor that R has: H, or the product that is reset."""
+    """R, Z, N side by side; and R ∘ H (reset before the product) or H w_h[n] + b_hn (after it)."""
     RZ, N, other = activations
     return _beside(RZ, N), other
 
@@ -44,7 +44,7 @@ def gru_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
 def gru_step_back(
     weights: Weights, d_state: Arrays, H_previous: jax.Array, kept: Arrays
 ) -> tuple[Arrays, Arrays]:
-    """Of the GRU that resets before the product; of the other one where the weights have b_hn.
+    """For a GRU that resets before the product; with b_hn in the weights, for one that resets after it.
 
     - dN = dH ∘ (1 - Z) ∘ (1 - N²);  d_reset = dN w_h[n]ᵀ
     - dR = d_reset ∘ H ∘ R (1 - R);  dZ = dH ∘ (H - N) ∘ Z (1 - Z)
@@ -79,7 +79,7 @@ def _gru_reset_after_step_back(
 
 
 def gru_gradients(H_previous: jax.Array, kept: Arrays, results: Arrays) -> tuple[Weights, jax.Array]:
-    """w_h[n] multiplies the reset state, or where the reset comes after it, the state, with b_hn."""
+    """Reset before the product, w_h[n] multiplies R ∘ H; after it, H, and b_hn has a gradient."""
     h = H_previous.shape[-1]
     if len(results) == 2:
         d_hidden, dN = results
@@ -95,7 +95,7 @@ def gru_gradients(H_previous: jax.Array, kept: Arrays, results: Arrays) -> tuple
 
 
 def lstm_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
-    """The factors of dC, and for the o gate of dH: at the gates, side by side; at tanh(C'); F."""
+    """The factors of the backward pass: of dC (o gate: dH) at the gates; of dH at C'; F."""
     (_, C), (gates, tanh_C) = before, activations
     I, F, G, O = jnp.split(gates, 4, axis=-1)
     slope = _beside(G, C, I, tanh_C) * _lstm_gate_slopes(gates)
@@ -103,7 +103,7 @@ def lstm_keep(before: Arrays, after: Arrays, activations: Arrays) -> Arrays:
 
 
 def _lstm_gate_slopes(gates: jax.Array) -> jax.Array:
-    """The slopes of `d2lrnn_jax.activations.lstm_gates` where these are its values: σ' and tanh'."""
+    """σ' or tanh' of each gate, from the values of `d2lrnn_jax.activations.lstm_gates`."""
     constant, linear = by_gate([0, 0, 1, 0], like=gates), by_gate([1, 1, 0, 1], like=gates)
     return constant + gates * (linear - gates)
 

@@ -23,7 +23,8 @@ def gpu(i: int = 0) -> jax.Device:
     """The GPU numbered i.
 
     Raises:
-        RuntimeError: JAX has no GPU; an IndexError where it has fewer.
+        RuntimeError: JAX has no GPU.
+        IndexError: JAX has GPUs, but none of that number.
     """
     return jax.devices("gpu")[i]
 
@@ -59,5 +60,5 @@ def native_device(name: str) -> jax.Device:
 def _gpus() -> Sequence[jax.Device]:
     try:
         return jax.devices("gpu")
-    except RuntimeError:  # JAX's answer where no GPU platform is present
+    except RuntimeError:  # what JAX raises if there is no GPU platform
         return []

@@ -7,11 +7,11 @@ import jax
 
 # benchmarks/tricks: jax, asynchronous dispatch off
 def disable_async_dispatch() -> None:
-    """Has JAX compute on the CPU in the calling thread.
+    """Makes JAX compute on the CPU in the calling thread.
 
-    By default a thread of JAX's own computes while Python goes on, until Python needs a number. Generating
-    text needs one after every step of the model, and handing the step over to the other thread takes longer
-    than a small model's step: 20 microseconds, and much more on a busy machine. The numbers are the same.
+    By default JAX computes in a thread of its own while Python goes on, until Python needs a value. The
+    generation of text needs one after every step of the model, and handing a step to the other thread costs
+    ten microseconds, a third of a small model's step, and more on a busy machine. The numbers are the same.
 
     The setting is the process's, and JAX reads it when it first looks for a CPU: later calls change nothing.
 

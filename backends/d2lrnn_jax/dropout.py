@@ -1,4 +1,4 @@
-"""Dropout by masks that are given, or by flax."""
+"""Dropout by given masks, or by flax' own generator where there are none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flax import linen as nn
 
 
 def drop(layer: nn.Dropout, x: jax.Array, mask: jax.Array | None, training: bool) -> jax.Array:
-    """`x` as the next layer gets it.
+    """`x` with dropout.
 
     Args:
         layer: draws from the stream ``"dropout"`` where there is no mask and `training` is on.

@@ -1,6 +1,7 @@
-"""What flax and NumPy dropped and the book's JAX cells still use. The runner of chapters puts it back.
+"""Compatibility shims: what flax and NumPy removed and the book's chapters still use.
 
-Nothing here is imported by the library.
+The chapter runner installs a shim while a chapter that needs it runs, and removes it afterwards. The library
+itself uses none of them.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ _CELLS = ("GRUCell", "LSTMCell", "OptimizedLSTMCell")
 
 @contextmanager
 def cells_without_features() -> Iterator[None]:
-    """``nn.GRUCell()``: a cell that learns its size from the carry.
+    """``nn.GRUCell()``: a cell that takes its size from the carry.
 
-    In `flax.linen` stand subclasses whose field has a default; a cell reads its size from the carry anyhow.
+    The classes in `flax.linen` are replaced by subclasses whose field has a default; a cell computes with the
+    size of the carry in any case.
     """
     originals = {name: getattr(nn, name) for name in _CELLS}
     try:
         for name, cell in originals.items():
             fields = {"__annotations__": {"features": int | None}, "features": None}
-            # A scope's name is made of the class's.
+            # The same name: flax names a scope after the class.
             setattr(nn, name, type(name, (cell,), {**fields, "__module__": cell.__module__}))
         yield
     finally:
@@ -38,9 +40,9 @@ def cells_without_features() -> Iterator[None]:
 
 @contextmanager
 def carries_of_a_class() -> Iterator[None]:
-    """``nn.GRUCell.initialize_carry(rng, batch_dims, size)``, asked of the class; a cell answers as ever."""
+    """``nn.GRUCell.initialize_carry(rng, batch_dims, size)`` on the class; on a cell, as in flax."""
     cells = [getattr(nn, name) for name in _CELLS]
-    # What stands in `flax.linen` may be a subclass, see above.
+    # The class in `flax.linen` may be a subclass, see above.
     owners = {next(cls for cls in cell.__mro__ if "initialize_carry" in vars(cls)) for cell in cells}
     methods = {cls: vars(cls)["initialize_carry"] for cls in owners}
     try:
@@ -53,7 +55,7 @@ def carries_of_a_class() -> Iterator[None]:
 
 
 class _OfClassOrCell:
-    """A method of a cell that is a function of its own where the class is asked."""
+    """A method of a cell that is another function when it is read from the class."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
         self._method = method
@@ -94,21 +96,21 @@ _CELL = rf"\b(?:{'|'.join(_CELLS)})"
 RESTORED = (
     Restored(
         "nn.GRUCell() and LSTM cells without features",
-        "flax cells are told their size today: nn.GRUCell(features)",
-        # Made by name, or by what nn.scan returns.
+        "flax cells now need their size: nn.GRUCell(features)",
+        # By name, or through nn.scan.
         _uses(rf"{_CELL}\(\s*\)|\bscan\(\s*(?:\w+\.)*{_CELL}\s*,"),
         cells_without_features,
     ),
     Restored(
         "nn.GRUCell.initialize_carry(rng, batch_dims, size) of a class",
-        "flax asks a cell for its carry today: cell.initialize_carry(rng, input_shape)",
+        "flax now has it as a method of a cell: cell.initialize_carry(rng, input_shape)",
         _uses(rf"{_CELL}\.initialize_carry\("),
         carries_of_a_class,
     ),
     Restored(
         "int() of an array with one entry",
-        "JAX makes numbers of arrays without dimensions alone today: array.item()",
-        # Of a function's array, or of a method's that can leave one entry.
+        "JAX now converts only arrays without dimensions: array.item()",
+        # An array from a function, or from a method that can leave one entry.
         _uses(r"\bint\([^()\n]*\b(?:d2l|jnp)\.|\bint\([^\n]*\.(?:reshape|argmax)\("),
         numbers_of_one_entry,
     ),

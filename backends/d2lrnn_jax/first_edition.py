@@ -1,12 +1,12 @@
-"""The book's first edition on JAX, which that edition has no tab for: its names, in JAX's own style.
+"""The book's first edition on JAX, for which it has no tab: its names, in JAX's own style.
 
-A network holds no parameters. What needs them takes them as a pytree, and what changes them returns new ones.
-What is not JAX is in `d2lrnn.book.first_edition`.
+A network holds no parameters. Functions take them as a pytree, and return new ones if they change them.
+What all tabs share is in `d2lrnn.book.first_edition`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from d2lrnn.book import first_edition as book
 from d2lrnn.book.first_edition import Accumulator
 from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.generation import continue_prefix
 from d2lrnn_jax.gradients import clip
 from d2lrnn_jax.prediction import Predictor, compiled_step
 
@@ -28,7 +28,7 @@ __all__ = [
     "predict_ch8", "seq_data_iter_random", "seq_data_iter_sequential", "sgd", "train_ch8", "train_epoch_ch8",
 ]  # fmt: skip
 
-#: Takes a step: from parameters, gradients and the batch size by which these are divided to new parameters.
+#: Takes a step: from parameters, gradients and the batch size, which divides these, to new parameters.
 Updater: TypeAlias = Callable[[Any, Any, int], Any]
 
 # The chapter's largest norm of a gradient.
@@ -40,7 +40,7 @@ class SeqDataLoader(book.SeqDataLoader):
 
     @staticmethod
     def tensor(indices: IntArray) -> jax.Array:
-        """Of NumPy's indices."""
+        """NumPy's indices as JAX's array."""
         return jnp.array(indices)
 
 
@@ -71,7 +71,7 @@ class RNNModelScratch:
         self.get_params, self.init_state, self.forward_fn = get_params, init_state, forward_fn
 
     def init(self, key: jax.Array, X: jax.Array | None = None, state: Any = None) -> Any:
-        """New parameters; inputs and state, which flax needs, decide nothing."""
+        """New parameters; inputs and state, which flax needs, are ignored."""
         return self.get_params(self.vocab_size, self.num_hiddens, key)
 
     def apply(self, params: Any, X: jax.Array, state: Any) -> tuple[jax.Array, Any]:
@@ -110,16 +110,17 @@ class RNNModel(nn.Module):
 
     @nn.nowrap
     def begin_state(self, batch_size: int) -> Any:
-        """The carry of the cell that the layer begins with: zeros (B, h); for an LSTM two of them."""
+        """The carry before the first token: zeros (B, h); for an LSTM two of them."""
         return self.rnn_layer.cell.initialize_carry(jax.random.key(0), (batch_size, self.vocab_size))
 
 
-def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, params: Any) -> str:
-    """Continues `prefix` by the likeliest characters.
+def predict_ch8(prefix: str | Sequence[str], num_preds: int, net: Any, vocab: Vocab, params: Any) -> Any:
+    """Continues `prefix` by the likeliest tokens.
 
     Args:
-        prefix: the beginning; it is turned to lower case, as the novel is.
-        num_preds: how many characters to add.
+        prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+            `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+        num_preds: how many tokens to add.
         net: has ``apply``, from parameters, tokens (1, 1) and a state to logits and a state, and
             ``begin_state``.
         vocab: what it was trained with.
@@ -128,7 +129,7 @@ def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, params: Any
     Raises:
         PromptError: the prefix is empty.
     """
-    return generate(_Predictor(net, params), vocab, prefix, num_preds)
+    return continue_prefix(_Predictor(net, params), vocab, prefix, num_preds)
 
 
 def grad_clipping(grads: Any, theta: float) -> Any:
@@ -160,7 +161,7 @@ def train_epoch_ch8(
         net: see `predict_ch8`; for tokens (B, T) it gives logits (T·B, V).
         train_iter: pairs (X, Y), each (B, T).
         loss: from logits and targets (T·B,) to the losses, or their mean.
-        updater: takes a step; it is compiled with the rest of it.
+        updater: takes a step; it is compiled as a part of the training step.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
         params: the parameters to begin with.
     """
@@ -178,7 +179,7 @@ def train_ch8(
     params: Any,
     use_random_iter: bool = False,
 ) -> Any:
-    """Trains with SGD on clipped gradients, draws the perplexity, and prints what came of it.
+    """Trains with SGD on clipped gradients, plots the perplexity, and prints it, the speed and two samples.
 
     Returns:
         The parameters after the training.
@@ -190,7 +191,7 @@ def train_ch8(
     updater = partial(_sgd, lr)
     training = _Training(net, params, softmax_cross_entropy_with_integer_labels, updater)
 
-    def predict(prefix: str) -> str:
+    def predict(prefix: str) -> Any:
         return predict_ch8(prefix, 50, net, vocab, training.params)
 
     device = next(iter(jax.tree.leaves(params)[0].devices()))
@@ -203,7 +204,7 @@ def _sgd(lr: float, params: Any, grads: Any, batch_size: int) -> Any:
 
 
 class _Predictor(Predictor):
-    """A network and its parameters as what `d2lrnn.generation.generate` asks."""
+    """A network and its parameters in the form that `d2lrnn.generation.generate` takes."""
 
     def __init__(self, net: Any, params: Any) -> None:
         self._net = net
@@ -239,7 +240,7 @@ class _Training(_Predictor, book.Training):
         return loss, state
 
     def copy_parameters(self) -> Any:
-        return self.params  # arrays of JAX do not change
+        return self.params  # JAX's arrays are immutable
 
     def put_back_parameters(self, parameters: Any) -> None:
         self.params = parameters

@@ -1,4 +1,4 @@
-"""The floor: the time of the matrix products alone that a training step cannot do without."""
+"""The benchmark's floor: the time of the matrix products alone that no training step can avoid."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     """The products of `d2lrnn.benchmark.products` in the order in which they depend on each other.
 
     One compiled function, whose loops are scans, as in a training step. There is no activation and no update.
-    What goes from step to step are h columns of a product, in place of what the gates would make of it: of
-    the same size, and known no sooner. The weights are drawn so that a state keeps its length; one that
-    shrank would end in numbers too small to be multiplied at full speed. Every product is either fed to a
-    later one or returned, so that XLA can leave none out.
+    In place of the state that the gates would compute, h columns of a product go from step to step: of the
+    same size, and available no sooner. The weights are drawn so that a state keeps its norm; one that shrank
+    would end in denormal numbers, whose products are slow. Every product is either the input of a later one
+    or returned, so that XLA can eliminate none.
 
     Args:
         spec: the model.
@@ -41,7 +41,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
     """
     B, T, h, V, L = batch_size, num_steps, spec.num_hiddens, spec.vocab_size, spec.num_layers
     width = spec.num_gates * h
-    # Where a step has two products: the candidate's part comes after the gates'.
+    # The columns of a step's first product; a second one, if there is one, is the candidate's.
     split = step_parts(spec)[0]
     random = np.random.default_rng(0)
 
@@ -81,7 +81,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
         for layer in range(L):
             gates = recur(w_h, H)
             rows.append(gates[:, :, -h:].reshape(T * B, h))
-            # The last row of the projection is where the layer above begins.
+            # The layer above starts from the last rows of the projection, so that it depends on it.
             if layer + 1 < L:
                 projected = product(rows[-1], w_x)
                 results.append(projected)
@@ -94,7 +94,7 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
             d_gates = recur_back(w_h, d_last).reshape(T * B, width)
             results.append(product(rows[layer].T, d_gates))
             if layer:
-                # Not the rows of this layer: the same product twice would be made once.
+                # Not the rows of this layer: XLA would compute two equal products once.
                 results.append(product(rows[layer - 1].T, d_gates))
                 d_rows = product(d_gates, w_x.T)
         return results, d_rows
@@ -112,5 +112,5 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
 
 def product(left: jax.Array, right: jax.Array, *, transposed: bool = False) -> jax.Array:
-    """``left @ right`` or ``left @ right.T``; a name of its own, so that a test can count."""
+    """``left @ right`` or ``left @ right.T``; a function of its own: a test counts the calls."""
     return times_transposed(left, right) if transposed else left @ right

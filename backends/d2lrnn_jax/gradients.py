@@ -1,4 +1,4 @@
-"""The size of a gradient, and clipping it."""
+"""Clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def global_norm(gradient: Any) -> jax.Array:
 def clip(gradient: Any, theta: float | jax.Array | None) -> Any:
     """The gradients times ``theta / max(norm, theta)`` (`d2lrnn.contract.clipping`); None never clips.
 
-    `optax.clip_by_global_norm` divides and multiplies each entry in turn, which rounds otherwise.
+    `optax.clip_by_global_norm` divides and multiplies each entry in turn, which rounds differently.
 
     Example:
         >>> clip({"w": jnp.array([3.0, 4.0])}, 1.0)["w"].tolist()

@@ -1,8 +1,8 @@
-"""What recurrent layers are given: vectors or token indices, in an array or one step after the other.
+"""The inputs of recurrent layers: vectors or token indices, in one array or a list of steps.
 
-A one-hot vector times a matrix is a row of it. Layers that look the row up need no one-hot vectors. Layers
-that somebody else wrote do not know tokens, nor does a subclass with a ``__call__`` of its own: so the method
-is marked, not the class.
+A one-hot vector times a matrix is a row of it. Layers that look the row up need no one-hot vectors. A
+chapter's own layers take vectors only, and so does a subclass that overrides ``__call__``: therefore the
+method is marked, not the class.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.generation import continue_prefix
 from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import can_take_tokens, stacked
 from d2lrnn_jax.module import Classifier, TrainState
@@ -24,11 +24,11 @@ class RNNLMScratch(Classifier):
     Attributes:
         rnn: recurrent layers, ``rnn(inputs, state) -> (outputs, state)`` with inputs (T, B, V), or (T, B, E)
             after an embedding. Those of this package take the tokens themselves where there is no embedding;
-            any other module is given one-hot vectors.
+            any other module takes one-hot vectors.
         vocab_size: V.
         lr: the learning rate, kept for the book's trainer.
         training: whether dropout is on; the book's trainer switches it.
-        embedding_size: E, of the vectors ``W_e (V, E)`` that stand for the tokens; None takes one-hot
+        embedding_size: E, the size of the embedding vectors, the rows of ``W_e (V, E)``; None takes one-hot
             vectors.
         tied: whether the output layer's weight is the embedding's, transposed; E is then h.
         input_dropout: the rate at the embedding, while training.
@@ -56,7 +56,7 @@ class RNNLMScratch(Classifier):
         initial = nn.initializers.normal(getattr(self.rnn, "sigma", 0.01))
         V, E = self.vocab_size, self.embedding_size
         if E is not None:
-            # A vector looked up has the variance of its entries; a weight of the output layer that of a sum.
+            # Variance 1, as the embedding is a layer's input; a tied one starts as the output layer's weight.
             self.W_e = self.param("W_e", initial if self.tied else nn.initializers.normal(1.0), (V, E))
         if not self.tied:
             self.W_hq = self.param("W_hq", initial, (self.rnn.num_hiddens, V))
@@ -72,7 +72,7 @@ class RNNLMScratch(Classifier):
         return jax.nn.one_hot(_as_indices(tokens), self.vocab_size)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
-        """The vectors (T, B, E) that stand for tokens (B, T)."""
+        """The embedding vectors (T, B, E) of tokens (B, T)."""
         return jnp.take(self.W_e, _as_indices(tokens), axis=0, mode="clip")
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
@@ -85,8 +85,8 @@ class RNNLMScratch(Classifier):
 
         Args:
             tokens: (B, T).
-            state: the recurrent layers'; None is zeros.
-            training: whether dropout is on; None is the field's. It needs ``rngs={"dropout": key}``.
+            state: that of the recurrent layers; None is zeros.
+            training: whether dropout is on; None takes the model's field. It needs ``rngs={"dropout": key}``.
         """
         return self.unroll(tokens, state, training=self.training if training is None else training)[0]
 
@@ -101,7 +101,7 @@ class RNNLMScratch(Classifier):
 
         Args:
             tokens: (B, T).
-            state: the recurrent layers'; None is zeros.
+            state: that of the recurrent layers; None is zeros.
             masks: dropout masks, in place of flax's own.
             training: whether dropout is on, where no masks are given; needs ``rngs={"dropout": key}``.
 
@@ -116,7 +116,7 @@ class RNNLMScratch(Classifier):
         if training and hasattr(self.rnn, "dropout"):
             options["training"] = True
         inputs = self._inputs(tokens)
-        # A chapter's own `setup` makes no dropout, and none is asked for where the rate is 0.
+        # A chapter's own `setup` makes no dropout layers: none is used where the rate is 0.
         if masks.inputs is not None or self.input_dropout:
             inputs = drop(self.drop_inputs, inputs, masks.inputs, training)
         outputs, state = self.rnn(inputs, state, **options)
@@ -125,10 +125,10 @@ class RNNLMScratch(Classifier):
         return self.output_layer(outputs), state
 
     def _inputs(self, tokens: jax.Array) -> jax.Array:
-        """What the recurrent layers get: vectors, or tokens (T, B) where they look them up."""
+        """The inputs of the recurrent layers: vectors, or tokens (T, B) if they look them up."""
         if self.embedding_size is not None:
             return self.embed(tokens)
-        # Layers that are being made learn the size of their inputs from one-hot vectors.
+        # At initialisation layers infer the size of their inputs from one-hot vectors.
         if self.is_initializing() or not can_take_tokens(self.rnn):
             return self.one_hot(tokens)
         return jnp.swapaxes(tokens, 0, 1)
@@ -148,12 +148,13 @@ class RNNLMScratch(Classifier):
         return loss
 
     @nn.nowrap
-    def predict(self, prefix: str, num_preds: int, vocab: Vocab, params: Any) -> str:
-        """Continues `prefix` by the likeliest characters, dropout off.
+    def predict(self, prefix: str | Sequence[str], num_preds: int, vocab: Vocab, params: Any) -> Any:
+        """Continues `prefix` by the likeliest tokens, dropout off.
 
         Args:
-            prefix: the beginning; it is turned to lower case, as the novel is.
-            num_preds: how many characters to add.
+            prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+                `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+            num_preds: how many tokens to add.
             vocab: what the model was trained with.
             params: the parameters, ``trainer.state.params``.
 
@@ -161,14 +162,14 @@ class RNNLMScratch(Classifier):
             PromptError: the prefix is empty.
             SpecError: `num_preds` is negative.
         """
-        # Compiled anew: methods may have been replaced since the last time (`add_to_class`).
+        # Compiled at each call: a chapter may have replaced methods since the last one (`add_to_class`).
         step = compiled_step(lambda params, *rest: self.apply({"params": params}, *rest, method="unroll"))
-        # Layers with a call of their own may have a state of their own, whatever they inherit.
+        # A subclass with its own `__call__` may have another state than the class it inherits from.
         if can_take_tokens(self.rnn):
             predictor = Predictor(step, params, self.bind({"params": params}).rnn.initial_state)
         else:
             predictor = Predictor(step, params)
-        return generate(predictor, vocab, prefix, num_preds)
+        return continue_prefix(predictor, vocab, prefix, num_preds)
 
 
 class RNNLM(RNNLMScratch):
@@ -191,7 +192,7 @@ class RNNLM(RNNLMScratch):
         self._setup_dropout()
 
     def embed(self, tokens: jax.Array) -> jax.Array:
-        """The vectors (T, B, E) that stand for tokens (B, T)."""
+        """The embedding vectors (T, B, E) of tokens (B, T)."""
         return self.embedding(_as_indices(tokens))
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
@@ -202,5 +203,5 @@ class RNNLM(RNNLMScratch):
 
 
 def _as_indices(tokens: jax.Array) -> jax.Array:
-    """Tokens (B, T), for which chapters also pass floats, as indices (T, B)."""
+    """Tokens (B, T), which chapters also pass as floats, as indices (T, B)."""
     return jnp.swapaxes(tokens, 0, 1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What every recurrent layer from scratch shares; a cell adds its formula (`d2lrnn_jax.scratch`)."""
+"""The base class of the scratch layers; a cell adds its formula (`d2lrnn_jax.scratch`)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from d2lrnn.contract.cells import Cell
 from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.recurrence import Arrays, Weights, project, run_recurrence
 
-#: The canonical parameters that have a name of the book's; the others are called as in the table of cells.
+#: The book's names of canonical parameters; the others keep their names in `d2lrnn.contract.cells`.
 BOOK_NAMES = {"w_x": "W_xh", "w_h": "W_hh", "b": "b_h"}
 
 
 class ScratchLayer(nn.Module):
-    """A recurrent layer of any cell: a subclass says which one, and computes one `step`.
+    """A recurrent layer; a subclass gives its cell and the formula of one `step`.
 
     The gates lie side by side on the last axis of the parameters, G of them: ``W_xh (in, G·h)``,
-    ``W_hh (h, G·h)``, ``b_h (G·h,)``; what else the cell has is called as in `d2lrnn.contract.cells`.
+    ``W_hh (h, G·h)``, ``b_h (G·h,)``; further parameters have their names in `d2lrnn.contract.cells`.
 
     Attributes:
         num_inputs: size of the input vectors.
@@ -37,15 +37,15 @@ class ScratchLayer(nn.Module):
 
     @staticmethod
     def step(X: jax.Array, state: Arrays, weights: Weights) -> tuple[Arrays, Arrays]:
-        """One time step, the formula of the cell; all inputs were multiplied by W_xh before.
+        """One time step, the formula of the cell.
 
         Args:
-            X: the input's part of all gates, ``inputs W_xh + b_h``, (B, G·h).
+            X: the projected input, ``inputs W_xh + b_h``, (B, G·h).
             state: the parts of the state, each (B, h), the output H first.
             weights: the other parameters, by canonical name: ``w_h`` and what else the cell has.
 
         Returns:
-            The next state, and the values that a backward pass by hand is made of
+            The next state, and the values that a backward pass by hand needs
             (`d2lrnn_jax.recurrence.Derivative`): without one, ``()``.
         """
         raise NotImplementedError
@@ -72,7 +72,7 @@ class ScratchLayer(nn.Module):
         """Runs over all steps.
 
         Args:
-            inputs: (T, B, num_inputs), or token indices (T, B); also T arrays in a row.
+            inputs: (T, B, num_inputs), or token indices (T, B); also a list of T arrays.
             state: (B, h), of a cell with several states a tuple of them; None is zeros.
 
         Returns:

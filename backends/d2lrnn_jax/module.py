@@ -1,7 +1,7 @@
 """The book's `Module` and `Classifier` on flax.linen.
 
-Parameters are not in a module: what the book's JAX tab calls takes them, with a `TrainState` that knows how
-to apply the module (``state.apply_fn``) and holds the key of the dropout.
+A module holds no parameters: the methods of the book's JAX tab take them, and a `TrainState` that has the
+module's function (``state.apply_fn``) and the dropout key.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from d2lrnn.book.figures import ProgressBoard
 
 
 class TrainState(train_state.TrainState):
-    """What a training step takes and replaces.
+    """flax' `TrainState`, parameters and optimizer state, with a dropout key.
 
     Attributes:
-        dropout_rng: the key that this step's dropout draws from.
+        dropout_rng: the random key of this step's dropout.
     """
 
     dropout_rng: jax.Array
@@ -35,8 +35,8 @@ class TrainState(train_state.TrainState):
 class Module(book.Module, nn.Module):
     """A `flax.linen.Module` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
-    Its hyperparameters are fields, as flax has them. Two modules with equal fields are equal, whatever is on
-    their boards.
+    Its hyperparameters are fields, as in flax. Two modules with equal fields are equal, whatever their boards
+    show.
 
     Example:
         >>> class Linear(Module):
@@ -55,11 +55,11 @@ class Module(book.Module, nn.Module):
     )
 
     def forward(self, X: jax.Array, *args: Any, **kwargs: Any) -> Any:
-        """What ``self.net`` makes of it."""
+        """``self.net(X, …)``."""
         return self.net(X, *args, **kwargs)
 
     def __call__(self, X: jax.Array, *args: Any, **kwargs: Any) -> Any:
-        """See `forward`, which cells define."""
+        """Calls `forward`, which a chapter's cells define."""
         return self.forward(X, *args, **kwargs)
 
     @nn.nowrap
@@ -80,20 +80,20 @@ class Module(book.Module, nn.Module):
 
     @nn.nowrap
     def validation_step(self, params: Any, batch: Sequence[Any], state: TrainState) -> Any:
-        """The loss of a batch, to look at."""
+        """The loss of a batch; plots it."""
         loss = self.loss(params, batch[:-1], batch[-1], state)
         self.plot("loss", loss, train=False)
         return loss
 
     @nn.nowrap
     def apply_init(self, dummy_input: Sequence[Any], key: Any) -> Any:
-        """The variables that the module makes for inputs of these shapes: ``{"params": …}``.
+        """The module's initial variables for inputs of these shapes: ``{"params": …}``.
 
         Args:
             dummy_input: the inputs.
             key: a random key, or a dictionary of them.
         """
-        # Compiled, what the parameters do not need is left out: the model does not run.
+        # Compiled, as XLA leaves out what the parameters do not depend on: the model itself does not run.
         return jax.jit(self.init)(key, *dummy_input)
 
     @nn.nowrap
@@ -115,7 +115,7 @@ class Classifier(Module):
             params: the parameters.
             X: the inputs.
             Y: classes (…).
-            state: what applies the module, and the key of its dropout.
+            state: has the module's function, `apply_fn`, and the dropout key.
             averaged: whether to take the mean; else there is one loss for every prediction.
         """
         losses = _cross_entropy(state.apply_fn, params, X, Y, state.dropout_rng, averaged)
@@ -145,7 +145,7 @@ class Classifier(Module):
 
     @nn.nowrap
     def layer_summary(self, X_shape: Sequence[int], key: Any = None) -> None:
-        """Prints the shapes of what the layers of ``self.net``, an `nn.Sequential`, make of zeros."""
+        """Prints the output shape of each layer of ``self.net``, an `nn.Sequential`, for zeros as inputs."""
         X = jnp.zeros(X_shape)
         bound = self.bind(self.init(get_key() if key is None else key, X))
         for layer in bound.net.layers:
@@ -154,10 +154,10 @@ class Classifier(Module):
 
 
 def compiled_apply(model: nn.Module) -> Callable[..., Any]:
-    """``model.apply``, compiled for as long as the function is kept.
+    """``model.apply``, compiled.
 
-    Every training gets its own: a module is equal to one with the same fields, but its methods may have been
-    replaced since (`add_to_class`), and what was compiled before would not show it.
+    Every training gets its own function: modules with the same fields are equal, but methods may have been
+    replaced in between (`add_to_class`), and a function from before would run the old ones.
     """
 
     @partial(jax.jit, static_argnames=("method", "mutable"))
@@ -168,12 +168,12 @@ def compiled_apply(model: nn.Module) -> Callable[..., Any]:
 
 
 def get_seed() -> int:
-    """A seed from Python's random numbers, which `seed_everything` starts."""
+    """A seed drawn from Python's generator, which `seed_everything` seeds."""
     return random.randrange(1_000_000)
 
 
 def get_key() -> jax.Array:
-    """A new random key.
+    """A new random key, from `get_seed`.
 
     Example:
         >>> list(RNNScratch(28, 32).init(get_key(), jnp.ones((5, 2, 28)))["params"])

@@ -19,7 +19,7 @@ from d2lrnn_jax.precision import precision
 
 
 class NativeWeights(NamedTuple):
-    """Trees of parameters as flax keeps them.
+    """Parameter trees of plain flax modules.
 
     Attributes:
         cells: of every recurrent cell.
@@ -33,10 +33,10 @@ class NativeWeights(NamedTuple):
 
 
 def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
-    """The parameters as plain flax keeps them.
+    """The parameters as the trees of plain flax modules.
 
     Args:
-        spec: the model; a GRU that resets before the product is none of flax's.
+        spec: the model; flax has no GRU that resets before the matrix product.
         parameters: by canonical name.
 
     Raises:
@@ -59,7 +59,7 @@ def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
     head["bias"] = values["head.b"]
     embedding = None if table is None else {"embedding": table}
     with precision(spec.dtype):
-        # array, not asarray: on a CPU that could share the caller's memory.
+        # array, not asarray, which on a CPU can share the caller's memory.
         return NativeWeights(*jax.tree.map(jnp.array, (cells, head, embedding)))
 
 
@@ -73,13 +73,13 @@ def from_native(
 
     Args:
         spec: the model that they are: its sizes and its cell.
-        cells: the tree of every recurrent cell, the first layer's first (for `nn.RNN`, what stands under the
+        cells: the tree of every recurrent cell, the first layer's first (for `nn.RNN`, the subtree of the
             cell's name).
         head: the tree of the output layer, an `nn.Dense`; where it is tied, its kernel is not read.
         embedding: the tree of the `nn.Embed`, where `spec` has an embedding.
 
     Raises:
-        ParameterError: an array is missing, too many, or of another shape.
+        ParameterError: an array is missing, unexpected, or of another shape.
 
     Example:
         >>> from flax import linen as nn
@@ -121,7 +121,7 @@ def _flax_cell(spec: ModelSpec) -> Cell:
     check_reset(spec, "flax")
     cell = find_cell(spec.cell)
     if not cell.has_layer:
-        raise ParameterError(f"flax has no {cell.title}: it cannot be exchanged with it")
+        raise ParameterError(f"flax has no cell for a {cell.title}: the model has no native weights")
     return cell
 
 

@@ -1,8 +1,8 @@
-"""The optimisers of `d2lrnn.contract.optimizers`, of optax' parts where they are the same formula.
+"""The optimisers of `d2lrnn.contract.optimizers`, from optax' parts where these have the same formula.
 
-A transformation makes the direction of a step. The rate that multiplies it is an input of the compiled step
-(`updated`). Where optax' own differ: `optax.rmsprop` has epsilon inside the root by default, `optax.adagrad`
-always.
+A transformation computes the direction of a step. The rate that multiplies it is an input of the compiled
+step (`updated`). optax' own differ in this: `optax.rmsprop` has epsilon inside the root by default,
+`optax.adagrad` always.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def adamw(o: optimizers.AdamW) -> optax.GradientTransformation:
 
 
 def _scale_by_adam(o: optimizers.Adam) -> optax.GradientTransformation:
-    """`optax.scale_by_adam`, which has the same formula, with more digits of 1 - βᵗ in float32.
+    """`optax.scale_by_adam`, with more digits of 1 - βᵗ in float32.
 
-    There 0.999 is rounded before 1 - 0.999 is formed: the first steps are wrong by 1 part in 10⁵.
+    optax rounds 0.999 before it subtracts it from 1: the first corrections are wrong by 1 part in 10⁵.
     """
 
     def update(gradient: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, Any]:
@@ -122,7 +122,7 @@ def updated(
         gradient: after clipping.
         state: see `initial_state`.
         rate: η.
-        step: how many steps came before: optax' own count follows it.
+        step: the number of steps before this one, which optax' own count is set to.
 
     Returns:
         The parameters and the state after the step.
@@ -134,7 +134,7 @@ def updated(
 
 
 def slots(optimizer: optimizers.Optimizer, state: Any) -> dict[str, Any]:
-    """What is remembered of the parameters, by slot: trees like theirs."""
+    """The slots of the optimiser: trees like the parameters'."""
     fields = RULES[optimizer.name].fields
     return {slot: optax.tree.get(state, fields[slot]) for slot in optimizer.slots}
 

@@ -14,8 +14,8 @@ canonical        flax
 ``head.…``       `RNNLMScratch`: ``W_hq``, ``b_q``; `RNNLM`: ``linear`` (kernel, bias), tied ``bias`` alone
 ===============  ========================================================================================
 
-No cell has a second bias that another one repeats, so the tree of a gradient, or of what an optimiser
-remembers, converts as the parameters' does.
+No cell has a redundant second bias, so the trees of gradients and of an optimiser's slots convert as the
+parameters' do.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def cell_tree(cell: Cell, weights: Mapping[str, FloatArray]) -> dict[str, Any]:
 
 
 def _gates(cell: Cell) -> Sequence[str]:
-    """What flax calls the gates, in canonical order; the only one of a `nn.SimpleCell` has no name."""
+    """The names of the gates in flax, in canonical order; the only one of `nn.SimpleCell` has no name."""
     return cell.gates if len(cell.gates) > 1 else [""]
 
 
@@ -133,7 +133,7 @@ def from_canonical(
     else:
         w = parameters["head.w"]
         tree |= {"linear": {"kernel": w, "bias": b}} if flax_head else {"W_hq": w, "b_q": b}
-    # array, not asarray: on a CPU that could share the caller's memory.
+    # array, not asarray, which on a CPU can share the caller's memory.
     return jax.tree.map(jnp.array, tree)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as a model's specification asks for them, whatever JAX's global settings are."""
+"""The precision that a model's specification names, whatever JAX's global settings are."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 
 def precision(dtype: npt.DTypeLike) -> AbstractContextManager[object]:
-    """A scope in which JAX computes in `dtype`.
+    """A context in which JAX computes in `dtype`.
 
-    JAX turns float64 into float32 unless its x64 mode is on. The mode is switched on inside the scope and for
-    this thread alone: the user's ``JAX_ENABLE_X64`` stays as it is. float32 needs no switch.
+    JAX turns float64 into float32 unless its x64 mode is on. The context switches it on for this thread only:
+    the user's ``JAX_ENABLE_X64`` stays as it is. float32 needs no switch.
 
     Example:
         >>> from jax import numpy as jnp

@@ -1,4 +1,4 @@
-"""One token after another: the single step that the learner and every `predict` of the tab take."""
+"""A single time step, for the learner, the heads' ``predict`` and the first edition's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def compiled_step(unroll: Callable[[Any, jax.Array, State], tuple[jax.Array, Sta
             (B, V).
 
     Returns:
-        A function that compiles once for every batch size and kind of state, for as long as it is kept.
+        A function that compiles once for every batch size and structure of the state.
     """
 
     @jax.jit
     def step(params: Any, tokens: jax.Array, state: State) -> tuple[jax.Array, State]:
-        # A GPU would multiply float32 in fewer bits (TF32) unless it is told not to.
+        # By default a GPU multiplies float32 in fewer bits (TF32).
         with jax.default_matmul_precision("highest"):
             logits, state = unroll(params, tokens[:, None], state)
         return logits.reshape(len(tokens), -1), state
@@ -36,10 +36,10 @@ def compiled_step(unroll: Callable[[Any, jax.Array, State], tuple[jax.Array, Sta
 
 
 class Predictor:
-    """What `d2lrnn.generation.generate` asks of a model: a compiled step with its parameters.
+    """A model in the form that `d2lrnn.generation.generate` takes: a compiled step with its parameters.
 
     Attributes:
-        params: the parameters, which may be exchanged for others of the same shapes.
+        params: the parameters; others of the same shapes may be assigned.
 
     Args:
         step: see `compiled_step`.

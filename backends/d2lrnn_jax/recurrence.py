@@ -1,12 +1,12 @@
 """Running a formula over time, with a backward pass by hand where it has one.
 
-JAX can differentiate `jax.lax.scan` by itself, and `plain_scan` leaves it to. But then every step adds its
-share of a weight's gradient to an array of the weight's size, and more intermediate values are kept than are
-needed. `scan_recurrence` keeps what its backward scan multiplies by, collects the gradients at the
-pre-activations, and makes each weight's gradient one matrix product after that scan.
+JAX differentiates the `jax.lax.scan` of `plain_scan` by itself. But then every step adds its share of a
+weight's gradient to an array of the weight's size, and more intermediate values are kept than are needed.
+`scan_recurrence` keeps the factors of its backward scan, collects the gradients at the pre-activations, and
+computes each weight's gradient as one matrix product after that scan.
 
 The formulas are in `d2lrnn_jax.scratch`, their derivatives in `d2lrnn_jax.derivatives`. T = time steps,
-B = batch size, h = hidden units, G = gates; X = x w_x + b (B, G·h) is what a step gets of its input.
+B = batch size, h = hidden units, G = gates; X = x w_x + b (B, G·h) is a step's projected input.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from jax import numpy as jnp
 
 Arrays: TypeAlias = tuple[jax.Array, ...]
 
-#: The weights of one layer by canonical name, but for w_x and b: ``w_h`` and what else the cell has.
+#: The weights of one layer by canonical name, without w_x and b: ``w_h`` and what else the cell has.
 Weights: TypeAlias = dict[str, jax.Array]
 
-#: What the backward pass needs of a layer: weights, H before the first step, outputs, and what steps kept.
+#: What the backward pass needs: weights, H before the first step, outputs, and what each step kept.
 _Residuals: TypeAlias = tuple[Weights, jax.Array, jax.Array, Arrays]
 
 
 class Formula(Protocol):
-    """One step of a cell: a function of a module or a static method, which compiles once."""
+    """One step of a cell: a module-level function or a static method, so that it is compiled once."""
 
     def __call__(self, X: jax.Array, state: Arrays, weights: Weights) -> tuple[Arrays, Arrays]:
         """The next state, whose first part H (B, h) is the output, and what a `Derivative` keeps of the step.
@@ -43,11 +43,11 @@ class Derivative(NamedTuple):
 
     Attributes:
         keep: ``(state_previous, state, activations) -> kept``, where `activations` is the second result of
-            the formula: what `step_back` needs of a step, as far as possible what gradients are multiplied
-            by, so that the backward pass only multiplies.
+            the formula: what `step_back` needs of a step, if possible the factors of the gradients, so that
+            the backward pass only multiplies.
         step_back: ``(weights, d_state, H_previous, kept) -> (d_state_previous, (d_hidden, …))``, where
-            d_hidden is the gradient at what the state was multiplied into, and what follows is what else
-            `gradients` needs.
+            d_hidden is the gradient at the product of the state, followed by whatever else `gradients`
+            needs.
         gradients: ``(H_previous, kept, (d_hidden, …)) -> (d_weights, dX)``, all steps at once, (T, B, …).
     """
 
@@ -59,7 +59,7 @@ class Derivative(NamedTuple):
 def differentiated_by(derivative: Derivative) -> Callable[[Formula], Formula]:
     """Marks a formula with its backward pass by hand.
 
-    The function is marked, not the cell: a formula that takes its place in a subclass has another derivative.
+    The function is marked, not the cell: a subclass's own formula does not inherit the derivative.
     """
 
     def mark(formula: Formula) -> Formula:
@@ -76,7 +76,7 @@ def run_recurrence(
 
     Args:
         formula: the step.
-        weights: what depends on the step before is multiplied by.
+        weights: those of the step, by canonical name.
         state: the parts of the initial state, each (B, h).
         inputs: projected inputs (T, B, n); see `project`.
 
@@ -93,7 +93,7 @@ def run_recurrence(
 def plain_scan(
     formula: Formula, weights: Weights, state: Arrays, inputs: jax.Array
 ) -> tuple[jax.Array, Arrays]:
-    """What `run_recurrence` computes, differentiated by JAX."""
+    """`run_recurrence`, differentiated by JAX."""
 
     def body(state: Arrays, X: jax.Array) -> tuple[Arrays, jax.Array]:
         state, _ = formula(X, state, weights)
@@ -107,7 +107,7 @@ def plain_scan(
 def scan_recurrence(
     formula: Formula, weights: Weights, state: Arrays, inputs: jax.Array
 ) -> tuple[jax.Array, Arrays]:
-    """What `run_recurrence` computes, differentiated by hand."""
+    """`run_recurrence`, differentiated by hand."""
     return plain_scan(formula, weights, state, inputs)
 
 
@@ -154,12 +154,12 @@ scan_recurrence.defvjp(_forward, _backward)
 def times_transposed(d: jax.Array, W: jax.Array) -> jax.Array:
     """The product ``d @ W.T``: (B, n), (m, n) -> (B, m).
 
-    XLA lays the right factor out anew at every step: W, where it is the larger one, is the left factor.
+    XLA packs the right factor anew at every step: so W, if it is the larger one, becomes the left factor.
     """
     if len(W) <= len(d):
         return d @ W.T
     swapped = lax.dot_general(W, d, (((1,), (1,)), ((), ())))
-    # Else XLA would swap them back.
+    # Without the barrier XLA would swap them back.
     return lax.optimization_barrier(swapped).T
 
 
@@ -189,7 +189,7 @@ def project(inputs: jax.Array, W: jax.Array, b: jax.Array) -> jax.Array:
         if inputs.size < len(W):
             return jnp.take(W, inputs, axis=0, mode="clip") + b
         # benchmarks/tricks: jax, the bias added before rows are looked up
-        # Fewer rows than tokens: add the bias to the rows, forward and backward.
+        # Fewer rows than tokens: adding the bias to the rows is cheaper, forward and backward.
         return jnp.take(W + b, inputs, axis=0, mode="clip")
     # benchmarks/tricks: jax, inputs of all steps as rows
     return (_rows(inputs) @ W + b).reshape(*inputs.shape[:-1], -1)

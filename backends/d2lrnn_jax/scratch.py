@@ -1,6 +1,6 @@
-"""Recurrent layers from scratch: the formula of one step of every cell, and layers on top of each other.
+"""The scratch layers: the formula of one step of every cell, and layers on top of each other.
 
-A cell is a class with its formula in `step`; `d2lrnn_jax.layer` makes the parameters and runs it over time.
+A cell is a class with its formula in `step`; `d2lrnn_jax.layer` has the parameters and the loop over time.
 JAX differentiates it, unless it is marked with a backward pass by hand (`d2lrnn_jax.derivatives`). The
 sources of the formulas are in `d2lrnn.contract.cells`. ``σ`` is the logistic function and ``∘`` the
 element-wise product.
@@ -176,7 +176,7 @@ def find_layer(cell: str) -> type[ScratchLayer]:
 
 @cache
 def resetting_after(layer: type[ScratchLayer]) -> Callable[[int, int, float], ScratchLayer]:
-    """What makes layers of this class that reset after the matrix product: the same object at every call.
+    """Makes layers of this class that reset after the matrix product; the same object at every call.
 
     Example:
         >>> rnn = StackedRNNScratch(28, 32, num_layers=2, layer=resetting_after(GRUScratch))
@@ -185,14 +185,14 @@ def resetting_after(layer: type[ScratchLayer]) -> Callable[[int, int, float], Sc
 
 
 class StackedRNNScratch(nn.Module):
-    """Layers from scratch on top of each other.
+    """Scratch layers, each fed with the outputs of the one below it.
 
     Attributes:
         num_inputs: size of the input vectors.
         num_hiddens: h of every layer.
         num_layers: L.
         sigma: standard deviation of the initial weights.
-        layer: what makes a layer of ``(num_inputs, num_hiddens, sigma)``: `RNNScratch`, `GRUScratch`, ….
+        layer: makes a layer from ``(num_inputs, num_hiddens, sigma)``: `RNNScratch`, `GRUScratch`, ….
         dropout: the rate between layers (never after the last) while training.
 
     Example:
@@ -210,7 +210,7 @@ class StackedRNNScratch(nn.Module):
     dropout: float = 0.0
 
     def setup(self) -> None:
-        """The layers; in a list that flax registers."""
+        """Makes the layers, in a list that flax registers."""
         sizes = [self.num_inputs] + [self.num_hiddens] * (self.num_layers - 1)
         self.rnns = [self.layer(size, self.num_hiddens, self.sigma) for size in sizes]
         self.drop = nn.Dropout(self.dropout)

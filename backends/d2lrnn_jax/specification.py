@@ -18,7 +18,7 @@ def module_of(spec: ModelSpec) -> RNNLMScratch:
     """The module that computes `spec`; equal specifications give equal modules, which compile once.
 
     Raises:
-        SpecError: there is no formula of the cell for JAX.
+        SpecError: the cell has no formula for JAX.
     """
     concise = spec.implementation == "concise"
     model: Any = RNNLM if concise else RNNLMScratch
@@ -47,7 +47,7 @@ def _scratch_layers(spec: ModelSpec) -> nn.Module:
 
 
 def spec_of(model: nn.Module) -> ModelSpec:
-    """What a bound model computes.
+    """The specification of a bound model.
 
     Raises:
         SpecError: it is not bound to parameters, or not a language model of this package.
@@ -58,7 +58,7 @@ def spec_of(model: nn.Module) -> ModelSpec:
     rnn = model.rnn
     first = rnn.rnns[0] if isinstance(rnn, StackedRNNScratch) else rnn
     if not _is_known(first):
-        raise SpecError(f"{type(first).__name__} is none of this package's recurrent layers")
+        raise SpecError(f"{type(first).__name__} is not one of d2lrnn_jax's recurrent layers")
     concise = isinstance(first, RNN)
     return ModelSpec(
         model.vocab_size,
@@ -77,7 +77,7 @@ def spec_of(model: nn.Module) -> ModelSpec:
 
 
 def _is_known(layer: nn.Module) -> bool:
-    """Whether it is the layer of its cell, and not a subclass, which may compute something else."""
+    """Whether it is the library's own layer of its cell: a subclass may compute something else."""
     if isinstance(layer, RNN):
         return type(layer) is MODELS.get(layer.cell.name)
     return isinstance(layer, ScratchLayer) and type(layer) is find_layer(layer.cell.name)

@@ -1,4 +1,4 @@
-"""Hidden states: a model's own, and the contract's: a tuple of arrays (L, B, h), ``(h,)`` or ``(h, c)``."""
+"""Hidden states in a model's own form and in the contract's, ``(h,)`` or ``(h, c)``, each (L, B, h)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from d2lrnn_jax.scratch import StackedRNNScratch
 
 
 def initial_state(module: RNNLMScratch, params: Any, batch_size: int) -> State:
-    """The zeros that the recurrent layers of `module` start from."""
+    """The initial state of the recurrent layers of `module`: zeros."""
     return module.bind({"params": params}).rnn.initial_state(batch_size)
 
 
 def from_arrays(module: RNNLMScratch, arrays: StateArrays, dtype: str) -> State:
-    """The state that `module` takes, in copies of the arrays."""
+    """The state in the form that `module` takes: copies of the arrays."""
     copies = tuple(jnp.array(part, dtype) for part in arrays)
     if isinstance(module.rnn, RNN):
         return alone(copies)

@@ -1,4 +1,4 @@
-"""The book's tensor helpers: JAX's own functions where they do what the chapters want of them."""
+"""The book's tensor helpers: JAX's own functions where they do what the chapters expect."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ tensor, size, one_hot = jnp.array, jnp.size, jax.nn.one_hot
 
 
 def numpy(a: jax.Array) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array as NumPy's; it may share the memory, and cannot be written to."""
+    """The array as NumPy's, read-only; it may share the memory."""
     return np.asarray(a)
