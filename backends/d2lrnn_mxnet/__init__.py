@@ -8,8 +8,8 @@ methods (``mx.util.use_np``), so that importing this changes no global setting; 
 import os
 
 # Read by OpenMP when MXNet is loaded, and therefore set before the first import of it: for how many rounds an
-# idle thread spins before it sleeps. Where other programs are busy, OpenMP's own 300,000 made a training step
-# ten times slower, and writing too; where none are, a step without any takes two to three times as long.
+# idle thread spins before it sleeps. OpenMP's own 300,000 slow training and generation down where other
+# programs are busy; with none, waking the threads slows them down where no program is.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

@@ -1,4 +1,4 @@
-"""The activation functions of the cells' formulas, by the operator that is the fastest for each purpose."""
+"""The activation functions of the cells' formulas, each by the fastest operator for its use."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def relu(x: Array) -> Array:
 def _is_one_step(x: Array) -> bool:
     """Whether `x` is part of a graph of `d2lrnn_mxnet.prediction`, which is made of NumPy's symbols.
 
-    Its arrays are small: there the operators below start faster than oneDNN's.
+    Its arrays are small: for these NumPy's operators start faster than oneDNN's.
     """
     return isinstance(x, sym.numpy._Symbol)
 
 
 # benchmarks/tricks: mxnet, sigmoid, tanh and relu by oneDNN
 def _activation(x: Array, kind: str) -> Array:
-    # The operator that oneDNN accelerates: np.tanh takes eight times as long.
+    # The operator that oneDNN accelerates: np.tanh takes two to three times as long.
     F = mx.nd if isinstance(x, NDArray) else mx.sym
     return F.Activation(x, act_type=kind)

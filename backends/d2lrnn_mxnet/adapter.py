@@ -1,4 +1,4 @@
-"""The contract for MXNet: Gluon blocks, compiled whole for every shape of batch."""
+"""The contract for MXNet: Gluon blocks, each compiled as a whole for every shape of batch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class MXNetBackend:
     name = "mxnet"
 
     def __init__(self) -> None:
-        """Has MXNet compute where it is asked to, if it has not begun yet; see `d2lrnn_mxnet.engine`."""
+        """Makes MXNet compute in the calling thread, if it has not started yet; see `d2lrnn_mxnet.engine`."""
         compute_where_asked()
 
     def versions(self) -> dict[str, str]:
@@ -119,11 +119,11 @@ class MXNetLearner:
         }
         self._programs: dict[tuple[Any, ...], Program] = {}
         self._predictor = GraphPredictor(self._spec, self._places, context)
-        # Given at every step without dropout: they keep Gluon's own out of it.
+        # For every step without dropout: without masks Gluon would draw its own.
         self._no_masks = masks_on_device(None, self._spec.dtype, context)
 
     def initial_state(self, batch_size: int) -> Any:
-        """Zeros."""
+        """Zeros, as the model takes and returns states."""
         return zero_state(self._spec, batch_size, self.context)
 
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
@@ -135,7 +135,7 @@ class MXNetLearner:
         return StepResult(loss, norm), state
 
     def _accumulated(self, batch: Batch, state: Any) -> tuple[Array, dict[str, Array], Any]:
-        """The mean loss, its gradients in Gluon's layout, and the final state, part after part."""
+        """The mean loss, its gradients in Gluon's layout, and the final state, computed part by part."""
         batch_size, num_steps = batch.inputs.shape
         masks = dropout_masks(
             self._spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
@@ -150,7 +150,7 @@ class MXNetLearner:
             part, before = batch.rows(rows), rows_of(self._spec, state, rows)
             own = self._on_device(masks and masks.rows(rows))
             mean, final = self._backward("train", part, before, own)
-            # The mean over a part, weighted by how many of the batch's tokens are in it.
+            # The mean over a part, weighted by its share of the batch's tokens.
             weight = part.num_tokens / max(1, batch.num_tokens)
             loss = loss + weight * mean
             gradients = {name: weight * gradient for name, gradient in self._gradients().items()}
@@ -159,7 +159,7 @@ class MXNetLearner:
         return loss, sums, join_rows(self._spec, finals)
 
     def _update(self, gradients: dict[str, Array], scale: Any) -> None:
-        """The optimiser's step, on gradients that are `scale` times as large."""
+        """One step of the optimiser, on the gradients times `scale`."""
         optimizer, t = self.training.optimizer, self.step + 1
         step = STEPS[optimizer.name]
         for name, place in self._places.items():
@@ -167,11 +167,10 @@ class MXNetLearner:
             step(optimizer, value, gradients[name], self._slots[name], self.learning_rate, t, scale)
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
-        """The loss alone."""
+        """The loss, without gradients."""
         program = self._program("evaluate", batch.inputs.shape)
-        # In training mode all the same: in a graph whose memory is planned, what the recurrent operator of
-        # the concise models computes in inference mode depends on where that memory lies, and two equal calls
-        # could differ in the last bit.
+        # In training mode: in inference mode the result of the concise models' recurrent operator depends on
+        # where the planned memory of its graph lies, and two equal calls could differ in the last bit.
         with autograd.pause(train_mode=True):
             logits, state = program.unroll(
                 self._tokens(batch.inputs), whole(self._spec, state), self._no_masks
@@ -223,7 +222,7 @@ class MXNetLearner:
         npx.waitall()
 
     def _backward(self, purpose: str, batch: Batch, state: Any, masks: Masks) -> tuple[Array, Any]:
-        """The mean loss and the final state; the gradients are left in the parameters."""
+        """The mean loss and the final state; the gradients are in the parameters afterwards."""
         program = self._program(purpose, batch.inputs.shape)
         targets = self._tokens(batch.targets)
         state = whole(self._spec, state)
@@ -234,7 +233,7 @@ class MXNetLearner:
         return program.loss(logits.detach(), targets), detached(state)
 
     def _program(self, purpose: str, shape: tuple[int, int]) -> Program:
-        """Made once for every shape of batch, and for every purpose: memory is planned for one of them."""
+        """One program for each shape of batch and each purpose, as its memory is planned for these."""
         key = (purpose, *shape)
         if key not in self._programs:
             self._programs[key] = Program(self.model, *shape)

@@ -14,8 +14,8 @@ from d2lrnn_mxnet.recurrence import Array
 def on_device(values: Any, dtype: str, context: Any) -> Array:
     """A copy of `values` on a device, as an ``mx.np.ndarray``, without waiting for the engine.
 
-    ``mx.np.array`` waits: its copy queues up behind the step before, and the next step is prepared too late.
-    Here NumPy copies and MXNet takes the copy over as it is.
+    ``mx.np.array`` waits: the engine makes its copy after the step before, which delays the next step. Here
+    NumPy makes the copy, whose memory MXNet then shares.
 
     Args:
         values: anything that ``numpy.array`` takes.

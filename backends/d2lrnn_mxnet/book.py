@@ -21,9 +21,9 @@ from d2lrnn_mxnet.semantics import use_np
 
 
 class Windows:
-    """Windows of a text, rows (number of windows, T), as MXNet's arrays when they are asked for.
+    """Windows of a text, the rows of (number of windows, T), made as MXNet's arrays when they are indexed.
 
-    MXNet has no views with strides. What is kept is the text; all windows written out would be T times that.
+    MXNet has no strided views. Only the text is stored: a copy of all windows would take T times its memory.
 
     Args:
         tokens: (n,).
@@ -43,7 +43,7 @@ class Windows:
         return len(self._rows)
 
     def __getitem__(self, key: Any) -> Array:
-        """The rows of a number, a slice or a list of numbers, int32."""
+        """The rows of an index, a slice or a list of indices, int32."""
         return on_device(self._rows[key], "int32", cpu())
 
 
@@ -51,7 +51,7 @@ class TensorLoader(book.TensorLoader):
     """Batches of rows; see `d2lrnn.book.current_edition.TensorLoader`."""
 
     def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
-        """By MXNet's random numbers."""
+        """The row numbers in an order drawn by MXNet."""
         return rows[mx.nd.random.shuffle(mx.nd.arange(len(rows), dtype="int64")).asnumpy()]
 
 
@@ -64,7 +64,7 @@ class DataModule(book.DataModule):
 class TimeMachine(book.NovelWindows, DataModule):
     """The windows of the novel *The Time Machine*; see `d2lrnn.book.current_edition.NovelWindows`.
 
-    Windows are cut out when they are asked for: see `Windows`.
+    Windows are made when they are indexed: see `Windows`.
 
     Example:
         >>> data = TimeMachine(batch_size=1024, num_steps=32)
@@ -97,7 +97,7 @@ class Trainer(book.Trainer):
         self.device = self.gpus[0] if self.gpus else cpu()
 
     def prepare_model(self, model: Any) -> None:
-        """Moves the model to its device; layers learn the size of their inputs from a batch."""
+        """Moves the model to its device; layers infer the size of their inputs from a batch."""
         super().prepare_model(model)
         move(model, self.device)
         if not all(has_shape(parameter) for parameter in model.collect_params().values()):
@@ -123,7 +123,7 @@ class Trainer(book.Trainer):
         return loss.detach()
 
     def evaluate(self, batch: Sequence[Array]) -> Array | None:
-        """The loss alone, dropout off."""
+        """The loss, without gradients or dropout."""
         return self.model.validation_step(self.prepare_batch(batch))
 
     def copy_parameters(self) -> list[Array]:
@@ -131,11 +131,11 @@ class Trainer(book.Trainer):
         return [array.copy() for array in parameter_arrays(self.model)]
 
     def put_back_parameters(self, parameters: list[Array]) -> None:
-        """Writes into the model."""
+        """Copies them back into the model."""
         for array, value in zip(parameter_arrays(self.model), parameters, strict=True):
             array[:] = value
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds MXNet's random numbers."""
+    """Seeds MXNet's random number generators."""
     mx.random.seed(seed)

@@ -1,9 +1,9 @@
 """The concise models: Gluon's own recurrent layers, any number of them, with dropout between.
 
-They are run one after the other (`d2lrnn_mxnet.layers`): Gluon's own way has wrong gradients on the CPU for
-more than one.
+Each layer is run by itself (`d2lrnn_mxnet.layers`): for more than one layer Gluon has wrong gradients on the
+CPU.
 
-Gluon keeps two biases a gate whose sum is all that counts. The recurrent one stays zero and is not trained,
+Gluon keeps two biases a gate, of which only the sum matters. The recurrent one stays zero and is not trained,
 save that of a GRU's n gate, which the reset gate multiplies.
 """
 
@@ -26,8 +26,8 @@ from d2lrnn_mxnet.semantics import use_np
 class RNN(Module, nn.HybridBlock):
     """A tanh RNN on ``gluon.rnn.RNN``.
 
-    A subclass may leave this constructor out and make a Gluon layer of its own, ``self.rnn``: `forward` runs
-    that, of any kind, also one that reads the sequence from both ends.
+    A subclass may skip this constructor and make a Gluon layer of its own, ``self.rnn``: `forward` runs it,
+    whatever its kind, also a bidirectional one.
 
     Args:
         num_hiddens: h.
@@ -103,7 +103,7 @@ class GRU(RNN):
     cell = cells.GRU
 
     def _native(self, num_hiddens: int, num_layers: int, dropout: float, num_inputs: int) -> Any:
-        # Its biases are trained: `run_layers` leaves out those of the r and z gates.
+        # Its biases are trained: `run_layers` replaces those of the r and z gates by zeros.
         return rnn.GRU(num_hiddens, num_layers, dropout=dropout, input_size=num_inputs)
 
 
@@ -126,7 +126,7 @@ CONCISE: dict[str, type[RNN]] = {kind.cell.name: kind for kind in (RNN, ReluRNN,
 
 
 def _without_recurrent_biases(layer: Any) -> Any:
-    """The layer with these biases, which are zero, out of training."""
+    """The layer, whose recurrent biases, which are zero, are no longer trained."""
     for parameter in layer.collect_params(".*h2h_bias").values():
         parameter.grad_req = "null"
     return layer

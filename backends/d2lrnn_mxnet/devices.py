@@ -1,4 +1,4 @@
-"""What MXNet can compute on."""
+"""The devices that MXNet can compute on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gpu(i: int = 0) -> Any:
 
 
 def first_gpus(most: int) -> list[Any]:
-    """The first GPUs, at most so many; none where there is none."""
+    """The first GPUs, at most `most`; an empty list where there is none."""
     return [gpu(i) for i in range(min(most, num_gpus()))]
 
 
@@ -57,6 +57,6 @@ def context_of(device: Device) -> Any:
 
 
 def _memory(i: int) -> str:
-    # MXNet knows a GPU's memory, but not its name.
+    # MXNet has no function for a GPU's name.
     _, total = mx.context.gpu_memory_info(i)
     return f"{total / 2**30:.0f} GiB"

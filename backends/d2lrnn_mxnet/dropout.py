@@ -1,4 +1,4 @@
-"""Dropout: by masks that the learner has drawn, or by MXNet's own operator where there is no learner."""
+"""Dropout by given masks, or by MXNet's own operator where there are none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from d2lrnn_mxnet.recurrence import Array
 
 
 class Masks(NamedTuple):
-    """What multiplies activations in one step, as MXNet's arrays; an empty list drops nothing there.
+    """The factors of the activations in one step, as MXNet's arrays; an empty list drops nothing.
 
     Attributes:
         inputs: at most one array (T, B, E), of the embedding.

@@ -1,8 +1,9 @@
-"""Where MXNet computes on a CPU: in the thread that asks, or in threads of its own."""
+"""Where MXNet computes on a CPU: in the calling thread, or in threads of its own."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,18 +13,22 @@ from mxnet.runtime import Features
 _VARIABLE = "MXNET_ENGINE_TYPE"
 _STANDARD_ERROR = 2
 
+#: Held while a learner or a predictor computes. An engine that computes in the calling thread gives every
+#: operator the same scratch memory, and a graph whose memory is planned has one place for its numbers: threads
+#: that computed at the same time would write over each other's.
+COMPUTING = threading.RLock()
+
 
 # benchmarks/tricks: mxnet, MXNet computes in the calling thread
 def compute_where_asked() -> None:
-    """Has MXNet compute on the CPU in the calling thread.
+    """Makes MXNet compute on the CPU in the calling thread.
 
-    By default an engine hands operators to threads of its own, each with a team of OpenMP threads of its own,
-    and the teams get in each other's way: with two cores a training step took up to three times as long, and
-    writing one character twice. The numbers are the same.
+    By default an engine hands operators to threads of its own, each with its own team of OpenMP threads, and
+    the teams compete for the cores: with two cores a single step took 1.7 times as long. The numbers are the
+    same.
 
-    An engine serves the whole process from its first operator on: where there has been one, all stays as it
-    was, and so it does where the user has chosen an engine, and in a build for GPUs, which are kept busy from
-    the side.
+    The engine is fixed for the process by its first operator: after that nothing changes. Nor does it where
+    the user has chosen an engine, or in a build for GPUs, which need an asynchronous one.
 
     Source: MXNet's environment variable ``MXNET_ENGINE_TYPE``.
     """
@@ -39,10 +44,10 @@ def compute_where_asked() -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing reaches standard error: an engine that was asked for writes a line there, from C++."""
+    """Discards standard error: an engine that is chosen by name writes a line there, from C++."""
     try:
         terminal = os.dup(_STANDARD_ERROR)
-    except OSError:  # It is closed.
+    except OSError:  # standard error is closed
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The floor: the time of the matrix products alone that a training step cannot do without."""
+"""The benchmark's floor: the time of the matrix products alone that no training step can avoid."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray
 from d2lrnn_mxnet.devices import available_devices, context_of
 
-#: Rows up to which OpenBLAS's product, ``dot``, alone is faster than oneDNN's, ``FullyConnected``: from 1.1
-#: times for 32 x 512 x 512 to 1.8 times for 32 x 2048 x 512; for 1120 x 512 x 2048 it takes twice the time.
+#: Rows up to which OpenBLAS's product, ``dot``, by itself is faster than oneDNN's, ``FullyConnected``.
 _FEW_ROWS = 64
 
 
 def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "auto") -> Callable[[], None]:
-    """The products of `d2lrnn.benchmark.products`, one after the other: all memory is laid out before.
+    """The products of `d2lrnn.benchmark.products`, one after the other, into memory that is allocated before.
 
-    Products of one shape write to the same place, so that MXNet's engine lets each wait for the one before.
+    Products of one shape write to the same array, so that MXNet's engine runs them one after the other.
 
     Args:
         spec: the model.
@@ -59,10 +58,10 @@ def floor(spec: ModelSpec, batch_size: int, num_steps: int, *, device: str = "au
 
 
 def product(left: Any, right: Any, out: Any) -> None:
-    """``left @ right`` by the faster of MXNet's two, of which one wants `right` transposed.
+    """``left @ right`` by the faster of MXNet's two operators, of which one takes `right` transposed.
 
-    A name of its own, so that a test can count. MXNet's fused recurrent operator knows a faster way still,
-    which it offers for no product alone: a model that is made of it can take less time than this floor.
+    A function of its own: a test counts the calls. MXNet's fused recurrent operator multiplies faster than
+    either: a model that uses it can take less time than this floor.
     """
     if len(left) <= _FEW_ROWS:
         mx.nd.dot(left, right, out=out)

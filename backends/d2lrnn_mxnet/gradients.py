@@ -1,4 +1,4 @@
-"""What is done with gradients once they are there: clipping by the global norm, and the book's SGD."""
+"""Clipping by the global norm, and the book's SGD."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from d2lrnn_mxnet.semantics import use_np
 def global_norm(gradients: Iterable[Array]) -> Array:
     """The Euclidean norm of all gradients taken as one vector, on their device."""
     flat = (gradient.reshape(-1) for gradient in gradients)
-    # Not sums of squares: MXNet's reductions take ten times as long as its products.
+    # Not sums of squares: MXNet's reductions are slower than its products.
     return np.sqrt(sum(np.dot(part, part) for part in flat))
 
 
 def clip_scale(norm: Array, theta: float) -> Array:
-    """`d2lrnn.contract.clipping.clip_scale` on the device: to compare numbers Python would wait for it."""
+    """`d2lrnn.contract.clipping.clip_scale` on the device: a comparison in Python would wait for it."""
     return theta / np.maximum(norm, theta)
 
 
 @mx.util.use_np
 def clip(params: Iterable[Array], theta: float) -> None:
-    """Multiplies all gradients by `clip_scale`: their common norm is at most theta then.
+    """Multiplies all gradients by `clip_scale`, so that their global norm is at most theta.
 
     Args:
-        params: those whose gradients are meant; one without a gradient is passed over.
+        params: the owners of the gradients; those without a gradient are skipped.
         theta: the largest norm.
     """
     gradients = [param.grad for param in params if param.grad is not None]

@@ -1,13 +1,13 @@
-"""Gluon's recurrent layers, run one after the other.
+"""Gluon's recurrent layers, run one layer at a time.
 
-Asked for more than one layer, ``gluon.rnn`` has wrong gradients on the CPU (in float64 always, in float32
-without oneDNN), and its ``dropout`` does nothing there. One layer in one direction is right. So what a
-``gluon.rnn.RNN``, ``GRU`` or ``LSTM`` computes, also one that a chapter's cell has made, is computed here by
-calls of the operator for one layer and one direction, on the parameters that the Gluon layer holds.
+With more than one layer, ``gluon.rnn`` has wrong gradients on the CPU (in float64 always, in float32 without
+oneDNN), and its ``dropout`` does nothing there. One layer in one direction is right. So what a
+``gluon.rnn.RNN``, ``GRU`` or ``LSTM`` computes, also a chapter's own, is computed here by calls of the
+operator for one layer and one direction, on the Gluon layer's parameters.
 
-The operator's relu rounds to float32 whatever the type: in float64 its formula takes the operator's place.
+The operator's relu rounds to float32 whatever the type: in float64 the formula is used instead.
 
-What Gluon knows of a layer stands in attributes with an underscore. MXNet 1.9.1 is its last release.
+The code reads private attributes of Gluon's layers: MXNet 1.9.1 is the last release, so they will not change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from d2lrnn_mxnet.scratch import ReluRNNScratch
 def run_layers(
     rnn: Any, inputs: Array, state: Sequence[Array], masks: Any = None, *, one_bias: bool = False
 ) -> tuple[Array, list[Array]]:
-    """What ``rnn(inputs, state)`` computes.
+    """``rnn(inputs, state)``, with right gradients and with dropout.
 
     Args:
         rnn: a ``gluon.rnn`` layer that takes (T, B, in).
@@ -64,7 +64,7 @@ def run_layers(
 
 
 def has_shape(parameter: Any) -> bool:
-    """Whether a Gluon parameter knows its shape; where not, a layer waits for its first inputs."""
+    """Whether a Gluon parameter's shape is known; if not, a layer infers it from its first inputs."""
     return all(size > 0 for size in parameter.shape)
 
 
@@ -111,12 +111,12 @@ def _run(
 
 
 def _rounds(rnn: Any) -> bool:
-    """Whether the operator computes in less than the layer's precision: its relu does, always in float32."""
+    """Whether the operator computes in less than the layer's precision: its relu is always in float32."""
     return bool(rnn._mode == "rnn_relu" and np.dtype(rnn._dtype) == np.float64)
 
 
 def _is_plain(rnn: Any) -> bool:
-    """Whether `rnn` is what `run_layers` computes by itself."""
+    """Whether `run_layers` can compute what `rnn` does."""
     return (
         isinstance(rnn, (gluon.rnn.RNN, gluon.rnn.GRU, gluon.rnn.LSTM))
         and rnn._layout == "TNC"
@@ -127,7 +127,7 @@ def _is_plain(rnn: Any) -> bool:
 
 
 def _finish_initialization(rnn: Any, inputs: Array, state: Sequence[Array]) -> None:
-    """Lets Gluon find out the size of the inputs, at the first call."""
+    """Lets Gluon infer the size of the inputs at the first call."""
     if not has_shape(rnn.l0_i2h_weight):
         with autograd.pause():
             rnn(inputs[:1], list(state))

@@ -1,8 +1,8 @@
 """The book's `Module` and `Classifier` on MXNet.
 
-A model has parameters of two kinds. Gluon's own are registered in its blocks. The *scratch* ones of the
-book's chapters are plain arrays, attributes of a module, and are trained if they have a gradient
-(``attach_grad``). One model may have both: the library's output layer on a chapter's recurrent layer.
+A model can have parameters of two kinds. Gluon's own are registered in its blocks. The *scratch* parameters
+of the book's chapters are plain arrays, attributes of a module, and are trained if they have a gradient
+(``attach_grad``). One model may have both, such as the library's output layer on a chapter's recurrent layer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from d2lrnn_mxnet.semantics import use_np
 class Module(book.Module, nn.Block):
     """A ``gluon.nn.Block`` with the book's steps and board; see `d2lrnn.book.current_edition.Module`.
 
-    Blocks in a list, a tuple or a dict that is an attribute are registered as Gluon registers an attribute,
-    when the parameters are collected: so they train.
+    Blocks in a list, a tuple or a dict that is an attribute are registered too, when the parameters are
+    collected: so they are trained.
 
     Example:
         >>> class Linear(Module):
@@ -40,18 +40,18 @@ class Module(book.Module, nn.Block):
     """
 
     def forward(self, X: Array) -> Array:
-        """What ``self.net`` makes of it."""
+        """``self.net(X)``."""
         return self.net(X)
 
     def configure_optimizers(self) -> Any:
-        """Stochastic gradient descent at the rate ``self.lr``: something with a method ``step(1)``."""
+        """Stochastic gradient descent at the rate ``self.lr``: an object with ``step(batch_size)``."""
         params = self.parameters()
         if isinstance(params, list):
             return SGD(params, self.lr)
         return gluon.Trainer(params, "sgd", {"learning_rate": self.lr})
 
     def parameters(self) -> Any:
-        """What is trained.
+        """The parameters that are trained.
 
         Returns:
             A ``gluon.ParameterDict``, which a ``gluon.Trainer`` takes; for a model with scratch parameters a
@@ -63,12 +63,12 @@ class Module(book.Module, nn.Block):
         return _dictionary(trained)
 
     def get_scratch_params(self) -> list[Array]:
-        """The arrays that are attributes of this module or of those in it, each once."""
+        """The arrays that are attributes of this module or of its submodules, each once."""
         arrays = {id(array): array for _, _, array in _scratch(self)}
         return list(arrays.values())
 
     def set_scratch_params_device(self, device: Any) -> None:
-        """Moves those arrays; what had a gradient has one there."""
+        """Moves those arrays; one that had a gradient gets a new one."""
         moved: dict[int, Array] = {}
         for owner, name, array in _scratch(self):
             if array.ctx == device:
@@ -83,7 +83,7 @@ class Module(book.Module, nn.Block):
                 owner[name] = moved[id(array)]
 
     def collect_params(self, select: str | None = None) -> Any:
-        """As Gluon's, with the blocks in lists, tuples and dicts."""
+        """As Gluon's ``collect_params``, with the blocks in lists, tuples and dicts."""
         for name, value in list(vars(self).items()):
             if not _is_internal(name) and isinstance(value, (list, tuple, dict)):
                 for number, block in enumerate(_blocks(value)):
@@ -94,19 +94,25 @@ class Module(book.Module, nn.Block):
     def initialize(
         self, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
     ) -> None:
-        """As Gluon's; parameters that have values keep them without a warning."""
+        """As Gluon's ``initialize``; initialised parameters keep their values without a warning."""
         every = self.collect_params().items()
         chosen = {name: p for name, p in every if force_reinit or not _is_initialized(p)}
         _dictionary(chosen).initialize(init or mx.initializer.Uniform(), ctx, verbose, force_reinit)
 
     def detach(self, value: Any) -> Any:
-        """The value without its graph."""
+        """The value, detached."""
         return value.detach() if isinstance(value, np.ndarray) else value
 
 
 @use_np
 class Classifier(Module):
-    """A model whose outputs are the logits of classes, the last axis."""
+    """A model whose outputs are the logits of classes, the last axis.
+
+    Example:
+        >>> model, Y_hat, Y = Classifier(), np.zeros((2, 4)), np.array([0, 1])
+        >>> round(float(model.loss(Y_hat, Y)), 4), float(model.accuracy(Y_hat, Y))
+        (1.3863, 0.5)
+    """
 
     def loss(self, Y_hat: Array, Y: Array, averaged: bool = True) -> Array:
         """Cross-entropy in nats: the mean, or one for every prediction.
@@ -133,7 +139,7 @@ class Classifier(Module):
         return loss
 
     def layer_summary(self, X_shape: Sequence[int]) -> None:
-        """Prints the shapes of what the layers of ``self.net`` make of random inputs of this shape."""
+        """Prints the output shape of each layer of ``self.net`` for random inputs of this shape."""
         X = np.random.normal(size=tuple(X_shape))
         for layer in self.net:
             X = layer(X)
@@ -141,12 +147,12 @@ class Classifier(Module):
 
 
 def parameter_arrays(model: Module) -> list[Array]:
-    """All parameters as arrays, also those that are not trained: they have no gradient."""
+    """All parameters as arrays, also those that are not trained, which have no gradient."""
     return [*model.get_scratch_params(), *(p.data() for p in model.collect_params().values())]
 
 
 def device_of(model: Module) -> Any:
-    """Where the parameters of a model are; where it has none, the CPU."""
+    """The device of a model's parameters; the CPU if it has none."""
     contexts = [parameter.list_ctx()[0] for parameter in model.collect_params().values()]
     return [*contexts, *(array.ctx for array in model.get_scratch_params()), mx.cpu()][0]
 
@@ -159,7 +165,7 @@ def move(model: Module, device: Any) -> None:
 
 
 def _scratch(owner: Any) -> Iterator[tuple[Any, Any, Array]]:
-    """The arrays in a block, also in lists and dicts and in the blocks there: where, by what name, which."""
+    """The arrays in a block, in its lists and dicts and in inner blocks: as (owner, name, array)."""
     if isinstance(owner, nn.Block):
         items = [(name, value) for name, value in vars(owner).items() if not _is_internal(name)]
     elif isinstance(owner, dict):
@@ -182,7 +188,7 @@ def _blocks(container: Any) -> Iterator[nn.Block]:
 
 
 def _is_internal(name: str) -> bool:
-    """Whether it is no attribute of a chapter's; ``hparams`` repeats what the others are."""
+    """Whether it is none of a chapter's attributes; ``hparams`` repeats the others."""
     return name.startswith("_") or name == "hparams"
 
 
@@ -193,7 +199,7 @@ def _dictionary(parameters: dict[str, gluon.Parameter]) -> gluon.ParameterDict:
 
 
 def _is_initialized(parameter: gluon.Parameter) -> bool:
-    """Whether it has values, or will have them as soon as it knows its shape."""
+    """Whether it has values, or gets them as soon as its shape is known."""
     try:
         parameter.list_ctx()
     except RuntimeError:

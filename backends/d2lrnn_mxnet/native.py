@@ -1,4 +1,4 @@
-"""The parameters of `gluon.rnn.RNN`, `GRU`, `LSTM` and `nn.Dense`, and the canonical ones."""
+"""The parameters of `gluon.rnn.RNN`, `GRU`, `LSTM`, `nn.Dense` and `nn.Embedding`, and the canonical ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NativeWeights(NamedTuple):
 
     Attributes:
         rnn: of the recurrent layer.
-        head: of the output layer. Where it is tied, its ``weight`` equals the embedding's.
+        head: of the output layer; if tied, its ``weight`` equals the embedding's.
         embedding: of ``nn.Embedding``; empty where there is none.
     """
 
@@ -40,10 +40,10 @@ class NativeWeights(NamedTuple):
 
 
 def to_native(spec: ModelSpec, parameters: Parameters) -> NativeWeights:
-    """The parameters as plain Gluon keeps them.
+    """The parameters as the arrays of plain Gluon layers.
 
     Args:
-        spec: the model; a GRU that resets before the product is none of Gluon's.
+        spec: the model; Gluon has no GRU that resets before the matrix product.
         parameters: by canonical name.
 
     Raises:
@@ -98,7 +98,7 @@ def from_native(
         embedding: likewise of ``nn.Embedding``, where the model has one.
 
     Raises:
-        ParameterError: an array is missing, too many, or of another shape.
+        ParameterError: an array is missing, unexpected, or of another shape.
 
     Example:
         >>> spec = ModelSpec(28, "gru", "concise", 32, num_layers=2)
@@ -120,7 +120,7 @@ def from_native(
         w_x, w_h, first, second = (left.pop(name) for name in names)
         if first.shape != (spec.num_gates * h,) or second.shape != first.shape:
             raise ParameterError(f"the biases of layer {l} have shapes {first.shape} and {second.shape}: "
-                                 f"{spec.num_gates * h} values each are needed")  # fmt: skip
+                                 f"both must have {(spec.num_gates * h,)}")  # fmt: skip
         values |= {f"rnn.{l}.w_x": w_x.T, f"rnn.{l}.w_h": w_h.T}
         if inner is not None:
             values[f"rnn.{l}.b"] = np.concatenate([first[: 2 * h] + second[: 2 * h], first[2 * h :]])
@@ -128,7 +128,7 @@ def from_native(
         else:
             values[f"rnn.{l}.b"] = first + second
     if left:
-        raise ParameterError(f"the recurrent layers have {min(left)}, which {spec} has not")
+        raise ParameterError(f"the recurrent layers have {min(left)}, which {spec} does not have")
     if spec.embedding_size is not None:
         values["embedding.w"] = _layer_arrays(embedding or {}, "embedding")["weight"]
     own = _layer_arrays(head, "output layer", optional=spec.tied)

@@ -1,14 +1,14 @@
 """The optimisers' steps; the formulas with their sources are in `d2lrnn.contract.optimizers`.
 
-Each function makes the step of one parameter, in place: the parameter p, its gradient g, its slots, all in
-the parameter's own layout; the rate; the number t of the step from 1; and what the gradient is multiplied by
-first, an array () on the device, or 1. The gradient may be overwritten.
+Each function makes the step of one parameter, in place. It takes the parameter p, its gradient g and its
+slots, all in the parameter's own layout; the rate; the number t of the step from 1; and the factor with which
+the gradient is clipped, an array () on the device, or 1. The gradient may be overwritten.
 
 They are written out because ``mxnet.optimizer`` gives other numbers:
 
-- ``Adam`` adds epsilon to the root of the second moment before the bias correction ("epsilon hat"): its is
-  1 / √(1 - β₂ᵗ) times as large as that of Kingma and Ba's Algorithm 1, at the first step 32 times with
-  β₂ = 0.999.
+- ``Adam`` adds epsilon to the root of the second moment before the bias correction ("epsilon hat"): its
+  epsilon acts like one 1 / √(1 - β₂ᵗ) times as large in Kingma and Ba's Algorithm 1, at the first step 32
+  times with β₂ = 0.999.
 - ``RMSProp`` and ``AdaGrad`` add epsilon inside the root; the latter's default is 1e-7.
 - The fused operators keep rates and decays as float32 numbers, for float64 parameters too.
 """
@@ -30,7 +30,7 @@ Slots = Mapping[str, Array]
 def sgd(o: optimizers.SGD, p: Array, g: Array, slots: Slots, rate: float, t: int, scale: Any) -> None:
     """See `d2lrnn.contract.optimizers.SGD`."""
     if not (o.momentum or o.weight_decay):
-        p -= rate * scale * g  # one number: the gradient itself is read once and not written
+        p -= rate * scale * g  # the factor is one number: the gradient is read once and not written
         return
     g = _decayed(o, p, g, scale)
     if o.momentum:
@@ -104,7 +104,7 @@ def _adam(o: optimizers.Adam, p: Array, g: Array, slots: Slots, rate: float, t: 
     _average(v, o.beta2, g * g)
     _average(m, o.beta1, g)
     root = np.sqrt(v)
-    # Each factor divides by a root that is taken of v without its correction: one pass less.
+    # The correction of v is applied to its root, as one factor: one pass less over the array.
     root *= (1 - o.beta2**t) ** -0.5
     root += o.epsilon
     p -= (rate / (1 - o.beta1**t)) * (m / root)

@@ -23,7 +23,7 @@ class Place(NamedTuple):
     Attributes:
         parameter: the ``gluon.Parameter``.
         to_native: canonical NumPy values to Gluon's layout.
-        to_canonical: the inverse, for values, for gradients and for what an optimiser remembers.
+        to_canonical: the inverse, for values, gradients and an optimiser's slots.
     """
 
     parameter: Any
@@ -43,17 +43,17 @@ class Place(NamedTuple):
         return self.canonical(self.parameter.grad())
 
     def canonical(self, array: Any) -> FloatArray:
-        """A copy of an array in the parameter's own layout, in the canonical one."""
+        """A copy in the canonical layout of an array in the parameter's own."""
         return np.ascontiguousarray(self.to_canonical(array.asnumpy()))
 
     @property
     def is_transposed(self) -> bool:
-        """Whether a weight (in, out) lies as (out, in)."""
+        """Whether a weight (in, out) is stored as (out, in)."""
         return self.to_native is np.transpose
 
     @property
     def is_last_third(self) -> bool:
-        """Whether it is the last third of Gluon's parameter, of which no more than that counts."""
+        """Whether it is the last third of Gluon's parameter, whose other two thirds are not used."""
         return self.to_native is _after_zeros
 
 

@@ -1,12 +1,11 @@
-"""One time step of a whole model: what text is written with.
+"""A single time step of a whole model, with which text is generated.
 
-`GraphPredictor` is the one way of the learner and of a language model's ``predict``. In a step of batch 1 the
-numbers are the least work: time goes where the graph is called and where operators start, a microsecond or
-two for each, and near ten for those that wake OpenMP's threads however little there is to do. To run the
-model itself, as `d2lrnn_mxnet.program` does for more steps, also transposes and cuts all weights anew. So the
-cells' formulas (`d2lrnn_mxnet.scratch`, the concise models' too) are put into one small graph with few other
-operators, on the weights as they lie in the model, of which there is no copy that could be out of date.
-`EagerPredictor` runs models that are not made of the library's layers.
+The learner and a language model's ``predict`` use `GraphPredictor`. In a step of batch 1 arithmetic is the
+least work: the time goes into calling the graph and starting its operators, most of all those that wake
+OpenMP's threads. Running the model itself, as `d2lrnn_mxnet.program` does for more steps, would also
+transpose and split all weights anew. So the cells' formulas (`d2lrnn_mxnet.scratch`, for concise models too)
+become one small graph with few other operators, which reads the model's own weights: no copy can be out of
+date. `EagerPredictor` runs models that are not made of the library's layers.
 
 B = batch size, V = vocabulary size, L = layers, h = hidden units, G = gates.
 """
@@ -25,6 +24,7 @@ from d2lrnn.contract.cells import Cell, find_cell
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn_mxnet.arrays import on_device
+from d2lrnn_mxnet.engine import COMPUTING
 from d2lrnn_mxnet.parameters import Place
 from d2lrnn_mxnet.recurrence import Array, Gates, LayerState
 from d2lrnn_mxnet.scratch import find_scratch
@@ -33,11 +33,11 @@ from d2lrnn_mxnet.states import Layers, by_layer, zero_state
 
 
 class GraphPredictor:
-    """Single steps of a model that `spec` describes; see `d2lrnn.generation.Predictor`.
+    """Single steps of a model with a specification; see `d2lrnn.generation.Predictor`.
 
     Args:
         spec: the model.
-        places: where its parameters are; they are read at every step.
+        places: its parameters; they are read at every step.
         context: MXNet's device.
     """
 
@@ -46,15 +46,16 @@ class GraphPredictor:
         self._predictions: dict[int, Prediction] = {}
 
     def initial_state(self, batch_size: int) -> Any:
-        """Zeros."""
+        """Zeros, as the model takes and returns states."""
         return zero_state(self._spec, batch_size, self._context)
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) and the next state, for tokens (B,)."""
         size = len(tokens)
-        if size not in self._predictions:
-            self._predictions[size] = Prediction(self._spec, self._places, size, self._context)
-        return self._predictions[size](tokens, state)
+        with COMPUTING:
+            if size not in self._predictions:
+                self._predictions[size] = Prediction(self._spec, self._places, size, self._context)
+            return self._predictions[size](tokens, state)
 
 
 @use_np
@@ -77,18 +78,18 @@ class EagerPredictor:
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) and the next state, for tokens (B,)."""
-        with autograd.pause():
+        with COMPUTING, autograd.pause():
             logits, state = self._run(on_device(tokens[:, None], "int32", self._context), state)
-        return logits.asnumpy().reshape(len(tokens), -1), state
+            return logits.asnumpy().reshape(len(tokens), -1), state
 
 
 # benchmarks/tricks: mxnet, single step as a graph
 class Prediction:
-    """The model's function for one time step and one size of batch.
+    """The model's graph for one time step and one batch size.
 
     Args:
         spec: the model.
-        places: where its parameters are; they are read at every step.
+        places: its parameters; they are read at every step.
         batch_size: B.
         context: MXNet's device.
     """
@@ -98,8 +99,8 @@ class Prediction:
         inputs = graph.list_inputs()
         self._spec, self._context = spec, context
         self._inputs = [(name, places[name].parameter if name in places else None) for name in inputs]
-        # MXNet plans all memory and prepares all operators once, if it knows which inputs are parameters.
-        # Gluon's own way to call a graph would take as long as the graph.
+        # Given which inputs are parameters, MXNet plans all memory and prepares all operators once. A call
+        # through Gluon would take as long as the graph itself.
         self._graph = mx.nd.CachedOp(
             graph,
             [
@@ -109,15 +110,15 @@ class Prediction:
                 ("param_indices", [i for i, name in enumerate(inputs) if name in places]),
             ],
         )
-        # MXNet's array lies in NumPy's memory: to make a new one takes longer than half of the graph. A view,
-        # since MXNet forbids to write to the array that it is given.
+        # An array of MXNet on NumPy's memory, as a new one at every step takes half as long as the graph. It
+        # is written through a view: MXNet makes the array that it is given read-only.
         memory = numpy.zeros(batch_size, numpy.int32)
         self._memory = memory[:]
         self._tokens = mx.nd.from_numpy(memory, array_cls=mx.np.ndarray)
 
     def __call__(self, tokens: IntArray, state: Any) -> tuple[numpy.ndarray[Any, Any], Any]:
         """Logits (B, V) as NumPy and the next state, for tokens (B,)."""
-        # No step before is still reading: its logits have been waited for.
+        # The step before reads it no longer: Python has waited for its logits.
         # benchmarks/tricks: mxnet, tokens written into the array of the step before
         self._memory[:] = tokens
         with autograd.pause():
@@ -136,24 +137,24 @@ def step_graph(spec: ModelSpec, places: Mapping[str, Place]) -> tuple[Any, list[
 
     Args:
         spec: the model.
-        places: where its parameters are.
+        places: its parameters.
 
     Returns:
         A symbol with the outputs logits (B, V) and the parts of the next state in the order of
-        `d2lrnn_mxnet.states.by_layer`; and the names of its inputs beside the parameters: of tokens (B,) and
-        of the state's parts. Parameters have their canonical names and the layout that `places` says.
+        `d2lrnn_mxnet.states.by_layer`; and the names of its inputs other than parameters: tokens (B,) and the
+        state's parts. Parameters have their canonical names and the layout in `places`.
     """
     cell, step = find_cell(spec.cell), find_scratch(spec.cell).step
     tokens = _variable("tokens")
     states = [[_variable(f"state.{l}.{part}") for part in cell.states] for l in range(spec.num_layers)]
 
     def product(x: Array, name: str) -> Array:
-        """Of (B, in) with (in, out)."""
+        """The product of (B, in) with the weight (in, out) of this name."""
         weight, transposed = sym.Variable(name), places[name].is_transposed
         return sym.dot(x.as_nd_ndarray(), weight, transpose_b=transposed).as_np_ndarray()
 
     def rows(name: str) -> Array:
-        """Of (V, n) those that the tokens pick (B, n), which is what the product with one-hot vectors is."""
+        """The rows (B, n) of the tokens in a weight (V, n): the product with their one-hot vectors."""
         transposed = places[name].is_transposed
         picked = sym.take(sym.Variable(name), tokens.as_nd_ndarray(), axis=int(transposed)).as_np_ndarray()
         return picked.T if transposed else picked
@@ -181,9 +182,9 @@ def step_graph(spec: ModelSpec, places: Mapping[str, Place]) -> tuple[Any, list[
 
 
 class _WholeGates(Gates):
-    """All gates side by side, X (B, G·h) and a product with all of the weights.
+    """All gates side by side: X (B, G·h), and products with all of w_h.
 
-    Where a formula asks for some of the gates all are multiplied: to cut their weights out takes longer.
+    If a formula needs some of the gates, all are computed: slicing their weights out would take longer.
     """
 
     def __init__(

@@ -13,10 +13,10 @@ from d2lrnn_mxnet.recurrence import Array, tracing
 
 
 class Program:
-    """What a training or an evaluation step is made of, each part one graph.
+    """The parts of a training or an evaluation step, each one graph.
 
-    Memory is planned when a graph first runs and kept: to allocate anew at every step takes as long again as
-    to compute. Use a program for one shape of batch and for one purpose, or it is planned anew.
+    A graph's memory is planned at its first run and kept: allocation at every step would cost time. Use a
+    program for one shape of batch and one purpose, or it is planned anew.
 
     Attributes:
         unroll: tokens (B, T), the state and dropout masks (`RNNLMScratch.unroll_by_step`) to logits (T, B, V)
@@ -41,13 +41,13 @@ class _Unroll(nn.HybridBlock):
 
     def __init__(self, model: RNNLMScratch, batch_size: int, num_steps: int) -> None:
         super().__init__()
-        # The methods and not the model: Gluon would take that for a child and hybridise it for its other
+        # The methods and not the model: Gluon would register that as a child and hybridise it for its other
         # users, too.
         self._unroll, self._parameters = model.unroll_by_step, model.collect_params
         self._batch_size, self._num_steps = batch_size, num_steps
 
     def collect_params(self, select: Any = None) -> Any:
-        """Those of the model."""
+        """The model's parameters."""
         return self._parameters(select)
 
     def hybrid_forward(self, F: Any, tokens: Array, state: Any, masks: Any = None) -> tuple[Array, Any]:

@@ -1,7 +1,7 @@
 """A recurrence: a cell's formula, repeated for one time step after the other.
 
-What is written here is written for `F`, which is ``mx.nd`` while code runs directly and ``mx.sym`` while a
-graph is traced. T = time steps, B = batch size, h = hidden units, G = gates.
+The functions take a namespace `F`, which is ``mx.nd`` while code runs eagerly and ``mx.sym`` while a graph is
+traced. T = time steps, B = batch size, h = hidden units, G = gates.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LayerState = tuple[Array, ...]
 
 _shape_while_tracing: ContextVar[tuple[int, int] | None] = ContextVar("_shape_while_tracing", default=None)
 
-#: The largest batch, and the most hidden units, for which OpenBLAS's products, ``dot``, are faster than
-#: oneDNN's, ``FullyConnected``.
+#: Batch size and hidden units up to which OpenBLAS's products, ``dot``, are faster than oneDNN's,
+#: ``FullyConnected``.
 SMALL = 64
 
 
 class Gates(ABC):
-    """What one time step of a layer gets: its input, X = x w_x + b, and its weights.
+    """The arguments of one time step of a layer: its projected input, X = x w_x + b, and its weights.
 
     All arrays are (B, h), one for each gate that is named, in that order; no name means all gates, in the
     order of `d2lrnn.contract.cells.Cell.gates`.
@@ -63,12 +63,12 @@ class Gates(ABC):
 
 #: One time step, the formula of a cell: from the gates and the state to the next state. Its first part is the
 #: output. The arrays are legacy ones, ``mx.nd.NDArray`` or ``mx.sym.Symbol``; in the graph of one step they
-#: are symbols of NumPy's kind. All have the shape (B, h).
+#: are NumPy symbols. All have the shape (B, h).
 Step = Callable[[Gates, LayerState], LayerState]
 
 
 class _CutGates(Gates):
-    """The weights and X cut by gates beforehand: X (B, h) and weights (h, h), one for each."""
+    """X and the weights split by gate beforehand: X (B, h) and a weight (h, h) for each."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class _CutGates(Gates):
 
 @contextmanager
 def tracing(num_steps: int, batch_size: int) -> Iterator[None]:
-    """Graphs traced inside this scope are for inputs (T, B, …): a symbol does not know its shape."""
+    """A context in which graphs are traced for inputs (T, B, …): a symbol has no known shape."""
     token = _shape_while_tracing.set((num_steps, batch_size))
     try:
         yield
@@ -118,11 +118,11 @@ def unroll(
     batch_size: int,
     num_hiddens: int,
 ) -> tuple[Array, LayerState]:
-    """Multiplies all inputs at once, and then applies a cell's formula to one time step after the other.
+    """Projects all inputs at once, and then applies a cell's formula step by step.
 
     Args:
         F: ``mx.nd`` or ``mx.sym``.
-        cell: the kind of layer.
+        cell: the cell.
         step: its formula.
         inputs: (T, B, in).
         state: the state before the first step.
@@ -137,7 +137,7 @@ def unroll(
     Returns:
         The outputs (T, B, h) and the final state.
     """
-    # To turn the weights for OpenBLAS pays over several steps.
+    # Transposing the weights for OpenBLAS pays only over several steps.
     # benchmarks/tricks: mxnet, products by OpenBLAS, and by oneDNN
     by_openblas = num_steps > 1 and max(batch_size, num_hiddens) <= SMALL
 
@@ -147,16 +147,15 @@ def unroll(
         return linear(F, H.as_np_ndarray(), W.as_np_ndarray(), num_outputs=num_hiddens).as_nd_ndarray()
 
     # benchmarks/tricks: mxnet, weights cut by gates before the products
-    # Weights are cut into gates before the products and not what comes of them: it is far larger.
+    # The weights are split by gate before the products, not the results, which are far larger.
     weights_x, weights_h, biases = (cut(F, part, len(cell.gates)) for part in (W_xh.T, W_hh.T, b_h))
-    # OpenBLAS takes weights as (in, out): where it turned them itself at every step it was slower (64 x 1024:
-    # by 30%).
+    # OpenBLAS takes weights as (in, out): one copy here, as a transposed factor at every step is slower.
     weights_h = [(W.T if by_openblas else W).as_nd_ndarray() for W in weights_h]
     projected = [
         cut(F, linear(F, inputs, weight, bias, num_outputs=num_hiddens), num_steps, squeeze=True)
         for weight, bias in zip(weights_x, biases, strict=True)
     ]
-    # Legacy arrays in the loop: their sums and products need no broadcasting, whose gradient is slow.
+    # Legacy arrays in the loop: their sums and products do not broadcast, whose gradient is slow.
     rows = {name: _repeated(F, vector, batch_size, num_hiddens) for name, vector in vectors.items()}
     state = tuple(part.as_nd_ndarray() for part in state)
     outputs = []
@@ -190,8 +189,8 @@ def value_of(parameter: Any, like: Array) -> Array:
 def cut(F: Any, x: Array, pieces: int, *, squeeze: bool = False) -> list[Array]:
     """`x` in equal pieces along its first axis; `squeeze` drops that axis, when every piece has length 1.
 
-    By the legacy operator: ``np.split`` takes 30 ms for what this does in 1 (batch 1024, 32 steps), and the
-    gradient of indexing writes the whole array for every index.
+    By the legacy operator: ``np.split`` takes 20 times as long, and the gradient of indexing writes the whole
+    array for every index.
     """
     if pieces == 1:
         return [F.np.squeeze(x, axis=0) if squeeze else x]

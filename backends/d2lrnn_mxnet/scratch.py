@@ -1,7 +1,7 @@
-"""The models from scratch: each cell's formula in plain sight.
+"""The scratch models: the formulas spelt out.
 
-A cell is a class with the formula of one step; `ScratchCell`, which it derives from, makes a layer of it. The
-formula is what runs, in training and in prediction, on the CPU and on a GPU: no operator of MXNet's for whole
+A cell is a class with the formula of one step; its base class, `ScratchCell`, makes a layer of it. The
+formula itself runs, in training and in prediction, on the CPU and on a GPU: no operator of MXNet's for whole
 recurrences. The formulas with their sources are in `d2lrnn.contract.cells`.
 
 T = time steps, B = batch size, h = hidden units, G = gates, σ the logistic function, ∘ the element-wise
@@ -31,20 +31,20 @@ from d2lrnn_mxnet.semantics import use_np
 
 @use_np
 class ScratchCell(Module, nn.HybridBlock):
-    """A recurrent layer of the cell that a subclass names in `cell`, with the formula that it has in `step`.
+    """A recurrent layer; a subclass gives its cell and the formula of one `step`.
 
     Args:
         num_inputs: size of the input vectors.
         num_hiddens: h.
-        sigma: standard deviation of the initial weights; biases and further vectors begin at zero.
-        reset_after: for a cell that has this choice: see `d2lrnn.contract.cells.Cell.reset_bias`.
+        sigma: standard deviation of the initial weights; biases and further vectors start at zero.
+        reset_after: for a cell with a reset gate; see `d2lrnn.contract.cells.Cell.reset_bias`.
 
     Attributes:
         W_xh: (num_inputs, G·h).
         W_hh: (h, G·h).
         b_h: (G·h,).
 
-    What else the cell has are attributes (h,) by the names in `d2lrnn.contract.cells`.
+    Further parameters are attributes (h,) with their names in `d2lrnn.contract.cells`.
     """
 
     cell: ClassVar[Cell]
@@ -83,7 +83,7 @@ class ScratchCell(Module, nn.HybridBlock):
         Args:
             inputs: (T, B, num_inputs), or T arrays (B, num_inputs), also ``reversed(…)`` of such.
             state: (B, h), for an LSTM ``(H, C)``, each (B, h); None is zeros. It is not changed.
-            masks: of the dropout between layers: one layer has none.
+            masks: not used; a single layer has no dropout.
 
         Returns:
             The outputs (T, B, h) and the final state.
@@ -102,12 +102,12 @@ class ScratchCell(Module, nn.HybridBlock):
     def hybrid_forward(
         self, F: Any, inputs: Array, *state: Array, W_xh: Array, W_hh: Array, b_h: Array, **vectors: Array
     ) -> tuple[Array, list[Array]]:
-        """The same for Gluon, which hands over `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
+        """`forward` for Gluon, which passes `F` (``mx.nd`` or ``mx.sym``) and the parameters."""
         shape = steps_and_batch(F, inputs)
         if shape is None:
             raise SpecError(
-                "a recurrence from scratch cannot be part of a hybridised block: a symbol does not have the "
-                "number of steps. Leave the block as it is, or take a concise layer"
+                "a scratch layer cannot be part of a hybridised block: a symbol has no number of steps. "
+                "Do not call hybridize() on the block, or use a concise layer"
             )
         outputs, final = unroll(
             F,
@@ -126,9 +126,9 @@ class ScratchCell(Module, nn.HybridBlock):
         return outputs, list(final)
 
     def hybridize(self, active: bool = True, **kwargs: Any) -> None:
-        """Leaves the layer as it is: its loop needs the number of steps, which a symbol does not have.
+        """Does nothing: the layer's loop needs the number of steps, which a symbol does not have.
 
-        The learner of `d2lrnn_mxnet.adapter` compiles it all the same, one graph for every number of steps.
+        The learner of `d2lrnn_mxnet.adapter` compiles it nevertheless, one graph for each number of steps.
         """
 
 
@@ -270,14 +270,14 @@ class MGUScratch(ScratchCell):
         return (H + F * (tanh(n) - H),)
 
 
-#: The library's own cells from scratch, by name.
+#: The library's own scratch layers, by the name of their cell.
 SCRATCH: dict[str, type[ScratchCell]] = {
     kind.cell.name: kind for kind in (RNNScratch, ReluRNNScratch, GRUScratch, LSTMScratch, MGUScratch)
 }
 
 
 def find_scratch(cell: str) -> type[ScratchCell]:
-    """The cell from scratch, the library's own or another package's.
+    """The scratch layer of a cell, the library's own or another package's.
 
     Raises:
         SpecError: there is none for this backend.
@@ -301,11 +301,11 @@ class StackedRNNScratch(Module, nn.HybridBlock):
         num_hiddens: h.
         num_layers: L.
         sigma: standard deviation of the initial weights.
-        layer: what makes a layer of ``(num_inputs, num_hiddens, sigma)``: a `ScratchCell` or a function.
+        layer: makes a layer from ``(num_inputs, num_hiddens, sigma)``: a `ScratchCell` or a function.
         dropout: the rate between layers while training, never after the last.
 
     Attributes:
-        rnns: the layers. They are registered with Gluon, so that a ``gluon.Trainer`` trains all of them.
+        rnns: the layers, registered with Gluon, so that a ``gluon.Trainer`` trains all of them.
 
     Example:
         >>> outputs, states = StackedRNNScratch(28, 32, num_layers=2, layer=LSTMScratch)(np.ones((5, 3, 28)))

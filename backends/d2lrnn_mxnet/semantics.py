@@ -1,8 +1,8 @@
-"""NumPy semantics for a class, without switching them on for everybody.
+"""NumPy semantics for a class, without switching them on globally.
 
-``mx.util.use_np`` does that for a class that stands alone. On one that others derive from it would copy every
-inherited method into the class: what a chapter adds to the base later (``d2l.add_to_class``) would not be
-seen, and a method that looks at its caller (``save_hyperparameters``) would find a wrapper there.
+``mx.util.use_np`` does that for a class without a base class. On others it copies every inherited method into
+the class: a method that a chapter adds to the base later (``d2l.add_to_class``) would not be found, and one
+that inspects its caller (``save_hyperparameters``) would find a wrapper there.
 """
 
 from __future__ import annotations

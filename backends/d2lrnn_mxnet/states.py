@@ -1,4 +1,4 @@
-"""The states of the models of this tab, and as NumPy: ``(h,)`` or ``(h, c)``, each (L, B, h).
+"""The states of the models in MXNet's form, and as NumPy: ``(h,)`` or ``(h, c)``, each (L, B, h).
 
 A concise model's state is one array (L, B, h), a scratch layer's one (B, h), a stack's a list of its layers'
 states. Where a cell has several states, an LSTM ``(H, C)``, there is a tuple in place of each array.
@@ -17,7 +17,7 @@ from d2lrnn_mxnet.arrays import on_device
 
 
 def zero_state(spec: ModelSpec, batch_size: int, context: Any) -> Any:
-    """The state that a sequence starts from, on a device."""
+    """The state before the first token, zeros, on a device."""
     shape = spec.num_layers, batch_size, spec.num_hiddens
     return import_state(spec, (np.zeros(shape, spec.dtype),) * spec.num_states, context)
 
@@ -44,15 +44,15 @@ def export_state(spec: ModelSpec, state: Any) -> StateArrays:
 
 # benchmarks/tricks: mxnet, the state of a single step layer by layer
 class Layers(tuple[Any, ...]):
-    """A state in another form: the arrays (B, h) of one layer after the other, for an LSTM H and C of each.
+    """A state split by layer: the arrays (B, h) of one layer after the other, for an LSTM H and C of each.
 
-    What predictions hand from one to the next: to put a concise model's layers into one array and to take
-    them out again at every step takes a fifth of the step.
+    Single steps take and return it: stacking and splitting a concise model's state at every step takes more
+    than a third of the step.
     """
 
 
 def by_layer(spec: ModelSpec, state: Any) -> Layers:
-    """A model's own state, or one that has that form already, in this form."""
+    """A state in either form, split by layer."""
     if isinstance(state, Layers):
         return state
     if spec.implementation == "concise":
@@ -84,7 +84,7 @@ def join_rows(spec: ModelSpec, states: list[Any]) -> Any:
 
 
 def detached(state: Any) -> Any:
-    """The state without the graph that made it."""
+    """The state, detached."""
     return [detached(part) for part in state] if isinstance(state, list | tuple) else state.detach()
 
 

@@ -1,6 +1,6 @@
-"""The book's tensor helpers: MXNet's own functions where they do what the chapters want of them.
+"""The book's tensor helpers: MXNet's own functions where they do what the chapters expect.
 
-Helpers that this project wrote switch NumPy semantics on for themselves; MXNet's want ``npx.set_np()``.
+The helpers defined here switch NumPy semantics on for themselves; MXNet's own need ``npx.set_np()``.
 """
 
 from __future__ import annotations
