@@ -1,4 +1,4 @@
-"""The book's first edition on MXNet. What is not MXNet is in `d2lrnn.book.first_edition`."""
+"""The book's first edition on MXNet. What all tabs share is in `d2lrnn.book.first_edition`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "predict_ch8", "seq_data_iter_random", "seq_data_iter_sequential", "sgd", "train_ch8", "train_epoch_ch8",
 ]  # fmt: skip
 
-#: Takes a step, given the batch size by which gradients are divided.
+#: Takes a step, given the batch size, which divides the gradients.
 Updater = Callable[[int], None]
 
 # The chapter's largest norm of a gradient.
@@ -41,7 +41,7 @@ class SeqDataLoader(book.SeqDataLoader):
 
     @staticmethod
     def tensor(indices: IntArray) -> Array:
-        """Of NumPy's indices."""
+        """NumPy's indices as an MXNet array of int32."""
         return on_device(indices, "int32", cpu())
 
 
@@ -161,9 +161,9 @@ def train_ch8(
     device: Any,
     use_random_iter: bool = False,
 ) -> None:
-    """Trains with SGD on clipped gradients, draws the perplexity, and prints what came of it.
+    """Trains with SGD on clipped gradients, plots the perplexity, and prints it, the speed and two samples.
 
-    As in the book a Gluon block begins anew, at N(0, 0.01²), and a model of functions goes on.
+    As in the book a Gluon block is initialised again, from N(0, 0.01²); a model of functions is not.
 
     Raises:
         SpecError: `num_epochs` is below 1.
@@ -173,7 +173,7 @@ def train_ch8(
     if isinstance(net, gluon.Block):
         net.initialize(ctx=device, force_reinit=True, init=init.Normal(0.01))
         X, _ = next(iter(train_iter))
-        net(X.as_in_ctx(device), net.begin_state(batch_size=len(X), ctx=device))  # layers learn their sizes
+        net(X.as_in_ctx(device), net.begin_state(batch_size=len(X), ctx=device))  # layers infer their sizes
         updater = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": lr}).step
     else:
 
@@ -187,7 +187,7 @@ def train_ch8(
 
 @use_np
 class _Predictor(EagerPredictor):
-    """A network as what `d2lrnn.generation.generate` asks."""
+    """A network in the form that `d2lrnn.generation.generate` takes."""
 
     def __init__(self, net: Any, device: Any) -> None:
         super().__init__(net, lambda size: net.begin_state(batch_size=size, ctx=device), device)

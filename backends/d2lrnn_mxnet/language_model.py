@@ -32,16 +32,16 @@ class RNNLMScratch(Classifier):
     Args:
         rnn: the recurrent layers, called with (T, B, in) and a state; it has `num_hiddens`.
         vocab_size: V.
-        lr: the learning rate that a trainer may read.
-        embedding_size: E, the length of the vectors that tokens are looked up as, and in = E; None takes
-            one-hot vectors, and in = V.
-        tied: whether the head's weight is the embedding's, transposed; E is the number of hidden units then.
+        lr: the learning rate of `configure_optimizers`.
+        embedding_size: E, the size of the embedding vectors, with in = E; None takes one-hot vectors, with
+            in = V.
+        tied: whether the head's weight is the embedding's, transposed; E is then h.
         input_dropout: the rate at the embedding, while training.
         output_dropout: the rate between the last layer and the head, while training.
 
     Attributes:
-        embedding: (V, E), only where there is an embedding.
-        W_hq: (h, V), not where it is tied to the embedding.
+        embedding: (V, E), only with `embedding_size`.
+        W_hq: (h, V), not if `tied`.
         b_q: (V,).
 
     Example:
@@ -49,7 +49,7 @@ class RNNLMScratch(Classifier):
         (2, 5, 28)
     """
 
-    # What a chapter's subclass has that does not call this constructor.
+    # The defaults of a chapter's subclass that does not call this constructor.
     embedding_size: int | None = None
     tied = False
     input_dropout = output_dropout = 0.0
@@ -74,7 +74,7 @@ class RNNLMScratch(Classifier):
     def init_params(self) -> None:
         """Makes the output layer's parameters: N(0, σ²) with the layers' σ, and zeros.
 
-        The arrays of layers that a chapter made get gradients, and blocks without values get some.
+        The arrays of a chapter's own layers get gradients, and uninitialised blocks are initialised.
         """
         sigma = getattr(self.rnn, "sigma", 0.01)
         V, normal = self.vocab_size, init.Normal(sigma)
@@ -91,7 +91,7 @@ class RNNLMScratch(Classifier):
         self.initialize()
 
     def cast(self, dtype: Any) -> None:
-        """As Gluon's."""
+        """As Gluon's ``cast``."""
         super().cast(dtype)
         self._dtype = dtype
 
@@ -108,17 +108,17 @@ class RNNLMScratch(Classifier):
         """
         inputs = drop(self.one_hot(tokens), self.input_dropout, None)
         hiddens, state = self.rnn(inputs, state)
-        # The states of all steps as one array; a chapter's layers return a list of them.
+        # A chapter's layers return a list of the states of all steps.
         H = np.stack(hiddens) if isinstance(hiddens, (list, tuple)) else hiddens
         return self.output_layer(drop(H, self.output_dropout, None)), state
 
     def unroll_by_step(self, tokens: Array, state: Any = None, masks: Any = None) -> tuple[Array, Any]:
-        """As `unroll`, time steps first: tokens (T, B) to logits (T, B, V). No large array is turned.
+        """As `unroll`, time steps first: tokens (T, B) to logits (T, B, V). No large array is transposed.
 
         Args:
             tokens: (T, B), an array or the symbol of one.
             state: as for `unroll`.
-            masks: of dropout; None leaves it to MXNet: on inside ``autograd.record()``, else off.
+            masks: dropout masks; None leaves dropout to MXNet: on inside ``autograd.record()``, else off.
         """
         inputs, between, outputs = (None, None, None) if masks is None else masks
         vectors = drop(self._vectors(tokens), self.input_dropout, inputs)
@@ -131,7 +131,7 @@ class RNNLMScratch(Classifier):
 
     def output_layer(self, hiddens: Array | Sequence[Array]) -> Array:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
-        # The states of all steps as one array; a chapter's layers return a list of them.
+        # A chapter's layers return a list of the states of all steps.
         H = np.stack(hiddens) if isinstance(hiddens, (list, tuple)) else hiddens
         return self._logits(H).swapaxes(0, 1)
 
@@ -159,7 +159,7 @@ class RNNLMScratch(Classifier):
         return loss
 
     def validation_step(self, batch: Sequence[Array]) -> Array:
-        """Likewise, for validation."""
+        """As `training_step`, for validation."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
         self.plot("ppl", np.exp(loss), train=False)
         return loss
@@ -193,8 +193,8 @@ class RNNLM(RNNLMScratch):
     """`RNNLMScratch` with Gluon's ``nn.Dense`` as output layer and ``nn.Embedding`` at the inputs.
 
     Attributes:
-        embedding: tokens to vectors, only where there is an embedding.
-        linear: hidden states to logits; where it is tied, its weight is the embedding's.
+        embedding: tokens to vectors, only with `embedding_size`.
+        linear: hidden states to logits; if `tied`, its weight is the embedding's.
     """
 
     def init_params(self) -> None:
@@ -203,7 +203,7 @@ class RNNLM(RNNLMScratch):
         if self.embedding_size is not None:
             self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
             tied = self.embedding.params if self.tied else None
-        # Of layers that do not say their size, Gluon finds it out at the first call.
+        # For layers without `num_hiddens` Gluon infers the size at the first call.
         num_hiddens = getattr(self.rnn, "num_hiddens", 0)
         self.linear = nn.Dense(self.vocab_size, flatten=False, in_units=num_hiddens, params=tied)
         self._begin()
@@ -216,7 +216,7 @@ class RNNLM(RNNLMScratch):
 
 
 def spec_of(model: RNNLMScratch) -> ModelSpec | None:
-    """What a language model computes; None if its layers or its head are not the library's own."""
+    """The specification of a language model; None if its layers or its head are not the library's own."""
     rnn = model.rnn
     layers = list(rnn.rnns) if type(rnn) is StackedRNNScratch else [rnn]
     kinds = {type(layer) for layer in layers}
@@ -241,7 +241,7 @@ def spec_of(model: RNNLMScratch) -> ModelSpec | None:
 
 
 def _is_announced(kind: type) -> bool:
-    """Whether it is the cell that its name stands for: a subclass may have another formula."""
+    """Whether it is the class that is registered for its cell: a subclass may have another formula."""
     if not issubclass(kind, ScratchCell):
         return False
     name = kind.cell.name
