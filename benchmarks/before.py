@@ -1,14 +1,14 @@
-"""Was a change paid for in speed? Training steps and writing of an earlier checkout and of this one, in turn.
+"""Speed regressions: training steps and generation of an earlier checkout and of this one, in turn.
 
     nox -s before -- CHECKOUT       # all of it, in the environments of the parity sessions
     python benchmarks/before.py CHECKOUT --env torch=python --env numpy=python --settings C --models gru-2
 
-For every backend, setting and model two processes stand ready, one with the library of CHECKOUT and one with
-that of this checkout, and each was compared with the reference first. Then they take turns of a fraction of a
-second: a machine that is slower for a while is so for both. The figure is the median over the turns of the
-ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON`` says which interpreter has a
-backend's framework. Results go to ``benchmarks/results/before.json`` after every cell, in which other cells
-that were measured against the same commit stay, and to ``before.md`` at the end. About 15 seconds a cell;
+For every backend, setting and model there are two processes, one with the library of CHECKOUT and one with
+that of this checkout. Each is first compared with the reference. Then they take turns of a fraction of a
+second, so that a machine that is slow for a while slows down both. The figure is the median over the turns of
+the ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON`` says which interpreter has a
+backend's framework. Results go to ``benchmarks/results/before.json`` after every cell, where other cells that
+were measured against the same commit are kept, and to ``before.md`` at the end. About 15 seconds a cell;
 nothing else should run on the machine.
 """
 
@@ -35,19 +35,19 @@ from d2lrnn.benchmark.settings import MODELS, batches, combinations, find_model,
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
-#: Turns of each side in a cell (`--turns`), how long one lasts at least, and how long both rest before the
-#: next one: the threads of some libraries wait busily for so long after their work.
+#: Turns of each side in a cell (`--turns`), the least seconds of one, and the pause before the next one, as
+#: the threads of some libraries spin for a while after their work.
 TURNS, SECONDS, REST = 15, 0.15, 0.1
 
-#: What is timed. Writing is, where a model is small; the products alone, so that a step is their multiple.
+#: What is timed: a step; generation, where the model is small; the products alone, as the unit of a step.
 STEP, WRITE, FLOOR = "step", "write", "floor"
 
-#: Not those of the driver: an earlier checkout, in which this file runs too, may lack the name.
+#: Not imported from the driver: an earlier checkout, with which this file runs too, may lack the name.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Side:
-    """A process that holds a model of one checkout, and runs it when it is told to."""
+    """A process with a model of one checkout, which runs it on request."""
 
     def __init__(self, checkout: Path, python: str, words: Sequence[str], errors: Path) -> None:
         self._errors = errors
@@ -73,7 +73,7 @@ class Side:
         """The next line that it prints.
 
         Raises:
-            RuntimeError: it ended instead, or printed what is wrong.
+            RuntimeError: it ended instead, or printed an error.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -86,7 +86,7 @@ class Side:
         return answer
 
     def seconds(self, what: str) -> float:
-        """What one step, one character, or the products of one step take in a turn; the first is warm-up."""
+        """The time of one step, one character, or the products of one step in a turn; the first warms up."""
         if what not in self._counts:
             self._timed(what, 3)
             self._counts[what] = max(1, round(SECONDS / self._timed(what, 3)))
@@ -119,7 +119,7 @@ def compare(
         ]
         try:
             ready = [side.answer() for side in sides]
-            # The products alone are the framework's, of no checkout: one side has them.
+            # The products alone do not depend on the checkout: one side times them.
             timed = {name: ([], []) for name in ready[1] if name == FLOOR or name in ready[0]}
             for turn in range(turns + 1):
                 for name, seconds in timed.items():
@@ -137,7 +137,7 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    """In which a process finds the library of a checkout."""
+    """An environment in which a process imports the library of a checkout."""
     return {**os.environ, "PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'backends'}"}
 
 
@@ -175,7 +175,7 @@ def _ratio(before: Sequence[float], now: Sequence[float]) -> str:
 
 
 def side(checkout: str, backend: str, setting_name: str, model_name: str, reference: str) -> None:
-    """The process of `Side`: says what it can run, then runs it and says how long it took."""
+    """The process of `Side`: prints what it can run, then runs what it reads and prints the seconds."""
     import d2lrnn
     from d2lrnn.allocator import keep_freed_memory
     from d2lrnn.benchmark.reference import check_parameters_of, fault
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [find_model(name) for name in given.models.split(",")],
     )
     pythons = dict(pair.split("=", 1) for pair in given.env)
-    # Every process that is started inherits it.
+    # Every child process inherits it.
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(given.threads))
     document: dict[str, Any] = {"before": commit, "threads": given.threads, "rows": []}
     if given.out.exists():

@@ -3,7 +3,7 @@
     python benchmarks/chapters.py run      # the chapters of $D2LRNN_CHAPTERS on the backend of D2LRNN_BACKEND
     python benchmarks/chapters.py table    # all backends: results/chapters.md
 
-What a training came to is taken from the trainer's own record (current edition) or from what the cell printed
+The result of a training is taken from the trainer's own record (current edition) or from the cell's output
 (first edition); the book's figures in the table are those of its torch tab, each over the seeds 0 and 1.
 """
 
@@ -45,7 +45,7 @@ _PERPLEXITY = re.compile(r"([\d.]+), ([\d.]+) \D*/")
 
 
 def run() -> None:
-    """Runs every chapter that has cells for this backend, and keeps what came of it."""
+    """Runs every chapter that has cells for this backend, and writes the results."""
     folder = os.environ.get("D2LRNN_CHAPTERS")
     if not folder:
         raise SystemExit("D2LRNN_CHAPTERS must name the folder with the chapters")
@@ -77,7 +77,7 @@ def run() -> None:
 
 
 def _notice_trainings() -> list[dict[str, Any]]:
-    """A list to which every training of the current edition adds what it came to."""
+    """A list to which every training of the current edition adds its result."""
     noticed: list[dict[str, Any]] = []
     fit = book.Trainer.fit
 
@@ -102,7 +102,7 @@ def _printed(results: tuple[CellResult, ...]) -> list[dict[str, Any]]:
 
 
 def table() -> None:
-    """Writes what every chapter came to on every backend."""
+    """Writes the results of all chapters on all backends."""
     lines = [
         *_INTRODUCTION.splitlines(),
         "",

@@ -5,11 +5,11 @@
 
 Batch 1024, 32 steps, 32 hidden units, 100 epochs, gradients clipped to norm 1.
 
-Which runs count was fixed before any of them was made: float32, the seeds of `SEEDS`, none of which had been
-used when rates and starts were chosen, and for each model and backend the median of their validation
-perplexities after the last epoch, which is to be no higher than what the book's own torch tab reached over
-two seeds. Every run is in the table. Seed 0, in both precisions, shows how far the backends are apart. Runs
-that a backend's file already has are not made again: without the file, all are.
+The criterion was fixed before the first run: float32, the seeds of `SEEDS`, none of which had been used to
+choose rates and starts. For each model and backend the median of their validation perplexities after the last
+epoch must be no higher than the highest that the book's own torch tab reached over two seeds. Every run is in
+the table. Seed 0, in both precisions, shows how far the backends are apart. Runs that are in a backend's file
+already are not repeated.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RUNS = [("float32", 0), ("float64", 0), *(("float32", seed) for seed in SEEDS)]
 
 
 def run() -> None:
-    """Trains what is not yet in the backend's file, and keeps each run as it ends."""
+    """Makes the runs that are not yet in the backend's file, and writes each one when it ends."""
     backend = d2lrnn.backend()
     corpus = load_corpus("time-machine")
     path = RESULTS / f"novel-{backend.name}.json"

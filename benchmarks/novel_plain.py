@@ -1,9 +1,9 @@
-"""PyTorch's own layers in a plain loop on the novel: what the library's validation perplexities compare with.
+"""PyTorch's own layers in a plain loop on the novel, to compare the library's validation perplexities with.
 
     python benchmarks/novel_plain.py    # needs PyTorch; prints a line a run: results/novel-plain-torch.txt
 
-The batches are those of benchmarks/novel.py, the start is PyTorch's, and both biases of a gate are trained,
-as in the book's own package.
+The batches are those of benchmarks/novel.py, the initial values are PyTorch's, and both biases of a gate are
+trained, as in the book's own package.
 """
 
 from __future__ import annotations

@@ -3,18 +3,17 @@
     nox -s bench        # all of it, in the environments of the parity sessions
     python benchmarks/run.py --env torch=python --env numpy=python --settings C --models rnn-scratch,rnn
 
-``--env NAME=PYTHON`` says which interpreter has a backend's framework; without any, the one that runs this
-file has all. Results go to ``benchmarks/results``: ``bench.json`` after every process; at the end
-``bench.md``, ``bench.html`` and each setting's figure, such as ``bench-C.svg``. ``--resume`` goes on with
-them. ``--book FOLDER`` names a folder with the book's package (``pip install --no-deps --target FOLDER
--r requirements/book.txt``).
+``--env NAME=PYTHON`` says which interpreter has a backend's framework; the default is the one that runs this
+file. Results go to ``benchmarks/results``: ``bench.json`` after every process; at the end ``bench.md``,
+``bench.html`` and each setting's figure, such as ``bench-C.svg``. ``--resume`` continues from ``bench.json``.
+``--book FOLDER`` names a folder with the book's package (``pip install --no-deps --target FOLDER -r
+requirements/book.txt``).
 
 ``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
 batch 32 to 1024; with ``--resume`` it goes into the same report.
 
-Nothing else should run on the machine. How long it takes: every cell of every subject is a process of 10 to
-25 seconds, at L up to a minute. Two rounds of ``--settings C`` took 16 minutes on two cores; all of it in 3
-rounds is hours.
+Nothing else should run on the machine. Every cell of every subject is a process of 10 to 25 seconds, at L up
+to a minute: two rounds of ``--settings C`` take a quarter of an hour, three rounds of everything take hours.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ RESULTS, PEERS = HERE / "results", HERE / "peers"
 #: Workers find the library in this checkout, whatever is installed where they run.
 CHECKOUT = os.pathsep.join([str(HERE.parent), str(HERE.parent / "backends")])
 
-#: JAX and TensorFlow take most of a GPU's memory at once unless they are told to take what they need.
+#: Without these, JAX and TensorFlow reserve most of a GPU's memory at once.
 AS_NEEDED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
@@ -76,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _entrants(names: str | None, env: list[str], book: str | None, *, peers: bool) -> list[Entrant]:
-    """A backend and its peers stand side by side, so that they run soon after one another."""
+    """Each backend is followed by its peers, so that they run soon after one another."""
     pythons = dict(_pair(text) for text in env)
     if not pythons:
         pythons = {entry.name: sys.executable for entry in backends() if entry.installed}

@@ -1,9 +1,9 @@
-"""What is no training step: a large text to token indices, and how long the library takes to start.
+"""Times other than training steps: encoding a large text, and starting the library.
 
     python benchmarks/text.py [--megabytes 100] [--out benchmarks/results/text.json]
 
-Every measurement runs in a process of its own. `benchmarks/run.py` puts the tables into its report. About two
-minutes.
+Every measurement runs in a process of its own. `benchmarks/run.py` puts the tables into its report. It takes
+about two minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from d2lrnn.data.corpus import load_corpus, sample_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
-#: An empty interpreter is what the other two are to be compared with.
+#: The empty interpreter is the baseline of the other two.
 STARTS = {
     "python -c pass": ["-c", "pass"],
     "import d2lrnn": ["-c", "import d2lrnn"],

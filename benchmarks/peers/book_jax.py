@@ -1,7 +1,7 @@
 """The book's package on JAX; see `book`.
 
-Its trainer takes gradients of a compiled loss, and updates one array after another. It never clips, though it
-is told to: its `clip_gradients` is defined and not called. So it does less work a step than the others.
+Its trainer differentiates a compiled loss, and updates one array after another. It never clips: its
+`clip_gradients` is defined and not called. So its step does less work than the others'.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from d2l import jax as book  # noqa: E402
 
 
 class GRUCell(nn.Module):
-    """flax's, as it was: made without its size, which the state has, and asked for a state by its class."""
+    """flax' old interface: no size is given, as the state has it, and the class makes the state."""
 
     @nn.compact
     def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -59,7 +59,7 @@ book.int = _whole
 
 
 class LSTM(book.RNN):
-    """The package has the GRU alone; its LSTM stands in a chapter."""
+    """The package has only the GRU; its LSTM is in a chapter."""
 
     num_layers: int
 
@@ -76,7 +76,7 @@ class LSTM(book.RNN):
 
 
 class _Data:
-    """A batch to take sizes from: all that `Trainer.fit` asks for where it is to train no epoch."""
+    """A batch to take sizes from: all that `Trainer.fit` needs for zero epochs."""
 
     def train_dataloader(self) -> list[Any]:
         """As an input and a target."""

@@ -26,7 +26,7 @@ book.int = _whole
 
 
 class LSTM(book.GRU):
-    """The package has the GRU alone; its LSTM stands in a chapter."""
+    """The package has only the GRU; its LSTM is in a chapter."""
 
     def __init__(self, num_hiddens: int, num_layers: int) -> None:
         book.Module.__init__(self)

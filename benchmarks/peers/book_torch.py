@@ -16,7 +16,7 @@ from d2lrnn.contract.values import Batch, FloatArray, Parameters, StepResult
 
 
 class LSTM(book.RNN):
-    """The package has the GRU alone; its LSTM stands in a chapter."""
+    """The package has only the GRU; its LSTM is in a chapter."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, num_layers: int) -> None:
         book.Module.__init__(self)

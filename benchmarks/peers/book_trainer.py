@@ -1,6 +1,6 @@
-"""What the tabs of the book's package have in common: a `Trainer`, here of one batch a step; see `book`.
+"""The `Trainer` that the tabs of the book's package share, here with one batch a step; see `book`.
 
-JAX's is another: it keeps the parameters, and is made ready by its own `fit`.
+JAX's is different: it keeps the parameters, and its own `fit` prepares it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.contract.values import Batch, StepResult
 from d2lrnn.data.vocabulary import Vocab
 
-#: What the book trains an epoch of; it decides how often a value goes into its figure.
+#: Batches of the book's epochs; this decides how often a value goes into its figure.
 BATCHES = 10
 
 
 class Trained(ABC):
-    """The part of a `d2lrnn.benchmark.subject.Contestant` that trains and writes.
+    """The part of a `d2lrnn.benchmark.subject.Contestant` that trains and generates text.
 
     Attributes:
         model: the package's model.
@@ -48,7 +48,7 @@ class Trained(ABC):
 
     @abstractmethod
     def arrays(self, batch: Batch) -> tuple[Any, Any]:
-        """Inputs and targets as the framework has arrays."""
+        """Inputs and targets as the framework's arrays."""
 
     def loss(self, batch: Batch) -> Any:
         """The package's loss of a batch."""

@@ -1,4 +1,4 @@
-"""What is a setting of a whole process is measured in processes of its own, one for each side."""
+"""For settings of a whole process: each side is measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unittest.mock import patch
 class Elsewhere:
     """A function that runs in a process of its own; a call waits for its result.
 
-    To ask takes about as long as a small model's single step: let one call take a hundred of them.
+    A call takes about as long as a small model's single step: one call should do a hundred of them.
 
-    The process starts at the first call, so that it does not disturb what is measured before.
+    The process starts at the first call, so that it does not disturb earlier measurements.
 
     Args:
-        prepare: a module's function; the new process calls it, and then what it returns at every call.
+        prepare: a function of a module, called once in the new process; it returns the function to call.
         arguments: for `prepare`.
-        environment: variables that the process has from its start.
+        environment: environment variables of the process, set before it starts.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Elsewhere:
         theirs.close()
 
     def __call__(self) -> Any:
-        """What the other process computes."""
+        """The result of the other process."""
         if self._pipe is None:
             self._start()
         self._pipe.send(None)

@@ -27,7 +27,7 @@ STEPS = 100
 
 
 def tricks() -> list[Trick]:
-    """All of them."""
+    """All tricks of this backend."""
     with_derivative = [kind for kind in scratch.LAYERS.values() if hasattr(kind.step, "derivative")]
     return [
         *(_derivative(kind, False, *sizes) for kind in with_derivative for sizes in (C, M)),
@@ -112,7 +112,7 @@ def _look_up(B: int, T: int, h: int) -> Trick:
 
 
 def _bias_of_rows(B: int, T: int, h: int) -> Trick:
-    """The bias added to the rows of a table, and to what was looked up in it."""
+    """The bias added to the rows of a table, and to the rows that were looked up."""
     tokens, W, b, d = _tokens(B, T), _drawn(28, 4 * h), _drawn(4 * h), _drawn(T, B, 4 * h)
 
     def bias_after(W: Any, b: Any, tokens: Any) -> Any:
@@ -186,7 +186,7 @@ def _forth_and_back(
 def _gradient(
     function: Callable[..., Any], d: Any, *values: Any, rest: Any = (), instead: Any = ()
 ) -> Callable[[], Any]:
-    """What a function returns, and its gradients where the loss has the gradient `d` at what it returns."""
+    """A function's results, and the gradients of its arguments for the gradient `d` at its results."""
 
     def forth_and_back(d: Any, values: Any, rest: Any) -> Any:
         result, back = jax.vjp(lambda *values: function(*values, *rest), *values)
@@ -196,7 +196,7 @@ def _gradient(
 
 
 def _compiled(function: Callable[..., Any], *arguments: Any, instead: Any = ()) -> Callable[[], Any]:
-    """A function of arrays compiled, with other functions in the place of the library's."""
+    """A function of arrays, compiled with replacements for some of the library's functions."""
     with ExitStack() as stack:
         for module, name, other in instead:
             stack.enter_context(patch.object(module, name, other))

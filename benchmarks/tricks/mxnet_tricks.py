@@ -1,7 +1,7 @@
 """The tricks of the MXNet backend.
 
 How long an idle thread of OpenMP spins (``GOMP_SPINCOUNT``, in the package's ``__init__``) is not among them:
-what that gains depends on what other programs do.
+its gain depends on what other programs do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEPS = 100
 
 
 def tricks() -> list[Trick]:
-    """All of them."""
+    """All tricks of this backend."""
     npx.set_np()
     scratch_cells, concise_cells = (d2lrnn.backend().cells(kind) for kind in ("scratch", "concise"))
     return [
@@ -76,7 +76,7 @@ AGAINST = {"eager": "the model's own call", "program": "the model compiled for o
 
 
 def _by_graph(spec: ModelSpec, *instead: tuple[Any, str, Any]) -> Callable[[], Any]:
-    """A single step by the graph, which is made with other functions in the place of the library's."""
+    """A single step by the graph, made with replacements for some of the library's functions."""
     model, context = _model(spec), mx.cpu()
     predictor = prediction.GraphPredictor(spec, parameter_places(model, spec), context)
     state, tokens = zero_state(spec, 1, context), numpy.zeros(1, numpy.int32)
@@ -104,13 +104,13 @@ def _program(spec: ModelSpec) -> Callable[[], Any]:
             logits, state = program.unroll(on_device(tokens, "int32", context), state, no_masks)
         return logits.asnumpy()[0], state
 
-    # The graph writes over its results.
+    # The graph overwrites its results at the next call.
     state = _copied(step(zero_state(spec, 1, context))[1])
     return lambda: step(state)[0]
 
 
 def _activations_of_graph(threads: int) -> Trick:
-    """The operators of a single step's activations, in processes with so many threads of OpenMP."""
+    """The operators of a single step's activations, in processes with this number of OpenMP threads."""
     trick, twin = (
         Elsewhere(steps_by_graph, by_onednn, OMP_NUM_THREADS=str(threads)) for by_onednn in (False, True)
     )
@@ -132,7 +132,7 @@ def steps_by_graph(by_onednn: bool) -> Callable[[], Any]:
 
 
 def _tokens_in_place() -> Trick:
-    """The tokens written where MXNet's array has its memory, and a new array of them."""
+    """The tokens written into the memory of an MXNet array, and a new array of them."""
     memory = numpy.zeros(1, numpy.int32)
     view, array = memory[:], mx.nd.from_numpy(memory, array_cls=np.ndarray)
     tokens, context = numpy.full(1, 3, numpy.int32), mx.cpu()
@@ -148,7 +148,7 @@ def _tokens_in_place() -> Trick:
 
 
 def _state_by_layer() -> Trick:
-    """A concise model's state as predictions hand it on, and in its own form."""
+    """A concise model's state split by layer, and in its own form."""
     spec = ModelSpec(V, cells.GRU.name, "concise", num_layers=2)
     step, context = _by_graph(spec), mx.cpu()
     predictor = prediction.GraphPredictor(spec, parameter_places(_model(spec), spec), context)
@@ -189,7 +189,7 @@ def _products(name: str, B: int, T: int, h: int) -> Trick:
 
 
 def _weights_cut(B: int, T: int, h: int) -> Trick:
-    """An LSTM's products by gates, and one product whose result is cut."""
+    """An LSTM's products by gate, and one product whose result is split."""
     H, W, d = _drawn(T, B, h), _drawn(4 * h, h, sigma=h**-0.5), [_drawn(B, h) for _ in range(4 * T)]
 
     def by_gates(F: Any, H: Any, W: Any) -> Any:
@@ -334,7 +334,7 @@ def loss_and_gradients(default_engine: bool) -> Callable[[], Any]:
 
 
 def _learner(default_engine: bool) -> Any:
-    """A small model's, with MXNet's own engine or with that of the backend."""
+    """A small model's learner, with MXNet's default engine or with the backend's."""
     if default_engine:
         adapter.compute_where_asked = lambda: None
     spec = ModelSpec(V)
@@ -349,12 +349,12 @@ class _Block(nn.HybridBlock):
         self._function = function
 
     def hybrid_forward(self, F: Any, *arrays: Any) -> Any:
-        """Calls it."""
+        """Calls the function."""
         return self._function(F, *arrays)
 
 
 def _gradient(block: Any, d: Sequence[Any], *arrays: Any) -> Callable[[], Any]:
-    """What a compiled block returns, and its gradients where the loss has the gradients `d` at these."""
+    """A compiled block's results, and the gradients of its arguments for the gradients `d` at these."""
     block.hybridize(static_alloc=True, static_shape=True)
     own = [array.copy() for array in arrays]
     for array in own:
@@ -373,7 +373,7 @@ def _gradient(block: Any, d: Sequence[Any], *arrays: Any) -> Callable[[], Any]:
 def _forth_and_back(
     spec: ModelSpec, B: int, T: int, *instead: tuple[Any, str, Any], compiled: bool = True
 ) -> Callable[[], Any]:
-    """Logits of a model and all its gradients, compiled with other values in the place of the library's."""
+    """Logits of a model and all its gradients, compiled with replacements for some of the library's names."""
     model, context = _model(spec), mx.cpu()
     tokens, state, d = _tokens(B, T), zero_state(spec, B, context), _drawn(T, B, V)
     no_masks = masks_on_device(None, spec.dtype, context)

@@ -19,7 +19,7 @@ C, M = (32, 35, 512), (1024, 32, 32)
 
 
 def tricks() -> list[Trick]:
-    """All of them."""
+    """All tricks of this backend."""
     return [
         *(_recurrence(name, *sizes) for name in FAST for sizes in (C, M)),
         _rows_apart(),
@@ -67,7 +67,7 @@ def _rows_apart() -> Trick:
 
 
 def _sums_by_token() -> list[Trick]:
-    """Few tokens by a one-hot product, many by sorting; each way against the other."""
+    """A small vocabulary by a one-hot product, a large one by sorting; each against the other way."""
     found = []
     for vocab_size in (28, 10_000):
         random = np.random.default_rng(0)

@@ -25,9 +25,9 @@ import d2lrnn
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
 
-#: Pairs of each trick, after two that warm up.
+#: Pairs of each trick, after two for warm-up.
 PAIRS = 41
-#: How long one side of a pair is repeated at least: what takes microseconds is called many times.
+#: Least seconds of one side of a pair: what takes microseconds is called many times.
 SECONDS = 0.02
 
 
@@ -37,11 +37,11 @@ class Trick:
 
     Attributes:
         name: what it is, in a few words.
-        where: the module and the name in it that the trick is.
+        where: the module and the name of the trick.
         setting: the sizes.
-        trick: runs it and returns what it computes, as arrays or numbers.
-        plain: the same in the plain way.
-        tolerance: how far apart the results may be, relative to the largest.
+        trick: runs it and returns its results, arrays or numbers.
+        plain: computes the same in the plain way.
+        tolerance: the largest difference of results, relative to the largest entry.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Trick:
 
 @dataclass(frozen=True)
 class Gain:
-    """What came of a pair: times in microseconds, and the ratio plain / trick."""
+    """The result of a trick: median times in microseconds, and the ratio plain / trick."""
 
     name: str
     where: str
@@ -66,7 +66,7 @@ class Gain:
 
 
 def measure(trick: Trick) -> Gain:
-    """Checks that both give the same, then times them in turn."""
+    """Checks that both give the same results, then times them in turn."""
     _check(trick)
     counts = [_repetitions(run) for run in (trick.trick, trick.plain)]
     pairs = []
@@ -92,7 +92,7 @@ def _check(trick: Trick) -> None:
 
 
 def _arrays(result: Any) -> list[Any]:
-    """What a run returned, flat: numbers and arrays of any framework as NumPy's."""
+    """The results of a run as a flat list of NumPy arrays."""
     if isinstance(result, dict):
         return [array for key in sorted(result) for array in _arrays(result[key])]
     if isinstance(result, (tuple, list)):
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def table() -> None:
-    """Writes ``results/tricks.md`` from what was measured."""
+    """Writes ``results/tricks.md`` from the JSON files."""
     about = "Times in microseconds; the ratio is the median of pairs, plain / trick, with its quartiles."
     lines = ["# What each trick gains", "", f"The command: `nox -s tricks`. {about}", ""]
     for path in sorted(RESULTS.glob("tricks-*.json")):

@@ -18,7 +18,7 @@ C, M = (32, 35, 512), (1024, 32, 32)
 
 
 def tricks() -> list[Trick]:
-    """All of them."""
+    """All tricks of this backend."""
     return [
         *(_recurrence(SCRATCH[name], *sizes) for name in SCRATCH for sizes in (C, M)),
         _rows_by_product(),
@@ -55,7 +55,7 @@ def _recurrence(kind: type[ScratchLayer], B: int, T: int, h: int) -> Trick:
 
 
 def _rows_by_product() -> Trick:
-    """The gradient of a table of which few rows are looked up often."""
+    """The gradient of a table with few rows, each looked up often."""
     B, T, h = C
     random = np.random.default_rng(0)
     table, tokens = (
@@ -80,7 +80,7 @@ def _rows_by_product() -> Trick:
 
 
 def _whole_products(kind: type[ScratchLayer]) -> Trick:
-    """A single step through XLA, with a product of all columns or of those that count."""
+    """A single step through XLA, with products of all columns or only of those that are needed."""
     h, random = C[2], np.random.default_rng(0)
     layer = kind(h, h, sigma=h**-0.5)
     X, H = _drawn(random, 1, len(kind.cell.gates) * h), _drawn(random, 1, h)
@@ -98,7 +98,7 @@ def _whole_products(kind: type[ScratchLayer]) -> Trick:
 
 
 def _single_step() -> Trick:
-    """A concrete function, and the `tf.function` that it is of."""
+    """A concrete function, and its `tf.function`."""
     layer, tokens = SCRATCH[cells.RNN.name](28, 32, sigma=0.2), np.zeros(1, np.int32)
 
     def logits(tokens: Any, state: Any) -> Any:

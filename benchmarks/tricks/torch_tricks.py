@@ -23,12 +23,12 @@ from d2lrnn.contract import optimizers
 C, M = (32, 35, 512), (1024, 32, 32)
 #: Tokens of a vocabulary of characters, and of one of words.
 CHARACTERS, WORDS = 28, 10_000
-#: Characters written one after the other, from the state that the step before left.
+#: Characters generated one after the other, each from the state of the step before.
 STEPS = 10
 
 
 def tricks() -> list[Trick]:
-    """All of them."""
+    """All tricks of this backend."""
     return [
         *(found for sizes in (C, M) for found in _recurrences(*sizes)),
         *(_tanh(B, h) for B, _, h in (C, M)),
@@ -141,7 +141,7 @@ def _affine() -> Trick:
 
 
 def _rows() -> Trick:
-    """Narrow rows of a table and the gradient of it."""
+    """Narrow rows of a table, and the table's gradient."""
     B, T, h = M
     random = np.random.default_rng(0)
     table, inputs = _drawn(random, CHARACTERS, h), _tokens(random, T, B, size=CHARACTERS)
@@ -222,7 +222,7 @@ def _cells(kind: type[concise.RNN], h: int) -> Trick:
 
 
 def _layer_states() -> Trick:
-    """Single steps of two layers, whose states stay apart, or are one tensor after every step."""
+    """Single steps of two layers, with separate states, or with states stacked after every step."""
     h, layers = M[2], 2
     rnn = concise.GRU(CHARACTERS, h, layers).rnn
     written = [torch.tensor([token]) for token in range(STEPS)]
@@ -276,14 +276,14 @@ def _tokens_by_numpy() -> Trick:
 
 
 def _order_of_logits() -> Trick:
-    """The loss of a batch and its gradient: over the logits as they lie, and over a copy, row by row."""
+    """The loss of a batch and its gradient: over the logits in memory order, and over a transposed copy."""
     B, T, _ = C
     random = np.random.default_rng(0)
     by_step, targets = _drawn(random, T, B, WORDS), _tokens(random, B, T, size=WORDS).long()
 
     def run(order: Callable[[Any], Any], targets: Any) -> Callable[[], Any]:
         def loss() -> Any:
-            # The model's logits are (B, T, V) whichever way they are read.
+            # The model returns logits (B, T, V) in both cases.
             return cross_entropy(order(by_step.swapaxes(0, 1)).flatten(0, 1), targets, reduction="sum")
 
         return _forth_and_back(loss, (by_step,), torch.ones(()))
@@ -296,7 +296,7 @@ def _order_of_logits() -> Trick:
 
 
 def _sgd() -> Trick:
-    """The update of an LSTM's parameters; both sides have their own."""
+    """The update of an LSTM's parameters; each side has its own copy."""
     h, rate, scale = C[2], 1e-3, torch.tensor(0.5)
     random = np.random.default_rng(0)
     shapes = ((CHARACTERS, 4 * h), (h, 4 * h), (4 * h,), (h, CHARACTERS), (CHARACTERS,))
@@ -322,7 +322,7 @@ def _sgd() -> Trick:
 
 
 def _forth_and_back(run: Callable[[], Any], variables: Sequence[Any], d: Any) -> Callable[[], Any]:
-    """Runs it and returns the outputs and their gradients, which for `variables` it computes from now on."""
+    """A function that returns the outputs of `run` and the gradients of `variables`, for the gradient `d`."""
     for variable in variables:
         variable.requires_grad_()
 
