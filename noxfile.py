@@ -27,31 +27,31 @@ CORES = [
     ("python-3.13", "3.13", "core-newest"),
 ]
 
-#: The matrices here are small: threads that wait for each other cost more than they gain, and on a busy
-#: machine ten times as much.
+#: The matrices here are small: with several threads synchronisation costs more than the threads gain, above
+#: all on a busy machine.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-#: The tests are spread over so many processes.
+#: The tests run in this many processes.
 PROCESSES = ["-n", str(min(os.cpu_count() or 1, 4))]
 
-#: Much of the time of JAX's tests is compiling, also programs that other tests compiled before.
+#: JAX's tests spend much time on compiling programs that other tests compiled before: these are cached.
 KEPT_PROGRAMS = {
     "JAX_COMPILATION_CACHE_DIR": str(Path(".nox", "jax-programs").resolve()),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
-#: Where the sessions leave what they skipped, one file each.
+#: A file for each session, with the tests that it skipped.
 SKIPPED = Path(".nox") / "skipped"
 
-#: A package that adds a cell to the backends that it has a formula for: the parity tests run on it there.
+#: A package with a cell of its own: on the backends for which it has a formula the parity tests run on it.
 NEW_CELL, NEW_CELL_NAME, NEW_CELL_BACKENDS = "examples/new_cell", "lstm-peephole", ["numpy", "torch"]
 
-#: The book's packages of both editions: one is compared with, the source of both is read.
+#: The book's packages of both editions: tests compare results with one, and read the source of both.
 BOOK = Path(".nox") / "book"
 EDITIONS = {"current": "book", "first": "book-first"}
 
-#: What the backends pass to each other.
+#: The runs that the backends exchange.
 EXCHANGED = Path(".nox") / "exchanged"
 
 
@@ -61,20 +61,20 @@ def _install(session: nox.Session, requirements: str) -> None:
 
 
 def _pytest(session: nox.Session, *arguments: str, listed: str = "", **environment: str) -> None:
-    """The tests; what they skip goes into the list of the session, or into another one of this name."""
+    """Runs tests; the skipped ones are listed in a file named after the session, or after `listed`."""
     SKIPPED.mkdir(parents=True, exist_ok=True)
     skipped = SKIPPED / f"{listed or session.name}.txt"
     skipped.unlink(missing_ok=True)
     environment["D2LRNN_SKIPPED_LIST"] = str(skipped.resolve())
     environment |= ONE_THREAD
-    # Single tests that arguments ask for run in this process, so that a debugger can stop in them.
+    # With arguments tests run in this process, so that a debugger can stop in them.
     processes = [] if session.posargs else PROCESSES
     session.run("pytest", *processes, *arguments, *session.posargs, env=environment)
 
 
 def _doctest(session: nox.Session, package: str, **environment: str) -> None:
-    """The examples in a package's docstrings; not where arguments ask for single tests."""
-    # Read from the working tree, and what they import too: one module must not be there twice.
+    """Runs the examples in a package's docstrings; not with arguments, which select single tests."""
+    # From the working tree, as are their imports: a module must not be imported from two places.
     if not session.posargs:
         environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), str(Path("backends").resolve())])
         _pytest(session, "--doctest-modules", package, listed=f"{session.name}-examples", **environment)
@@ -96,10 +96,10 @@ def types(session: nox.Session) -> None:
 
 
 def _interpreter(version: str) -> str | None:
-    """The command of a Python that runs here, found on the PATH or among those of pyenv."""
+    """The command of an installed Python, found on the PATH or among those of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     installed = [str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python"))]
-    # That a command is there is not enough: pyenv has one of each name, which may say that there is no such.
+    # The command is run, as pyenv has one for each name, which may fail because that version is missing.
     for command in (f"python{version}", *reversed(installed)):
         if shutil.which(command) and subprocess.run([command, "-c", ""], capture_output=True).returncode == 0:
             return command
@@ -107,7 +107,7 @@ def _interpreter(version: str) -> str | None:
 
 
 def _cores() -> Iterator[object]:
-    """Those whose Python is here; the one that the project is developed on has to be."""
+    """The entries of `CORES` whose Python is installed; that of the development version is required."""
     for name, version, requirements in CORES:
         python = version if version == PYTHON else _interpreter(version)
         if python is not None:
@@ -136,7 +136,7 @@ def parity(session: nox.Session, backend: str) -> None:
     _install(session, backend)
     if backend in NEW_CELL_BACKENDS:
         session.install("--no-deps", f"./{NEW_CELL}")
-        # Were it not found, its tests would not be there, and nobody would miss them.
+        # If it were not found, its tests would not be collected, without an error.
         found = f"d2lrnn.backend({backend!r}).cells('scratch')"
         session.run("python", "-c", f"import d2lrnn; assert {NEW_CELL_NAME!r} in {found}")
     own = sorted(Path("tests/backends").glob(f"test_{backend}_*.py"))
@@ -156,13 +156,13 @@ def parity(session: nox.Session, backend: str) -> None:
 
 
 def _install_book(session: nox.Session, python: str, edition: str) -> Path:
-    """Without what it pins, and out of the way of everything else."""
+    """Installs a package of the book without its pinned requirements, into a folder of its own."""
     folder, requirements = BOOK / edition, Path(f"requirements/{EDITIONS[edition]}.txt")
     installed = folder / requirements.name
     if not installed.is_file() or installed.read_text() != requirements.read_text():
         shutil.rmtree(folder, ignore_errors=True)
         words = ["--quiet", "--no-deps", "--target", str(folder), "-r", str(requirements)]
-        # Not `session.run`, which --install-only leaves out.
+        # Not `session.run`, which does nothing with --install-only.
         session.run_install(python, "-m", "pip", "install", *words, external=True)
         shutil.copy(requirements, installed)
     return folder
@@ -170,7 +170,7 @@ def _install_book(session: nox.Session, python: str, edition: str) -> Path:
 
 @nox.session(venv_backend="none")
 def exchange(session: nox.Session) -> None:
-    """Every backend resumes the runs that every other began, in the environments of the parity sessions."""
+    """Every backend resumes the runs of every other, in the environments of the parity sessions."""
     shutil.rmtree(EXCHANGED, ignore_errors=True)
     folder = EXCHANGED / "begun"
     pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
@@ -184,7 +184,7 @@ def exchange(session: nox.Session) -> None:
 
 
 def _python_of(session: nox.Session, backend: str) -> str:
-    """The interpreter of a backend's parity session, whose environment is made where it is missing."""
+    """The interpreter of a backend's parity session, whose environment is created if it is missing."""
     python = Path(".nox") / f"parity-{backend}" / "bin" / "python"
     if not python.is_file():
         session.run(sys.executable, "-m", "nox", "-s", f"parity({backend})", "--install-only", external=True)

@@ -1,4 +1,4 @@
-"""What a peephole LSTM has and computes."""
+"""The peephole LSTM: its gates, states, parameters and formula."""
 
 from __future__ import annotations
 
