@@ -1,4 +1,4 @@
-"""Closes figures behind every test."""
+"""Closes figures after every test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that move between frameworks which no environment holds together: files are all that passes.
+"""Runs that move between frameworks through files, as no environment has all frameworks.
 
     python tests/exchange.py write FOLDER       # on the backend that D2LRNN_BACKEND names
     python tests/exchange.py read FOLDER        # the same, after every backend has written
@@ -49,7 +49,7 @@ LOGITS, LOSSES = 1e-5, 1e-4
 
 
 class _StopError(Exception):
-    """Training has come as far as it was to."""
+    """Training has reached the step to stop at."""
 
 
 def write(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What chapters do with the JAX tab, and what the book's package got wrong there without a word."""
+"""What chapters do with the JAX tab, and the silent errors of the book's package there."""
 
 from __future__ import annotations
 

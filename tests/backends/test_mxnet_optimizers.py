@@ -1,4 +1,4 @@
-"""The optimisers on MXNet: its own give other numbers, and how is written in d2lrnn_mxnet.optimizers."""
+"""The optimisers on MXNet: its own give other numbers, as d2lrnn_mxnet.optimizers describes."""
 
 from __future__ import annotations
 

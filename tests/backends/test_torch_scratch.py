@@ -38,7 +38,7 @@ OPERATORS = re.compile(
 
 
 class Recorder:
-    """Within it, whatever recurrent function or operator is called is noted by its name."""
+    """A context that records the names of the recurrent functions and operators that are called."""
 
     def __init__(self) -> None:
         self.found: set[str] = set()
@@ -77,7 +77,7 @@ class Recorder:
 
 
 def _used(spec: ModelSpec) -> Recorder:
-    """Training, evaluation, prediction, one long step and one short, and writing, under the recorder."""
+    """Training, evaluation, prediction, one long step and one short, and generation, under the recorder."""
     backend = TorchBackend()
     vocab = Vocab(list("abcdefghi "))
     with Recorder() as recorder:

@@ -57,7 +57,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize("spec", KINDS, ids=name_of)
-def test_the_learner_and_the_model_write_by_the_same_step(spec: ModelSpec, taken: list[bool]) -> None:
+def test_the_learner_and_the_model_generate_by_the_same_step(spec: ModelSpec, taken: list[bool]) -> None:
     backend = TorchBackend()
     model = backend.build(spec, drawn_parameters(spec))
     learner = backend.learner(model, TrainingSpec(), device="cpu")
@@ -95,8 +95,8 @@ def test_a_model_that_a_chapter_changed_steps_by_what_it_is() -> None:
     np.testing.assert_allclose(logits, expected[:, 0].detach().numpy(), atol=1e-6)
 
 
-def test_lazy_layers_can_be_trained_after_they_wrote(taken: list[bool]) -> None:
-    """A chapter writes before it trains: what a lazy layer makes then must not be in inference mode."""
+def test_lazy_layers_can_be_trained_after_prediction(taken: list[bool]) -> None:
+    """A chapter predicts before it trains: parameters made then must not be in inference mode."""
 
     class Lazy(RNNLMScratch):
         def init_params(self) -> None:
@@ -113,7 +113,7 @@ def test_lazy_layers_can_be_trained_after_they_wrote(taken: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.RNN(11, 6), nn.GRU(11, 6, 2), nn.LSTM(11, 6)])
-def test_the_first_edition_s_model_writes_by_the_fast_step(layer: nn.RNNBase, taken: list[bool]) -> None:
+def test_the_first_edition_s_model_generates_by_the_fast_step(layer: nn.RNNBase, taken: list[bool]) -> None:
     class Changed(RNNModel):
         """By its call, as a chapter's own network."""
 
@@ -129,7 +129,7 @@ def test_the_first_edition_s_model_writes_by_the_fast_step(layer: nn.RNNBase, ta
     torch.testing.assert_close(logits, model(tokens[:, None], state)[0])
 
 
-def test_networks_of_another_form_write_by_their_call(taken: list[bool]) -> None:
+def test_networks_of_another_form_generate_by_their_call(taken: list[bool]) -> None:
     def forward_fn(inputs: torch.Tensor, state: Any, params: list[torch.Tensor]) -> tuple[torch.Tensor, Any]:
         return torch.cat([X @ params[0] for X in inputs]), state
 

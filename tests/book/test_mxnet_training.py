@@ -1,4 +1,4 @@
-"""What chapters do with the MXNet tab, and what the book's package got wrong there without a word."""
+"""What chapters do with the MXNet tab, and the silent errors of the book's package there."""
 
 from __future__ import annotations
 
@@ -507,7 +507,7 @@ def test_the_first_edition_carries_the_state_and_clips(d2l: ModuleType) -> None:
         d2l.train_epoch_ch8(net, train_iter, loss, updater, d2l.cpu(), use_random_iter)
         for (_, before), (begun, _) in pairwise(states):
             assert numpy.array_equal(begun.asnumpy(), before.asnumpy()) is not use_random_iter
-            assert begun is not before  # but cut off from its graph
+            assert begun is not before  # but detached from its graph
             assert begun.asnumpy().any() is not numpy.bool_(use_random_iter)
             with pytest.raises(MXNetError, match=r"not in a computational graph|without recording"):
                 begun.backward()

@@ -1,4 +1,4 @@
-"""What chapters do with the torch tab, and what the book's package got wrong there without a word."""
+"""What chapters do with the torch tab, and the silent errors of the book's package there."""
 
 from __future__ import annotations
 
@@ -395,7 +395,7 @@ def test_sgd_divides_and_forgets(d2l: ModuleType) -> None:
     assert p.grad.tolist() == [0, 0, 0]
 
 
-def test_sums_leave_the_graph_behind(d2l: ModuleType) -> None:
+def test_sums_are_detached(d2l: ModuleType) -> None:
     import torch
 
     metric = d2l.Accumulator(2)

@@ -1,4 +1,4 @@
-"""Memory that is kept."""
+"""Freed memory is kept."""
 
 from __future__ import annotations
 

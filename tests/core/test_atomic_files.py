@@ -1,4 +1,4 @@
-"""What was written is on the disk before a name says that it is there."""
+"""Files are synced to the disk before they get their public names."""
 
 from __future__ import annotations
 

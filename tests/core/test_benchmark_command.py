@@ -1,4 +1,4 @@
-"""``d2lrnn bench`` as a person meets it, and ``benchmarks/run.py``."""
+"""``d2lrnn bench`` on the command line, and ``benchmarks/run.py``."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_going_on_with_something_else(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "cannot be read as a benchmark's results" in log
 
 
-def test_the_script_tells_errors_in_one_line() -> None:
+def test_the_script_reports_errors_in_one_line() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "run.py"
     for argv, message in (
         (["--env", "numpy"], "--env numpy: it must be a backend and an interpreter"),

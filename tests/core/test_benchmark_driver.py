@@ -84,7 +84,7 @@ def test_a_cell_is_measured(tmp_path: Path) -> None:
     assert read_document(save) == json.loads(json.dumps(document))
 
 
-def test_a_run_that_is_not_quick_tells_how_quiet_the_machine_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_not_quick_records_how_quiet_the_machine_was(monkeypatch: pytest.MonkeyPatch) -> None:
     document = run(_schedule(quick=False), [_numpy()])
     (row,) = document["rows"]
     assert row["status"] == "ok", row
@@ -97,7 +97,7 @@ def test_a_run_that_is_not_quick_tells_how_quiet_the_machine_was(monkeypatch: py
     assert len(pauses) == 2
 
 
-def test_with_32_units_it_also_writes_and_learns() -> None:
+def test_with_32_units_it_also_generates_and_learns() -> None:
     schedule = _schedule(settings=(find_setting("4x5x32"),))
     (row,) = run(schedule, [_numpy()])["rows"]
     assert row["generation"]["characters_per_second"] > 100
@@ -106,7 +106,7 @@ def test_with_32_units_it_also_writes_and_learns() -> None:
 
 
 @pytest.mark.slow
-def test_what_writes_in_its_own_way_is_asked_for_as_much_as_time_allows(tmp_path: Path) -> None:
+def test_a_subject_with_its_own_generation_is_asked_for_as_much_as_time_allows(tmp_path: Path) -> None:
     own = """
 def write(vocab, prefix, number):
     assert vocab[prefix[0]] > 0

@@ -70,7 +70,7 @@ def _table_after(text: str, heading: str) -> dict[str, list[str]]:
     return {row[1]: row[2:] for row in rows}
 
 
-def test_the_memory_of_gpus_is_told_where_there_are_any(document: dict[str, Any]) -> None:
+def test_the_memory_of_gpus_is_reported_where_there_are_any(document: dict[str, Any]) -> None:
     heading = "## Memory of GPUs"
     assert heading not in markdown(gather(document))
     for row in document["rows"]:
@@ -78,7 +78,7 @@ def test_the_memory_of_gpus_is_told_where_there_are_any(document: dict[str, Any]
     assert _table_after(markdown(gather(document)), heading)["rnn-scratch"] == ["–", "900"]
 
 
-def test_how_quiet_the_machine_was_is_told_where_it_was_measured(document: dict[str, Any]) -> None:
+def test_how_quiet_the_machine_was_is_reported_where_it_was_measured(document: dict[str, Any]) -> None:
     assert "how quiet" not in markdown(gather(document))
     for row, pace in zip(document["rows"], (0.002, 0.005, 0.002, None), strict=False):
         row["pace"] = pace

@@ -1,4 +1,4 @@
-"""What the benchmark says of samples."""
+"""Summaries, ratios and intervals of the benchmark's samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker loads, what it needs to know of products and of memory."""
+"""The subjects that a worker loads, counts of products, and measured memory."""
 
 from __future__ import annotations
 

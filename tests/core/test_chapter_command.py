@@ -1,4 +1,4 @@
-"""``d2lrnn chapter`` as a person meets it. The tab is a stand-in: no framework is needed here."""
+"""``d2lrnn chapter`` on the command line. The tab is a stand-in: no framework is needed here."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_inline_code_of_three_marks_is_no_fence(tmp_path: Path) -> None:
     assert _titles(chapter, "mxnet") == ["for_mxnet = 1", "for_all = 1"]
 
 
-def test_a_block_that_does_not_end_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_block_that_does_not_end_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(
         ChapterError, match=r"chapter\.md, line 2: the code block that begins here does not end"
     ):

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: results, one-line errors, exit codes, Ctrl-C."""
+"""The command line: results, one-line errors, exit codes, Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``d2lrnn train --resume``: on the command line, as a person goes on with a run."""
+"""``d2lrnn train --resume`` on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says that a backend and a cell cost, it costs: the backend is written out and run."""
+"""The costs in lines that CONTRIBUTING.md states, and its backend: it is extracted and tested."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_a_corpus_and_its_tokens_give_the_same(kind: type) -> None:
         ({"seed": -1}, "the seed is -1"),
     ],
 )
-def test_sizes_that_cannot_be(kind: type, how: dict[str, int], told: str) -> None:
+def test_invalid_sizes(kind: type, how: dict[str, int], told: str) -> None:
     with pytest.raises(SpecError, match=told):
         kind(np.arange(2000), **how)
 
@@ -184,7 +184,7 @@ def test_sizes_that_cannot_be(kind: type, how: dict[str, int], told: str) -> Non
 @pytest.mark.parametrize(
     "tokens", [np.zeros((10, 10), int), np.zeros(100), np.arange(-1, 99), np.zeros(100, bool)]
 )
-def test_tokens_that_cannot_be(kind: type, tokens: TokenArray) -> None:
+def test_invalid_tokens(kind: type, tokens: TokenArray) -> None:
     with pytest.raises(SpecError, match="tokens must be"):
         kind(tokens, batch_size=2, num_steps=3)
 
@@ -420,7 +420,7 @@ def test_only_sequential_partitioning_carries_the_state() -> None:
 
 @pytest.mark.parametrize("kind", FIRST_EDITION)
 @pytest.mark.parametrize("val_fraction", [0, 1, -0.1, 1.5, float("nan")])
-def test_fractions_that_cannot_be(kind: type, val_fraction: float) -> None:
+def test_invalid_fractions(kind: type, val_fraction: float) -> None:
     with pytest.raises(SpecError, match="the validation fraction is"):
         kind(np.arange(2000), val_fraction=val_fraction)
 

@@ -84,12 +84,12 @@ def test_words_are_joined_by_spaces() -> None:
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+def test_invalid_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         _generate("a", 1, **options)
 
 
-def test_prefixes_that_cannot_be() -> None:
+def test_invalid_prefixes() -> None:
     with pytest.raises(PromptError, match="the prefix is empty"):
         _generate("", 5)
     with pytest.raises(PromptError, match="the prefix is empty"):

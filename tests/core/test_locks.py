@@ -33,7 +33,7 @@ def _holder(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_second_process_is_told_which_holds_the_folder(tmp_path: Path) -> None:
+def test_the_error_of_the_second_process_names_the_one_that_holds_the_folder(tmp_path: Path) -> None:
     with _holder(tmp_path) as other:
         message = rf"^{re.escape(str(tmp_path))} is in use by process {other.pid} on \S+: wait until it ends"
         with pytest.raises(BusyError, match=message), locked(tmp_path):

@@ -62,7 +62,7 @@ def test_slots() -> None:
 
 
 def _steps(optimizer: Optimizer, gradients: list[float], rate: float, p: float = 2.0) -> float:
-    """What becomes of one number."""
+    """The values of one parameter over several steps."""
     parameter = np.array([p])
     slots = {slot: np.zeros(1) for slot in optimizer.slots}
     for t, g in enumerate(gradients, start=1):

@@ -1,4 +1,4 @@
-"""What ``--json`` and its like name: files, links, pipes, devices and standard output."""
+"""The targets of ``--json`` and similar options: files, links, pipes, devices and standard output."""
 
 from __future__ import annotations
 

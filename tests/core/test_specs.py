@@ -1,4 +1,4 @@
-"""The values that cross the border: what they hold, and what they refuse."""
+"""The values of the contract: what they hold, and what they refuse."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from d2lrnn.training.metrics import bits_per_token, perplexity
         ({"reset_after": True}, "reset_after does not apply to cell='rnn'"),
     ],
 )
-def test_models_that_cannot_be(change: dict[str, Any], message: str) -> None:
+def test_invalid_models(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         ModelSpec(**{"vocab_size": 28, **change})
 
@@ -58,7 +58,7 @@ def test_models_that_cannot_be(change: dict[str, Any], message: str) -> None:
         ({"accumulate": 0}, "number of parts to accumulate is 0"),
     ],
 )
-def test_training_that_cannot_be(change: dict[str, Any], message: str) -> None:
+def test_invalid_training(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         TrainingSpec(**change)
 
@@ -75,7 +75,7 @@ def test_specs_survive_the_way_through_json() -> None:
     assert DataSpec(**data.to_json()) == data
 
 
-def test_data_that_cannot_be() -> None:
+def test_invalid_data() -> None:
     with pytest.raises(SpecError, match="unknown iterator 'zigzag': choose one of sliding"):
         DataSpec(iterator="zigzag")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="numbers of windows apply to the sliding iterator only"):

@@ -1,4 +1,4 @@
-"""The parity tests run on one backend a process, named by D2LRNN_BACKEND; NumPy in float64 is the judge."""
+"""The parity tests run on one backend a process, named by D2LRNN_BACKEND; the reference is float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a backend refuses, in words."""
+"""The errors of a backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prediction and evaluation: the same function as training computes, with dropout off and nothing learned."""
+"""Prediction and evaluation: the same function as training computes, with dropout off, no parameter changed."""
 
 from __future__ import annotations
 
