@@ -58,7 +58,7 @@ def test_saved_and_loaded_it_gives_the_same_logits(
     assert texts[0] == texts[1] == texts[2]
 
 
-def test_a_saved_model_generates(backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_saved_models_generate(backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = REPRESENTATIVE[0]
     model = backend.build(spec, drawn_parameters(spec))
     d2lrnn.save(model, tmp_path / "with", vocab=VOCAB)

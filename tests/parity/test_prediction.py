@@ -1,4 +1,4 @@
-"""Prediction and evaluation: the same function as training computes, with dropout off, no parameter changed."""
+"""Prediction and evaluation: the function of training, with dropout off and no parameter changed."""
 
 from __future__ import annotations
 
