@@ -19,7 +19,8 @@ from typing import Any
 import d2lrnn
 from d2lrnn.book import current_edition as book
 from d2lrnn.chapters.report import ChapterReport
-from d2lrnn.chapters.runner import CellResult, load_tab, run_chapter
+from d2lrnn.chapters.results import CellResult
+from d2lrnn.chapters.runner import load_tab, run_chapter
 from d2lrnn.chapters.source import TAB_NAMES, Chapter
 from d2lrnn.errors import ChapterError
 from d2lrnn.registry import find_backend

@@ -3,19 +3,18 @@
 To the cells, this process looks like a notebook's: they are ``__main__``, ``d2l`` is d2lrnn's tab, figures
 are drawn into memory, and random numbers start from the same seed in every run. At the end, also after an
 error, all of that is undone, and so is what cells change: the working folder, ``sys.argv``, ``sys.path``, the
-warning filters, and methods that they add to the library's classes.
+environment, the warning filters, and methods that they add to the library's classes.
 """
 
 from __future__ import annotations
 
-import ast
 import linecache
 import os
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,14 +35,11 @@ _SEED_FUNCTION = "seed_everything"
 
 
 @contextmanager
-def notebook_scope(
-    path: Path, cells: Sequence[Cell], tab: str, library: ModuleType
-) -> Iterator[dict[str, Any]]:
+def notebook_scope(path: Path, tab: str, library: ModuleType) -> Iterator[dict[str, Any]]:
     """The scope in which a chapter's cells run.
 
     Args:
         path: the chapter.
-        cells: those of the tab.
         tab: the book's name of the tab.
         library: what the cells import as ``d2l``.
     """
@@ -60,7 +56,7 @@ def notebook_scope(
         enter = stack.enter_context
         enter(_modules({"__main__": main, BOOK: book, f"{BOOK}.{name}": library}))
         enter(_unchanged(library))
-        enter(_lines(str(path), cells))
+        enter(_lines(str(path)))
         enter(_process(path))
         enter(_random_numbers(library))
         enter(_figures_of_its_own())
@@ -115,40 +111,56 @@ def _is_book(name: str) -> bool:
     return name.split(".")[0] == BOOK
 
 
-@contextmanager
-def _lines(path: str, cells: Sequence[Cell]) -> Iterator[None]:
-    """Gives tracebacks and `inspect` the cells' code: the lines of the chapter without its text."""
-    lines: list[str] = []
-    for cell in cells:
-        lines += ["\n"] * (cell.line - 1 - len(lines))
-        # A cell that is not Python would keep `inspect` from finding the classes of all others.
-        code = cell.code if _is_python(cell.code) else "\n" * cell.code.count("\n")
-        lines += [line + "\n" for line in code.split("\n")]
+def list_lines(path: str, cell: Cell) -> None:
+    """Gives tracebacks and `inspect` the code of a cell: the chapter's lines without its text.
+
+    Only cells that are Python may be listed: another would keep `inspect` from finding the classes of all.
+    """
+    # Where there is no entry, this is the first cell, or one before it has emptied the cache.
+    entry: Any = linecache.cache.get(path, (0, None, [], path))
+    size, _, lines, _ = entry
+    added = ["\n"] * (cell.line - 1 - len(lines)) + [line + "\n" for line in cell.code.split("\n")]
+    lines += added
     # With no time of change the entry is not compared with a file.
-    linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
+    linecache.cache[path] = (size + sum(map(len, added)), None, lines, path)
+
+
+@contextmanager
+def _lines(path: str) -> Iterator[None]:
+    """Lets `list_lines` list cells, until the end."""
+    linecache.cache.pop(path, None)
     try:
         yield
     finally:
-        del linecache.cache[path]
+        linecache.cache.pop(path, None)
 
 
 @contextmanager
 def _process(path: Path) -> Iterator[None]:
     """Restores what cells can change of the process itself."""
-    folder, argv, search = Path.cwd(), sys.argv, sys.path[:]
-    plotting = os.environ.get("MPLBACKEND")
+    folder, argv, search, variables = _working_folder(), sys.argv, sys.path, dict(os.environ)
+    folders = search[:]
     sys.argv = [str(path)]
     # Matplotlib reads it when it is imported, and then draws into memory.
     os.environ["MPLBACKEND"] = "Agg"
     try:
         yield
     finally:
-        os.chdir(folder)
-        sys.argv, sys.path[:] = argv, search
-        if plotting is None:
-            del os.environ["MPLBACKEND"]
-        else:
-            os.environ["MPLBACKEND"] = plotting
+        if folder is not None:
+            with suppress(OSError):  # a cell can have removed it
+                os.chdir(folder)
+        sys.argv, sys.path = argv, search
+        search[:] = folders
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
+
+
+def _working_folder() -> str | None:
+    """None where it was removed."""
+    with suppress(OSError):
+        return os.getcwd()
+    return None
 
 
 @contextmanager
@@ -197,11 +209,3 @@ def _figures_of_its_own() -> Iterator[None]:
             pyplot.close("all")
         if opened:
             opened.Gcf.figs.update(theirs)
-
-
-def _is_python(code: str) -> bool:
-    try:
-        ast.parse(code)
-    except (SyntaxError, ValueError):
-        return False
-    return True

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from d2lrnn.chapters.runner import CellResult, ChapterRun
+from d2lrnn.chapters.results import CellResult, ChapterRun
 from d2lrnn.chapters.source import Cell
 from d2lrnn.errors import ChapterError
 from d2lrnn.version import __version__

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Callable
 
-from d2lrnn.chapters.runner import CellResult, Restored
+from d2lrnn.chapters.results import CellResult
 from d2lrnn.chapters.source import Cell
 
 _INDENT = "    "
@@ -24,21 +25,19 @@ class ChapterReport:
         self._stream = sys.stdout
         self._line_is_open = False
 
-    def restored(self, what: Restored) -> None:
+    def restored(self, name: str, why: str) -> None:
         """Reports what was put back into the framework."""
-        self._line(f"put back  {what.name}: {what.why}")
+        self._line(f"put back  {name}: {why}")
 
     def begins(self, cell: Cell) -> None:
         """Reports a cell before it runs: it may take an hour."""
         self._line(f"\ncell {cell.number} of {self._num_cells}, line {cell.line}: {cell.title}")
         self._stream.flush()
 
-    def printed(self, text: str) -> None:
+    def printed(self, text: str, stream: str = "stdout") -> None:
         """Writes what a cell prints, also to a terminal whose encoding lacks some of it."""
-        encoding = self._stream.encoding or "utf-8"
-        self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        self._stream.flush()
-        self._line_is_open = not text.endswith("\n")
+        # A cell's progress bar draws its line anew; not every stream lets other text do so.
+        self._write(text, getattr(self._stream, "draw", self._stream.write))
 
     def ended(self, result: CellResult) -> None:
         """Reports the cell's value, figures, error and time."""
@@ -59,7 +58,13 @@ class ChapterReport:
         self._line(_INDENT + what + textwrap.indent(text, indent).lstrip())
 
     def _line(self, text: str) -> None:
-        self.printed(text + "\n")
+        self._write(text + "\n", self._stream.write)
+
+    def _write(self, text: str, write: Callable[[str], object]) -> None:
+        encoding = self._stream.encoding or "utf-8"
+        write(text.encode(encoding, "backslashreplace").decode(encoding))
+        self._stream.flush()
+        self._line_is_open = not text.endswith("\n")
 
 
 def _size_of_png(picture: bytes) -> tuple[int, int]:

@@ -12,12 +12,11 @@ in the two styles of the book's editions:
 from __future__ import annotations
 
 import re
-import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
+from d2lrnn.chapters.statements import StatementScanner
 from d2lrnn.errors import ChapterError, reason_of
 
 #: The tabs of the book. Another package's backend has a tab of its own name.
@@ -248,12 +247,13 @@ def _python_of(lines: list[str]) -> str:
     if any(_OTHER_LANGUAGE.match(line) for line in lines):
         return "\n" * (len(lines) - 1)
     kept: list[str] = []
+    statement = StatementScanner()
     continues = False
     for line in lines:
         magic = _MAGIC.match(line)
         if continues:
             kept.append("")
-        elif magic and not _is_open(kept):
+        elif magic and not statement.is_open:
             # A block that held nothing else needs a statement still.
             kept.append(f"{magic['indent']}pass" if magic["indent"] else "")
             continues = True
@@ -261,21 +261,9 @@ def _python_of(lines: list[str]) -> str:
             kept.append("")
         else:
             kept.append(line)
+            statement.feed(line)
         continues = continues and line.endswith("\\")
     return "\n".join(kept)
-
-
-def _is_open(lines: list[str]) -> bool:
-    """Whether the last statement goes on, so that a ``%`` that begins the next line is an operator."""
-    if lines and lines[-1].endswith("\\"):
-        return True
-    try:
-        list(tokenize.generate_tokens(StringIO("\n".join(lines)).readline))
-    except tokenize.TokenError:
-        return True
-    except SyntaxError:
-        return False
-    return False
 
 
 def _announced(code: str) -> list[str]:

@@ -7,13 +7,13 @@ import sys
 
 from d2lrnn.chapters.notebook import check_notebooks_can_be_made, notebook_of
 from d2lrnn.chapters.report import ChapterReport
-from d2lrnn.chapters.runner import load_tab, run_chapter
+from d2lrnn.chapters.results import ChapterRun
 from d2lrnn.chapters.source import TAB_NAMES, Chapter
-from d2lrnn.cli.output import describe_versions
-from d2lrnn.cli.output_files import check_writable, write_json, write_output
+from d2lrnn.cli.chapter_process import ChapterProcess
+from d2lrnn.cli.output_files import STANDARD_OUTPUT, check_writable, write_json, write_output
 from d2lrnn.cli.requests import ChapterRequest
 from d2lrnn.errors import INTERRUPTED, WRONG_INPUT, SpecError
-from d2lrnn.registry import ENVIRONMENT_VARIABLE, backend, find_backend
+from d2lrnn.registry import ENVIRONMENT_VARIABLE, find_backend
 
 
 def chapter(request: ChapterRequest) -> int:
@@ -21,29 +21,43 @@ def chapter(request: ChapterRequest) -> int:
     tab = _tab(request.tab)
     source = Chapter(request.file)
     num_cells = len(source.cells(tab))
-    check_writable("--json", request.json)
-    check_writable("--save-notebook", request.save_notebook)
-    if request.save_notebook:
+    json, notebook = (_absolute(path) for path in (request.json, request.save_notebook))
+    check_writable("--json", json)
+    check_writable("--save-notebook", notebook)
+    if notebook:
         check_notebooks_can_be_made()
-    library, restored = load_tab(tab)
-    print(f"chapter  {source.path}, tab {tab}")
-    chosen = backend(tab)
-    print(f"backend  {chosen.name} ({describe_versions(chosen)})")
-    report = ChapterReport(num_cells)
-    run = run_chapter(source, tab, library, restored=restored, epochs=request.epochs, watcher=report)
+    find_backend(tab).require()
+    with ChapterProcess(source, tab, request.epochs) as process:
+        print(f"chapter  {source.path}, tab {tab}")
+        print(f"backend  {process.backend}")
+        run = process.run(ChapterReport(num_cells))
+        _print_result(run, num_cells)
+        try:
+            write_json(json, [result.to_json() for result in run.results])
+        finally:
+            if notebook:
+                write_output("--save-notebook", notebook, notebook_of(run))
+                print(f"saved    {request.save_notebook}")
+        if run.interrupted:
+            print(f"d2lrnn: interrupted in cell {len(run.results)}", file=sys.stderr)
+            return INTERRUPTED
+        for result in run.failed:
+            print(f"d2lrnn: {result.error}", file=sys.stderr)
+        return WRONG_INPUT if run.failed else 0
+
+
+def _print_result(run: ChapterRun, num_cells: int) -> None:
     seconds = sum(result.seconds for result in run.results)
     num_ok = len(run.results) - len(run.failed)
     print(f"\n{num_ok} of {num_cells} cells ran, in {seconds:.1f} s")
-    write_json(request.json, [result.to_json() for result in run.results])
-    if request.save_notebook:
-        write_output("--save-notebook", request.save_notebook, notebook_of(run))
-        print(f"saved    {request.save_notebook}")
-    if run.interrupted:
-        print(f"d2lrnn: interrupted in cell {len(run.results)}", file=sys.stderr)
-        return INTERRUPTED
-    for result in run.failed:
-        print(f"d2lrnn: {result.error}", file=sys.stderr)
-    return WRONG_INPUT if run.failed else 0
+    if len(run.results) < num_cells:
+        first, last = len(run.results) + 1, num_cells
+        print("not run  " + (f"cells {first} to {last}" if first < last else f"cell {last}"))
+
+
+def _absolute(path: str | None) -> str | None:
+    """The path of a result: a cell can remove the folder that one is in."""
+    return os.path.abspath(path) if path and path != STANDARD_OUTPUT else path
 
 
 def _tab(name: str | None) -> str:

@@ -6,6 +6,7 @@ import linecache
 import os
 import random
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,19 @@ import numpy as np
 import pytest
 
 from d2lrnn.chapters import runner as chapter_runner
-from d2lrnn.chapters.runner import CellResult, ChapterRun, Restored, run_chapter
+from d2lrnn.chapters.results import CellResult, ChapterRun
+from d2lrnn.chapters.runner import Restored, run_chapter
 from d2lrnn.chapters.source import Cell, Chapter
 from d2lrnn.errors import ChapterError, SpecError
 from d2lrnn.registry import BackendEntry
+
+#: An exception that neither `str` nor `repr` can show.
+UNPRINTABLE = """
+class Own({}):
+    def __str__(self): raise SystemExit
+    __repr__ = __str__
+raise Own
+""".strip()
 
 
 class _Base:
@@ -190,6 +200,10 @@ def test_a_backend_says_what_it_puts_back(tmp_path: Path, monkeypatch: pytest.Mo
         ("raise ValueError('x' * 10_000)", "ValueError: " + "x" * 500 + " …"),
         ("class A:\n    def __repr__(self): return 1/0\nA()", "ZeroDivisionError: division by zero"),
         ("object().nonsense", "AttributeError: 'object' object has no attribute 'nonsense'"),
+        ("raise BaseException('out')", "BaseException: out"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        (UNPRINTABLE.format("Exception"), "Own, whose text cannot be shown"),
+        (UNPRINTABLE.format("BaseException"), "Own, whose text cannot be shown"),
     ],
 )
 def test_errors_say_what_is_missing(tmp_path: Path, library: ModuleType, cell: str, error: str) -> None:
@@ -197,6 +211,56 @@ def test_errors_say_what_is_missing(tmp_path: Path, library: ModuleType, cell: s
     assert result.error is not None
     assert result.error.startswith("cell 1, line ")
     assert result.error.partition(": ")[2].startswith(error)
+
+
+def test_an_exception_that_not_even_its_class_describes(tmp_path: Path, library: ModuleType) -> None:
+    cell = (
+        "class Meta(type):\n    __name__ = property(lambda self: 1 / 0)\n"
+        "class Own(BaseException, metaclass=Meta): pass\nraise Own"
+    )
+    first, second = _run(tmp_path, library, cell, "7").results
+    assert (first.error, first.error_kind) == ("cell 1: an exception that cannot be shown", "BaseException")
+    assert second.value == "7"
+
+
+def test_what_a_cell_prints_is_kept_up_to_a_limit(tmp_path: Path, library: ModuleType) -> None:
+    cells = (
+        "for _ in range(30): print('x' * 99_999)",
+        "import sys\nfor _ in range(30_000): print('a', end=''); print('b', end='', file=sys.stderr)",
+        "'y' * 3_000_000",
+        "raise ValueError('z' * 3_000_000)",
+    )
+    first, second, third, fourth = _run(tmp_path, library, *cells).results
+    kept = (("x" * 99_999 + "\n") * 10)[:999_900]
+    assert first.printed == kept + "\n… 2,000,100 more characters were printed and not kept\n"
+    # A change of the stream counts as a hundred characters.
+    assert second.printed.startswith("ab" * 4950)
+    assert second.printed.endswith("more characters were printed and not kept\n")
+    assert len(second.output) < 10_001
+    assert third.value == "'" + "y" * 999_999 + " … 2,000,002 more characters"
+    assert fourth.traceback is not None
+    assert len(fourth.traceback) < 21_000
+
+
+def test_what_is_printed_passes_in_flat_memory(tmp_path: Path, library: ModuleType) -> None:
+    class Longest(_Watcher):
+        piece = 0
+
+        def printed(self, text: str, stream: str) -> None:
+            self.piece = max(self.piece, len(text))
+
+    watcher = Longest()
+    cell = "for _ in range(300): print('x' * 100_000)"
+    chapter = Chapter(_write(tmp_path, cell, "print('x' * 10_000_000)"))
+    tracemalloc.start()
+    try:
+        run_chapter(chapter, "pytorch", library, watcher=watcher)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The text of the second cell itself, and what is kept of both, as wide as characters can be.
+    assert peak < 10_000_000 + 2 * 5_000_000 + 2_000_000
+    assert watcher.piece <= 1 << 16
 
 
 def test_ctrl_c_ends_the_run_and_keeps_what_there_is(tmp_path: Path, library: ModuleType) -> None:
@@ -247,7 +311,7 @@ def test_everything_around_the_run_is_as_before(
         tmp_path,
         "import os, sys, random, warnings\nimport numpy as np\nfrom d2l import torch as d2l",
         "os.chdir('/')\nsys.argv.append('x')\nsys.path.insert(0, 'y')\nsys.argv = ['z']",
-        "random.random(), np.random.rand()\nwarnings.simplefilter('ignore')",
+        "sys.path = None\nwarnings.simplefilter('ignore')\nrandom.random(), np.random.rand()",
         "def greet(self): return 'chapter'\nd2l.Module.greet = greet\nd2l.Module.__bases__[0].greet = greet\n"
         "d2l.Module.more = 1\nd2l.extra = d2l.answer = 0\nd2l.submodule = sys",
         "'d2l.jax' in sys.modules, os.environ['MPLBACKEND']",
@@ -268,6 +332,35 @@ def test_everything_around_the_run_is_as_before(
     assert library.submodule is sys  # an import does that, once
 
 
+def test_what_a_cell_takes_away_is_given_back(
+    tmp_path: Path, library: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OWN_VARIABLE", "own")
+    here, gone = Path.cwd(), str(tmp_path / "gone")
+    run = _run(
+        tmp_path,
+        library,
+        "import os\nos.environ.clear()\nos.environ['NEW_VARIABLE'] = '1'",
+        f"os.mkdir({gone!r})\nos.chdir({gone!r})\nos.rmdir({gone!r})",
+        "import linecache\nlinecache.clearcache()",
+    )
+    assert [result.error for result in run.failed] == []
+    assert os.environ["OWN_VARIABLE"] == "own"
+    assert "NEW_VARIABLE" not in os.environ
+    assert Path.cwd() == here
+
+
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, library: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    cell = f"import os\nos.rmdir({str(folder)!r})"
+    assert _run(tmp_path, library, cell, "7").results[1].value == "7"
+    assert _run(tmp_path, library, "7").results[0].value == "7"
+
+
 def test_without_an_installed_book_none_is_left_behind(tmp_path: Path, library: ModuleType) -> None:
     _run(tmp_path, library, "from d2l import torch")
     assert not [name for name in sys.modules if name.partition(".")[0] == "d2l"]
@@ -277,14 +370,14 @@ class _Watcher:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def restored(self, what: Restored) -> None:
-        self.seen.append(f"restored {what.name}")
+    def restored(self, name: str, why: str) -> None:
+        self.seen.append(f"restored {name}, {why}")
 
     def begins(self, cell: Cell) -> None:
         self.seen.append(f"begins {cell.number}")
 
-    def printed(self, text: str) -> None:
-        self.seen.append(f"printed {text}")
+    def printed(self, text: str, stream: str) -> None:
+        self.seen.append(f"{stream} {text}")
 
     def ended(self, result: CellResult) -> None:
         self.seen.append(f"ended {result.cell.number}")
@@ -317,8 +410,8 @@ def test_what_a_framework_dropped_is_back_while_the_chapter_runs(tmp_path: Path,
     assert run.results[1].printed == "old used\n"
     assert seen == ["used"]
     assert watcher.seen == [
-        "restored used", "begins 1", "ended 1",
-        "begins 2", "printed old used", "printed \n", "ended 2", "begins 3", "ended 3",
+        "restored used, gone", "begins 1", "ended 1",
+        "begins 2", "stdout old used", "stdout \n", "ended 2", "begins 3", "ended 3",
     ]  # fmt: skip
 
 

@@ -238,6 +238,40 @@ def test_what_only_looks_like_a_magic_stays(tmp_path: Path, lines: tuple[str, ..
     assert _code(tmp_path, *lines) == list(lines)
 
 
+@pytest.mark.parametrize(
+    ("before", "is_open"),
+    [
+        ('x = \'(\' + "[" + """{""" + r\'\\\\\'', False),
+        ("x = 'it\\'s (' # (", False),
+        ("x = 'one \\", True),
+        ("x = 'no python", False),
+        ("# a comment \\", False),
+        ('x = f"{y[0]}" + """', True),
+        ('x = """\n"""', False),
+        ("x = {'(': (1,\n2)", True),
+        ("x = ')' + (", True),
+        (")", False),
+        ("if x:\n        y = '\\\\'\n    z = [", True),
+        ("x = ''", False),
+    ],
+)
+def test_where_a_statement_goes_on(tmp_path: Path, before: str, is_open: bool) -> None:
+    lines = [*before.split("\n"), "%magic"]
+    assert (_code(tmp_path, *lines)[-1] == "%magic") == is_open
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [("x = 1", 0), ("x = (1,", 100_000), ('x = """', 50_000)],
+    ids=["closed", "brackets", "string"],
+)
+def test_a_cell_of_many_magics_is_read_line_by_line(tmp_path: Path, line: str, kept: int) -> None:
+    """A time that grew with the square of their number would have no end here."""
+    code = _code(tmp_path, *[line, "%magic"] * 100_000)
+    assert len(code) == 200_000
+    assert code.count("%magic") == kept
+
+
 def test_magics_are_left_out_of_what_is_no_python(tmp_path: Path) -> None:
     lines = ["if x:", "        a", "    b", "%matplotlib inline"]
     assert _code(tmp_path, *lines) == [*lines[:3], ""]
