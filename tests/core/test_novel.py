@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import sys
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
@@ -155,7 +158,7 @@ def test_an_answer_without_end_is_cut_off(cached: Path) -> None:
     class Endless:
         read_so_far = 0
 
-        def read(self, size: int) -> bytes:
+        def read1(self, size: int) -> bytes:
             assert self.read_so_far < 2_000_000
             self.read_so_far += min(size, 10_000)
             return b"x" * min(size, 10_000)
@@ -170,9 +173,53 @@ def test_an_answer_without_end_is_cut_off(cached: Path) -> None:
         time_machine_text(lambda url, timeout: Endless())
 
 
+@pytest.fixture
+def dripping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
+    """A server of this machine that sends its beginning, and then a byte now and then."""
+    ended = threading.Event()
+    beginnings: list[bytes] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError), server.accept()[0] as connection:
+            connection.recv(1 << 16)
+            connection.sendall(beginnings[0])
+            while not ended.wait(0.02):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    monkeypatch.setattr(novel, "TIME_MACHINE_URL", f"http://127.0.0.1:{server.getsockname()[1]}/")
+    monkeypatch.setenv("no_proxy", "*")
+    yield beginnings.append
+    ended.set()
+    # Wakes it where nobody has asked.
+    with suppress(OSError):
+        socket.create_connection(server.getsockname()).close()
+    thread.join()
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 178979\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: "],
+    ids=["text", "header"],
+)
+def test_an_answer_that_comes_a_byte_at_a_time_is_given_up(
+    cached: Path, dripping: Callable[[bytes], None], beginning: bytes
+) -> None:
+    dripping(beginning)
+    with pytest.raises(TextError) as caught:
+        time_machine_text(seconds=0.3)
+    message = str(caught.value)
+    assert "it was not there after 0.3 seconds. Put the file timemachine.txt into a folder" in message
+    assert "set D2LRNN_DATA to that folder" in message
+    assert not cached.parent.exists()
+
+
 def test_a_connection_that_breaks_off_in_the_answer(cached: Path) -> None:
     class Broken(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
+        def read1(self, size: int | None = -1, /) -> bytes:
             raise HTTPException("IncompleteRead")
 
     with pytest.raises(TextError, match=r"cannot fetch The Time Machine .*IncompleteRead"):
