@@ -95,6 +95,7 @@ def read_checkpoint(folder: Path) -> Run:
         raise RunError(f"{folder / DESCRIPTION} is damaged: its digest is not the one in {_SUMS}")
     with _opened(folder / MODEL) as file:
         parsed = _parsed(folder / DESCRIPTION, content, _size(file))
+        del content  # the arrays may take its place
         run = parsed.run
         if parsed.digest is None and set(sums) != parsed.files:
             raise RunError(f"{folder / _SUMS} is damaged: it must list {', '.join(sorted(parsed.files))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
@@ -17,8 +18,9 @@ from d2lrnn.contract.optimizers import SGD, slot_name
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.errors import RunError
 from d2lrnn.saving.run import Change, Run
-from d2lrnn.saving.run_folder import save_run
+from d2lrnn.saving.run_folder import load_run, save_run
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine
@@ -73,6 +75,33 @@ def test_a_long_history_takes_no_more_than_twice_the_file(tmp_path: Path) -> Non
     folder = _saved(tmp_path / "run", 2, num_epochs=50_000)
     file = folder / "latest" / "run.json"
     assert file.stat().st_size > 10e6
+    assert _traced_peak(folder, tmp_path) < 2 * file.stat().st_size
+
+
+#: Valid vocabularies of which memory holds many times what the file has: short tokens, each with its objects,
+#: and long ones, all of whose characters take the place of the widest.
+VOCABULARIES = {
+    "short": [f"{number:x}" for number in range(100_000)],
+    "wide": [f"\N{GRINNING FACE}{number:08}" + "x" * 8000 for number in range(1000)],
+}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_a_vocabulary_takes_as_much_memory_as_the_readme_says(name: str, tied: bool, tmp_path: Path) -> None:
+    vocab = Vocab(VOCABULARIES[name])
+    embedding = {"embedding_size": 1, "tied": True} if tied else {}
+    spec = ModelSpec(len(vocab), num_hiddens=1, **embedding)
+    folder = tmp_path / "run"
+    save_run(Run(spec, initial_parameters(spec), vocab), folder)
+    arrays, description = ((folder / file).stat().st_size for file in ("model.safetensors", "run.json"))
+    least = 2 * (arrays + description)
+    most = arrays + 5 * description + 300 * len(vocab) + (1 << 20)
+    assert least < _traced_peak(folder, tmp_path) < most
+
+
+def _traced_peak(folder: Path, tmp_path: Path) -> int:
+    """The memory that loading a run takes, in a process of its own."""
     # What is imported at the first load is no part of the second one.
     code = (
         "import sys, tracemalloc; from d2lrnn.saving.run_folder import load_run\n"
@@ -80,8 +109,16 @@ def test_a_long_history_takes_no_more_than_twice_the_file(tmp_path: Path) -> Non
         "load_run(sys.argv[1]); print(tracemalloc.get_traced_memory()[1])"
     )
     command = [sys.executable, "-c", code, str(folder), str(_saved(tmp_path / "short", 2))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 2 * file.stat().st_size
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "run.json", "SHA256SUMS"])
+def test_a_file_without_end_is_refused_by_its_size(name: str, tmp_path: Path) -> None:
+    """To hash it would take hours."""
+    folder = _saved(tmp_path / "run", 4)
+    os.truncate(folder / "latest" / name, 1 << 40)
+    with pytest.raises(RunError, match=rf"{name} is damaged: it has [^:]*bytes"):
+        load_run(folder)
 
 
 @pytest.mark.parametrize("mutation", hostile.MUTATIONS)
