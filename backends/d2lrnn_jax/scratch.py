@@ -71,6 +71,12 @@ class GRUScratch(ScratchLayer):
         sigma: standard deviation of the initial weights.
         reset_after: where the reset gate is applied. The book applies it before the matrix product; after it,
             as concise layers do, there is one more bias, ``b_hn (h,)``.
+
+    Example:
+        >>> gru = GRUScratch(num_inputs=16, num_hiddens=32, reset_after=True)
+        >>> (outputs, H), variables = gru.init_with_output(jax.random.key(0), jnp.ones((5, 2, 16)))
+        >>> outputs.shape, sorted(variables["params"])
+        ((5, 2, 32), ['W_hh', 'W_xh', 'b_h', 'b_hn'])
     """
 
     reset_after: bool = False
@@ -131,6 +137,12 @@ class LSTMScratch(ScratchLayer):
     """Long short-term memory; gates i, f, g, o. Its state is ``(H, C)``.
 
     The attributes are those of `RNNScratch`.
+
+    Example:
+        >>> lstm = LSTMScratch(num_inputs=16, num_hiddens=32)
+        >>> (outputs, (H, C)), variables = lstm.init_with_output(jax.random.key(0), jnp.ones((5, 2, 16)))
+        >>> outputs.shape, C.shape
+        ((5, 2, 32), (2, 32))
     """
 
     cell = cells.LSTM

@@ -195,6 +195,10 @@ class RNNLM(RNNLMScratch):
     Attributes:
         embedding: tokens to vectors, only with `embedding_size`.
         linear: hidden states to logits; if `tied`, its weight is the embedding's.
+
+    Example:
+        >>> RNNLM(GRU(32, num_layers=2), vocab_size=28)(np.zeros((2, 5), dtype="int32")).shape
+        (2, 5, 28)
     """
 
     def init_params(self) -> None:

@@ -191,6 +191,11 @@ class GRUScratch(ScratchCell):
         W_xh: (num_inputs, 3h), gates r, z, n.
         W_hh: (h, 3h).
         b_h: (3h,).
+
+    Example:
+        >>> outputs, state = GRUScratch(28, 32, reset_after=True)(np.ones((5, 2, 28)))
+        >>> outputs.shape, state.shape
+        ((5, 2, 32), (2, 32))
     """
 
     cell = cells.GRU
@@ -232,6 +237,11 @@ class LSTMScratch(ScratchCell):
         W_xh: (num_inputs, 4h), gates i, f, g, o.
         W_hh: (h, 4h).
         b_h: (4h,).
+
+    Example:
+        >>> outputs, (H, C) = LSTMScratch(28, 32)(np.ones((5, 2, 28)))
+        >>> outputs.shape, C.shape
+        ((5, 2, 32), (2, 32))
     """
 
     cell = cells.LSTM

@@ -145,7 +145,12 @@ class RNNLMScratch:
 
 
 class RNNLM(RNNLMScratch):
-    """`RNNLMScratch` with an output layer that starts uniform in ±1/sqrt(h), as a framework's does."""
+    """`RNNLMScratch` with an output layer that starts uniform in ±1/sqrt(h), as a framework's does.
+
+    Example:
+        >>> RNNLM(GRU(28, 32, num_layers=2), vocab_size=28)(np.zeros((2, 5), np.int32)).shape
+        (2, 5, 28)
+    """
 
     def _init_head(self, random: np.random.Generator, sigma: float) -> None:
         bound = self.rnn.num_hiddens**-0.5

@@ -54,6 +54,11 @@ class GRUScratch(RecurrentStack):
         sigma: standard deviation of the initial weights.
         reset_after: where the reset gate is applied; the book's GRU applies it before.
         seed: decides the initial weights.
+
+    Example:
+        >>> outputs, state = GRUScratch(28, 32, reset_after=True)(np.ones((5, 2, 28), np.float32))
+        >>> outputs.shape, state[0].shape
+        ((5, 2, 32), (1, 2, 32))
     """
 
     def __init__(

@@ -143,7 +143,14 @@ def grad_clipping(grads: Sequence[Any], theta: float) -> list[Tensor]:
 
 
 def sgd(params: Iterable[Any], grads: Iterable[Tensor], lr: float, batch_size: int) -> None:
-    """A step of stochastic gradient descent on gradients that are sums over a batch."""
+    """A step of stochastic gradient descent on gradients that are sums over a batch.
+
+    Example:
+        >>> w = tf.Variable([1.0])
+        >>> sgd([w], [tf.constant([3.0])], lr=0.5, batch_size=2)
+        >>> w.numpy()
+        array([0.25], dtype=float32)
+    """
     for param, grad in zip(params, grads, strict=True):
         param.assign_sub(lr * grad / batch_size)
 

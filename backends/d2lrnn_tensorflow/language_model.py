@@ -165,6 +165,10 @@ class RNNLM(RNNLMScratch):
     """`RNNLMScratch` with a `keras.layers.Dense` as its output layer, and a `keras.layers.Embedding`.
 
     A tied head has no dense layer: its weight is the embedding's, and it has only a bias of its own, ``b_q``.
+
+    Example:
+        >>> RNNLM(GRU(32, num_layers=2), vocab_size=28)(tf.zeros((2, 5), tf.int32)).shape
+        TensorShape([2, 5, 28])
     """
 
     def init_embedding(self) -> None:

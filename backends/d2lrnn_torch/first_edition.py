@@ -157,7 +157,15 @@ def grad_clipping(net: Any, theta: float) -> None:
 
 
 def sgd(params: Iterable[Tensor], lr: float, batch_size: int) -> None:
-    """A step of stochastic gradient descent on gradients that are sums over a batch; then they are zero."""
+    """A step of stochastic gradient descent on gradients that are sums over a batch; then they are zero.
+
+    Example:
+        >>> w = torch.tensor([1.0], requires_grad=True)
+        >>> (3 * w).sum().backward()
+        >>> sgd([w], lr=0.5, batch_size=2)
+        >>> w.item(), w.grad.item()
+        (0.25, 0.0)
+    """
     with torch.no_grad():
         for param in params:
             param -= lr * param.grad / batch_size

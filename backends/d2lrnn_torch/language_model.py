@@ -180,7 +180,12 @@ _ONE_HOT = RNNLMScratch.one_hot
 
 
 class RNNLM(RNNLMScratch):
-    """`RNNLMScratch` with `torch.nn.Embedding` at the inputs and `torch.nn.Linear` as output layer."""
+    """`RNNLMScratch` with `torch.nn.Embedding` at the inputs and `torch.nn.Linear` as output layer.
+
+    Example:
+        >>> RNNLM(GRU(28, 32, num_layers=2), vocab_size=28)(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 28])
+    """
 
     def init_params(self) -> None:
         """Makes the layers, with PyTorch's initial values; a tied weight starts as the output layer's."""

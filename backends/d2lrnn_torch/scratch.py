@@ -100,6 +100,11 @@ class GRUScratch(ScratchLayer):
         num_hiddens: h.
         sigma: standard deviation of the initial weights; biases start at zero.
         reset_after: where the reset gate is applied; after the product is what concise layers compute.
+
+    Example:
+        >>> outputs, state = GRUScratch(28, 32, reset_after=True)(torch.ones(5, 2, 28))
+        >>> outputs.shape, state.shape
+        (torch.Size([5, 2, 32]), torch.Size([2, 32]))
     """
 
     cell = cells.GRU
@@ -142,6 +147,11 @@ class LSTMScratch(ScratchLayer):
         num_inputs: size of the input vectors.
         num_hiddens: h.
         sigma: standard deviation of the initial weights; biases start at zero.
+
+    Example:
+        >>> outputs, (H, C) = LSTMScratch(28, 32)(torch.ones(5, 2, 28))
+        >>> outputs.shape, C.shape
+        (torch.Size([5, 2, 32]), torch.Size([2, 32]))
     """
 
     cell = cells.LSTM
