@@ -112,7 +112,7 @@ def from_native(
         raise ParameterError(f"the output layer has {len(head)} arrays: expected its kernel and its bias")
     if len(embedding) != (spec.embedding_size is not None):
         expected = int(spec.embedding_size is not None)
-        raise ParameterError(f"the embedding has {len(embedding)} arrays: {spec} needs {expected}")
+        raise ParameterError(f"the embedding has {len(embedding)} arrays: expected {expected} for {spec}")
     if embedding:
         values["embedding.w"] = embedding[0]
     if not spec.tied:
