@@ -1,6 +1,10 @@
-"""``d2lrnn evaluate``: the validation loss of a saved model."""
+"""``d2lrnn evaluate``: the loss of a saved model, on its validation text or on another one."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
 
 from d2lrnn.cli.output import (
     describe_backend,
@@ -11,10 +15,17 @@ from d2lrnn.cli.output import (
 )
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.requests import EvaluateRequest
+from d2lrnn.cli.resumed_run import with_text
 from d2lrnn.contract.devices import choose_device
+from d2lrnn.data.batches import DataModule
+from d2lrnn.data.corpus import Corpus
+from d2lrnn.data.spec import DataSpec
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import RunError
 from d2lrnn.registry import backend
+from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import load_run
+from d2lrnn.saving.run_text import check_text_may_be_read, check_tokens
 from d2lrnn.training.metrics import bits_per_token, perplexity
 from d2lrnn.training.trainer import Trainer
 
@@ -23,30 +34,47 @@ def evaluate(request: EvaluateRequest) -> int:
     """Prints perplexity and bits per token; returns the exit code."""
     check_writable("--json", request.json)
     run = load_run(request.run, best=True)
-    if run.data is None or run.training is None:
+    if run.data is None or run.training is None or run.vocab is None:
         raise RunError(
             f"{request.run} holds a model alone, without the text that it was trained on: only a run of "
             "d2lrnn train can be evaluated"
         )
     chosen = backend(request.backend)
     device = choose_device(request.device, chosen.devices())
-    corpus, data = run.data.load(run.vocab)
+    corpus, data = _load(request, run, run.data, run.vocab)
+    num_unknown = int(np.count_nonzero(corpus.tokens == run.vocab.unk))
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
     nats, tokens = Trainer(learner, data).validate()
     print(describe_backend(chosen, device, asked=request.backend))
-    print(f"text     {run.data.source}: {data.describe()}")
+    unknown = f", {num_unknown:,} of them unknown to the model" if num_unknown else ""
+    print(f"text     {corpus.source}: {data.describe()}{unknown}")
     print(f"model    {describe_model(run.model)}, {run.step:,} steps, trained with {run.backend}")
     if which := describe_best(run, request.run):
         print(f"from     {which}")
     print(f"measure  {describe_measure(corpus)}")
-    scored = describe_score("validation", corpus.unit, perplexity(nats, tokens), bits_per_token(nats, tokens))
+    part = "whole text" if request.text else "validation"
+    scored = describe_score(part, corpus.unit, perplexity(nats, tokens), bits_per_token(nats, tokens))
     print(f"{scored}, {tokens:,} tokens")
+    prefix = "" if request.text else "val_"
     write_json(request.json, {
         "backend": chosen.name,
         "versions": chosen.versions(),
         "model": run.model.to_json(),
-        "val_perplexity": perplexity(nats, tokens),
-        "val_bits_per_token": bits_per_token(nats, tokens),
-        "val_tokens": tokens,
+        "text": corpus.source,
+        f"{prefix}perplexity": perplexity(nats, tokens),
+        f"{prefix}bits_per_token": bits_per_token(nats, tokens),
+        f"{prefix}tokens": tokens,
+        "unknown_tokens": num_unknown,
     })  # fmt: skip
     return 0
+
+
+def _load(request: EvaluateRequest, run: Run, data: DataSpec, vocab: Vocab) -> tuple[Corpus, DataModule]:
+    """The text to evaluate on."""
+    if not request.text:
+        check_text_may_be_read(run, data.source, f"d2lrnn evaluate {request.run} TEXT")
+        corpus, batches = data.load(vocab)
+        check_tokens(run, corpus)
+        return corpus, batches
+    other = with_text(data, request.text)
+    return replace(other, encoding=request.encoding or data.encoding).load_to_evaluate(vocab)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from d2lrnn.cli.parser import parse
-from d2lrnn.cli.streams import patient_streams
+from d2lrnn.cli.streams import in_one_line, patient_streams
 from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WRONG_INPUT, D2LError, reason_of
 
 
@@ -53,7 +53,9 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, debug=debug)
     except D2LError as error:
-        return _report(str(error), WRONG_INPUT, debug=debug)
+        from d2lrnn.cli.wording import in_own_words
+
+        return _report(in_own_words(str(error)), WRONG_INPUT, debug=debug)
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
         return _report(what, UNEXPECTED, debug=debug)
@@ -65,6 +67,7 @@ def _report(message: str, code: int, *, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
-    print(f"d2lrnn: {message}", file=sys.stderr)
+        # Without the colours of some Pythons, which would be shown as text.
+        print(traceback.format_exc(), end="", file=sys.stderr)
+    print(f"d2lrnn: {in_one_line(message)}", file=sys.stderr)
     return code

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from d2lrnn.cli.memory import check_memory
+from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of, owners
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD, Optimizer, find_optimizer
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.batches import DataModule, shares_of_whole_text
-from d2lrnn.data.corpus import BUILT_IN, Corpus
+from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
+from d2lrnn.data.texts import BUILT_IN, STANDARD_INPUT, Source, source_of
 from d2lrnn.errors import SpecError
 from d2lrnn.saving.run import Run, text_digest
+from d2lrnn.saving.run_text import text_size
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import SCHEDULES, Constant, Cosine, find_schedule
 
@@ -64,6 +67,8 @@ def new_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, DataMo
         replace(training, schedule=schedule),
         num_epochs=num_epochs,
         text_digest=text_digest(corpus),
+        text_size=text_size(data_spec.source),
+        prompt=prompt_of(corpus),
     )
     return run, corpus, data
 
@@ -113,9 +118,15 @@ def schedule_of(given: Mapping[str, Any], *, num_steps: int) -> Constant | None:
     return None if schedule == Constant() else schedule
 
 
-def source_of(text: str) -> str:
-    """A built-in text's name, or the absolute path of a file."""
-    return text if text in BUILT_IN else str(Path(text).absolute())
+def absolute_source(names: Sequence[str]) -> Source:
+    """The texts that were named; a file or a folder by its absolute path, from wherever it is read again.
+
+    Raises:
+        SpecError: a name is empty, or standard input is named twice.
+    """
+    source_of(names)  # before an empty name becomes the path of the working folder
+    kept = (*BUILT_IN, STANDARD_INPUT)
+    return source_of([name if name in kept else str(Path(name).absolute()) for name in names])
 
 
 def check_parameters(
@@ -153,7 +164,8 @@ def _of_whole_text(spec: DataSpec, num_tokens: int) -> DataSpec:
 
 
 def _data_of(request: TrainRequest, accumulate: int, seed: Mapping[str, int]) -> DataSpec:
-    values = {"source": source_of(request.text or DataSpec.source), **request.data, **seed}
+    source = absolute_source(request.text) if request.text else DataSpec.source
+    values = {"source": source, **request.data, **seed}
     if values.get("iterator", DataSpec.iterator) != DataSpec.iterator:
         values = _FIRST_EDITION | values
     size = values.get("batch_size", DataSpec.batch_size)

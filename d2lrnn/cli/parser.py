@@ -50,6 +50,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(argument_default=argparse.SUPPRESS, **options)
+        self.color = False  # some Pythons colour the help, which would be shown as text
         self.register("type", int, _whole_number)
         self.register("type", float, _number)
 
@@ -93,11 +94,7 @@ def _add_train(parser: ArgumentParser) -> None:
     from d2lrnn.cli.train_options import OPTIONS
 
     parser.description = "Train a language model and report perplexity, bits per character and a sample."
-    parser.add_argument(
-        "text",
-        nargs="?",
-        help="a text file, 'time-machine' (the novel) or 'sample' (the built-in story; default)",
-    )
+    _add_texts(parser, "'time-machine' (the novel) or 'sample' (the built-in story; default)")
     groups = {name: parser.add_argument_group(name) for name in ("model", "data", "training")}
     groups |= {name: parser.add_argument_group(name) for name in ("optimizer", "schedule")}
     for option in OPTIONS:
@@ -160,7 +157,10 @@ def _add_generate(parser: ArgumentParser) -> None:
 
     parser.description = "Continue a prefix with a saved model, on any backend."
     _add_saved_run(parser)
-    parser.add_argument("--prefix", help=f"the text to continue (default: '{GenerateRequest.prefix}')")
+    parser.add_argument(
+        "--prefix", metavar="TEXT",
+        help="the text to continue (default: the beginning of the text that the model was trained on)",
+    )  # fmt: skip
     parser.add_argument(
         "--num",
         dest="num_tokens",
@@ -192,8 +192,16 @@ def _add_generate(parser: ArgumentParser) -> None:
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
-    parser.description = "Perplexity and bits per character of a saved model on its validation text."
+    from d2lrnn.cli.train_options import option_of
+
+    parser.description = (
+        "Perplexity and bits per character of a saved model: on the validation part of its own text, or on "
+        "the whole of another text."
+    )
     _add_saved_run(parser)
+    _add_texts(parser, "'time-machine' or 'sample' (default: the validation part of the model's own text)")
+    encoding = option_of("data", "encoding")
+    parser.add_argument(encoding.flag, metavar="NAME", help="encoding of TEXT (default: that of the run's)")
     _add_backend(parser)
     _add_device(parser)
     _add_json(parser)
@@ -280,6 +288,13 @@ def add_bench(parser: ArgumentParser) -> None:
     _add_debug(parser)
 
 
+def _add_texts(parser: ArgumentParser, built_in: str) -> None:
+    parser.add_argument(
+        "text", nargs="*", metavar="TEXT",
+        help=f"text files, folders of .txt files, - for standard input, {built_in}",
+    )  # fmt: skip
+
+
 def _add_saved_run(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run", metavar="DIR",
@@ -321,7 +336,7 @@ def _add_debug(parser: argparse._ActionsContainer) -> None:
 _COMMANDS = {
     "train": (_add_train, "train a language model on a text"),
     "generate": (_add_generate, "continue a text with a saved model"),
-    "evaluate": (_add_evaluate, "measure a saved model on its validation text"),
+    "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),
     "chapter": (_add_chapter, "run a chapter of the book, cell by cell"),
     "bench": (add_bench, "time training steps in every backend that is installed"),

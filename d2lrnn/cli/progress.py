@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TextIO
 
-from d2lrnn.training.history import EpochRecord, Progress
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
-_BAR_WIDTH = 24
-#: A bar that is shorter than this says less than the number of the epoch beside it.
-_SHORTEST_BAR = 8
+from d2lrnn.cli.streams import raw_stream
+from d2lrnn.training import history
+from d2lrnn.training.history import EpochRecord
+
 _REDRAW_SECONDS = 0.1
+_BAR_WIDTH, _SHORTEST_BAR = 24, 8
+#: Terminals that are narrower show no speed, and no bar and no time.
+_WIDTH_OF_ALL, _WIDTH_WITH_BAR = 84, 66
 
 
 class ProgressDisplay:
@@ -25,84 +30,66 @@ class ProgressDisplay:
 
     def __init__(self, num_epochs: int, stream: TextIO | None = None) -> None:
         self._num_epochs = num_epochs
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._drawn_at = 0.0
-        self._width = 0
-        self._validation: float | None = None
-        #: When the first step was shown, and how much of the run was done then.
-        self._began: tuple[float, float] | None = None
+        stream = stream or sys.stderr
+        self._console = Console(file=raw_stream(stream))
+        # Redrawn by the steps themselves: a thread of its own would take time from them.
+        self._progress = Progress(
+            *_columns(self._console.width), console=self._console, transient=True, auto_refresh=False,
+            redirect_stdout=False, disable=not stream.isatty(), get_time=time.monotonic,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._drawn_at = -_REDRAW_SECONDS
+        self._validation = ""
 
-    def step(self, progress: Progress) -> None:
+    def step(self, progress: history.Progress) -> None:
         """Redraws the bar, a few times a second at most."""
         now = time.monotonic()
-        done = (progress.epoch - 1 + progress.step / progress.num_steps) / progress.num_epochs
-        if self._began is None:
-            self._began = now, done
-        if not self._live or now - self._drawn_at < _REDRAW_SECONDS:
+        if self._progress.disable or now - self._drawn_at < _REDRAW_SECONDS:
             return
         self._drawn_at = now
-        parts = [f"epoch {progress.epoch}/{progress.num_epochs}", f"perplexity {progress.perplexity:.2f}"]
-        if self._validation is not None:
-            parts.append(f"validation {self._validation:.2f}")
-        began, before = self._began
-        if before < done < 1:
-            parts.append(f"{_duration((now - began) / (done - before) * (1 - done))} left")
-        self._draw(parts, f"{thousands(progress.tokens_per_second)} tokens/s", min(1.0, done))
+        done = (progress.epoch - 1) * progress.num_steps + progress.step
+        text = (
+            f"epoch {progress.epoch}/{progress.num_epochs}  perplexity {progress.perplexity:.2f}"
+            f"{self._validation}"
+        )
+        speed = f"{thousands(progress.tokens_per_second)} tokens/s"
+        if self._task is None:
+            # A resumed run has done a part before: the time left follows from what is done here.
+            total = progress.num_epochs * progress.num_steps
+            self._task = self._progress.add_task(text, total=total, completed=done, speed=speed)
+            self._progress.start()
+            # A process that is killed must not leave a terminal without its cursor.
+            self._console.show_cursor()
+        self._progress.update(self._task, completed=done, description=text, speed=speed, refresh=True)
 
     def epoch(self, record: EpochRecord) -> None:
         """A line for every tenth epoch or so, the first and the last among them, which stays."""
-        self._validation = record.val_perplexity
+        self._validation = f"  validation {record.val_perplexity:.2f}"
         every = max(1, self._num_epochs // 10)
         if record.epoch == 1 or record.epoch % every == 0 or record.epoch == self._num_epochs:
-            self.close()
-            self._stream.write(
+            line = (
                 f"epoch {record.epoch}/{self._num_epochs}  perplexity {record.train_perplexity:.2f}, "
-                f"validation {record.val_perplexity:.2f}  {thousands(record.tokens_per_second)} tokens/s\n"
+                f"validation {record.val_perplexity:.2f}  {thousands(record.tokens_per_second)} tokens/s"
             )
-            self._stream.flush()
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Clears the bar: what follows stays."""
-        if self._live and self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._stream.flush()
-            self._width = 0
-
-    def _draw(self, parts: list[str], speed: str, done: float) -> None:
-        # A line that wraps could not be drawn over. The speed is the first to give way, and then the bar.
-        columns = _columns(self._stream) - 1
-        text = "  ".join([*parts, speed])
-        if len(text) + len("[]  ") + _SHORTEST_BAR > columns:
-            text = "  ".join(parts)
-        bar_width = min(_BAR_WIDTH, columns - len(text) - len("[]  "))
-        line = text[:columns]
-        if bar_width >= _SHORTEST_BAR:
-            filled = round(bar_width * done)
-            line = f"[{'#' * filled}{'.' * (bar_width - filled)}]  {text}"
-        self._width = max(self._width, len(line))
-        self._stream.write("\r" + line.ljust(self._width))
-        self._stream.flush()
+        self._progress.stop()
 
 
-def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    Example:
-        >>> _duration(75.2), _duration(7322)
-        ('1:15', '2:02:02')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _columns(terminal: TextIO) -> int:
-    """The width of a terminal; 80 where it does not say."""
-    try:
-        return os.get_terminal_size(terminal.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
+def _columns(width: int) -> list[ProgressColumn]:
+    """What fits into a line. The speed is the first to give way, then the bar and the time."""
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", table_column=Column(no_wrap=True), markup=False)
+    ]
+    if width >= _WIDTH_WITH_BAR:
+        bar = BarColumn(_BAR_WIDTH, table_column=Column(ratio=1, min_width=_SHORTEST_BAR))
+        left = TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True))
+        columns = [bar, *columns, left, TextColumn("left")]
+    if width >= _WIDTH_OF_ALL:
+        columns.append(TextColumn("{task.fields[speed]}", table_column=Column(no_wrap=True)))
+    return columns
 
 
 def thousands(number: float) -> str:

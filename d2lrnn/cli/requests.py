@@ -7,7 +7,7 @@ Nothing here imports NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -38,7 +38,7 @@ class TrainRequest(Request):
     """``d2lrnn train``. What is not given is a new run's default, and stays as it is in a resumed one.
 
     Attributes:
-        text: a built-in text's name or the path of a file.
+        text: what `d2lrnn.data.texts.source_of` takes; none is the default.
         model: given fields of `d2lrnn.contract.specs.ModelSpec`.
         data: given fields of `d2lrnn.data.spec.DataSpec`; ``batch_size`` is that of one accumulated part.
         training: given fields of `d2lrnn.contract.specs.TrainingSpec`.
@@ -62,7 +62,7 @@ class TrainRequest(Request):
 
     command = "train"
 
-    text: str | None = None
+    text: Sequence[str] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -96,12 +96,16 @@ class TrainRequest(Request):
 
 @dataclass(frozen=True)
 class GenerateRequest(Request):
-    """``d2lrnn generate``; see `d2lrnn.generation.generate` for what decides the text."""
+    """``d2lrnn generate``; see `d2lrnn.generation.generate` for what decides the text.
+
+    Attributes:
+        prefix: what is continued; None takes what the run's samples begin with.
+    """
 
     command = "generate"
 
     run: str
-    prefix: str = "it has"
+    prefix: str | None = None
     num_tokens: int = 100
     temperature: float = 0.8
     top_k: int | None = None
@@ -114,14 +118,27 @@ class GenerateRequest(Request):
 
 @dataclass(frozen=True)
 class EvaluateRequest(Request):
-    """``d2lrnn evaluate``."""
+    """``d2lrnn evaluate``.
+
+    Attributes:
+        run: the folder of the run.
+        text: what `d2lrnn.data.texts.source_of` takes, to be evaluated on as a whole; none is the validation
+            part of the run's own text.
+        encoding: that of the files in `text`; None is the run's.
+    """
 
     command = "evaluate"
 
     run: str
+    text: Sequence[str] = ()
+    encoding: str | None = None
     backend: str | None = None
     device: str = "auto"
     json: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoding is not None and not self.text:
+            raise SpecError("--encoding is that of another text to evaluate on: name the text as well")
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from d2lrnn.cli.new_run import check_cell, check_parameters, schedule_of, source_of
+from d2lrnn.cli.new_run import absolute_source, check_cell, check_parameters, schedule_of
 from d2lrnn.cli.output import describe_value
+from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of
 from d2lrnn.contract.optimizers import OPTIMIZERS, find_optimizer
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.data.batches import DataModule
-from d2lrnn.data.corpus import BUILT_IN, Corpus
+from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.errors import RunError, SpecError, TextError
+from d2lrnn.errors import RunError, SpecError
 from d2lrnn.saving.run import Change, Run, text_digest
 from d2lrnn.saving.run_folder import load_run
+from d2lrnn.saving.run_text import check_text_may_be_read, check_tokens, text_size
 from d2lrnn.training.schedules import SCHEDULES, Constant, find_schedule
 
 #: What may be given anew: fields of `TrainingSpec`, beside the schedule.
@@ -33,6 +34,7 @@ def resumed_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, Da
 
     Raises:
         RunError: there is no run, it is damaged, or its text has changed.
+        TextError: its text may not be read without being named.
         SpecError: an option was given that does not fit the run.
     """
     assert request.resume is not None
@@ -44,16 +46,13 @@ def resumed_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, Da
         )
     check_cell(run.model, chosen)
     _check_unchanged(request, run, run.data, run.training)
-    data_spec = replace(run.data, source=source_of(request.text)) if request.text else run.data
-    if not request.text:
-        check_text_is_there(data_spec.source, f"d2lrnn train PATH --resume {request.resume}")
+    data_spec = run.data
+    if request.text:
+        data_spec = with_text(run.data, request.text)
+    else:
+        check_text_may_be_read(run, run.data.source, f"d2lrnn train TEXT --resume {request.resume}")
     corpus, data = data_spec.load(run.vocab)
-    digest = text_digest(corpus)
-    if run.text_digest not in (None, digest):
-        raise RunError(
-            f"{data_spec.source} is not the text that {request.resume} was trained on: its tokens have "
-            "changed. Give the path of the text as it was"
-        )
+    check_tokens(run, corpus)
     num_epochs = request.epochs or max(run.num_epochs, 1)
     training = _changed(request, run.training, num_epochs * data.num_train_batches)
     changes = run.changes if training == run.training else (*run.changes, Change(run.step, run.training))
@@ -63,17 +62,16 @@ def resumed_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, Da
         training=training,
         changes=changes,
         num_epochs=num_epochs,
-        text_digest=digest,
+        text_digest=text_digest(corpus),
+        text_size=text_size(data_spec.source),
+        prompt=run.prompt or prompt_of(corpus),
     )
     return run, corpus, data
 
 
-def check_text_is_there(source: str, command: str) -> None:
-    """Raises a TextError where the text of a saved run has moved, with the command that gives it anew."""
-    if source not in BUILT_IN and not Path(source).exists():
-        raise TextError(
-            f"the text of the run, {source}, is not there any more: give its new path with {command}"
-        )
+def with_text(data: DataSpec, names: Sequence[str]) -> DataSpec:
+    """The data of a run with other texts in place of its own; they are normalised as its own were."""
+    return replace(data, source=absolute_source(names), normalized=data.is_normalized)
 
 
 def describe_change(before: TrainingSpec, after: TrainingSpec) -> str:

@@ -17,6 +17,7 @@ from d2lrnn.cli.output import (
 )
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay, thousands
+from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import GenerateRequest, TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
 from d2lrnn.contract.devices import choose_device
@@ -24,6 +25,7 @@ from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.values import Device
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
+from d2lrnn.data.texts import describe_source
 from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend
@@ -33,7 +35,6 @@ from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
 
-_SAMPLE_PREFIX = "it has"
 _SAMPLE_LENGTH = 60
 _NUM_SAMPLES = 3
 
@@ -67,7 +68,7 @@ def _train(
     if run.optimizer_state:
         learner.import_optimizer_state(run.optimizer_state)
     print(describe_backend(chosen, device, asked=request.backend))
-    print(f"text     {run.data.source}: {data.describe()}")
+    print(f"text     {describe_source(run.data.source)}: {data.describe()}")
     print(f"model    {describe_model(run.model)}")
     print(f"training {describe_training(run.training)}")
     print(f"measure  {describe_measure(corpus)}")
@@ -109,7 +110,7 @@ def _train(
     if not history.records:
         print("interrupted before the first step: nothing was learned")
         return INTERRUPTED
-    samples = _samples(learner, corpus, run.training.seed)
+    samples = _samples(learner, corpus, run.prompt or prompt_of(corpus), run.training.seed)
     _print_result(folder, run, corpus, history, samples)
     write_json(request.json, {
         "backend": chosen.name,
@@ -195,14 +196,11 @@ def _where(run: Run) -> str:
     return f"{len(run.position.epochs)} of {run.num_epochs} epochs{inside}, step {run.step:,}"
 
 
-def _samples(learner: Learner, corpus: Corpus, seed: int) -> list[str]:
-    """What the model writes after the book's prefix or, where it lacks tokens of that, the text's own.
+def _samples(learner: Learner, corpus: Corpus, prefix: str, seed: int) -> list[str]:
+    """What the model writes after `prefix`.
 
     Sampled as ``d2lrnn generate`` does: the likeliest characters alone soon repeat themselves.
     """
-    prefix = _SAMPLE_PREFIX
-    if corpus.unit == "word" or any(character not in corpus.vocab for character in prefix):
-        prefix = corpus.decode(corpus.tokens[: len(_SAMPLE_PREFIX)])
     return [
         generate(
             learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False,

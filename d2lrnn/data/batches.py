@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from d2lrnn.checks import whole_number
 from d2lrnn.contract.values import PADDING, Batch
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.vocabulary import TokenArray
@@ -120,7 +121,8 @@ class SlidingWindows:
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
         self.num_windows = max(len(tokens) - num_steps, 0)
         self.num_train, self.num_val = _shares(num_train, num_val, len(tokens), num_steps)
-        self._windows = np.lib.stride_tricks.sliding_window_view(tokens, num_steps + 1)
+        self._tokens = tokens
+        self._windows = _windows_of(tokens, num_steps)
 
     @property
     def num_train_batches(self) -> int:
@@ -143,9 +145,15 @@ class SlidingWindows:
     def validation_batches(self) -> Iterator[Batch]:
         """The validation windows in the order of the text."""
         first = self.num_train + self.num_steps
-        windows = self._windows[first : first + self.num_val]
-        for start in range(0, self.num_val, self.batch_size):
-            yield _padded(windows[start : start + self.batch_size], self.batch_size)
+        tokens = self._tokens[first : first + self.num_val + self.num_steps]
+        return self.batches_in_order(tokens, self.batch_size, self.num_steps)
+
+    @staticmethod
+    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
+        """All windows of `tokens`, integers (n,), in the order of the text."""
+        windows = _windows_of(tokens, num_steps)
+        for start in range(0, len(windows), batch_size):
+            yield _padded(windows[start : start + batch_size], batch_size)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -241,11 +249,16 @@ class RandomSampling(_HeldBack):
 
     def validation_batches(self) -> Iterator[Batch]:
         """The validation sequences in the order of the text; the last one can be shorter."""
-        end = len(self.val_tokens) - 1
-        for first in range(0, end, self.batch_size * self.num_steps):
-            starts = np.arange(first, min(first + self.batch_size * self.num_steps, end), self.num_steps)
+        return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
+
+    @staticmethod
+    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
+        """All sequences of `tokens`, integers (n,), in the order of the text; the last one can be shorter."""
+        end = len(tokens) - 1
+        for first in range(0, end, batch_size * num_steps):
+            starts = np.arange(first, min(first + batch_size * num_steps, end), num_steps)
             ends = np.full_like(starts, end)
-            yield _padded(_cut(self.val_tokens, starts, ends, self.num_steps), self.batch_size)
+            yield _padded(_cut(tokens, starts, ends, num_steps), batch_size)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -297,12 +310,7 @@ class SequentialPartitioning(_HeldBack):
     @property
     def num_validation_batches(self) -> int:
         """The validation batches."""
-        return _divided_up(self._val_row_length, self.num_steps)
-
-    @property
-    def _val_row_length(self) -> int:
-        """The targets in a row of the validation part; the last rows can have fewer, or none."""
-        return _divided_up(len(self.val_tokens) - 1, self.batch_size)
+        return _divided_up(_row_length(self.val_tokens, self.batch_size), self.num_steps)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The training batches with the offset of epoch `epoch`."""
@@ -311,10 +319,16 @@ class SequentialPartitioning(_HeldBack):
 
     def validation_batches(self) -> Iterator[Batch]:
         """The validation rows, T steps at a time."""
-        starts = np.arange(self.batch_size) * self._val_row_length
-        ends = np.minimum(starts + self._val_row_length, len(self.val_tokens) - 1)
-        for step in range(0, self._val_row_length, self.num_steps):
-            yield _padded(_cut(self.val_tokens, starts + step, ends, self.num_steps), self.batch_size)
+        return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
+
+    @staticmethod
+    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
+        """`tokens`, integers (n,), in B rows from their beginning, T steps at a time."""
+        length = _row_length(tokens, batch_size)
+        starts = np.arange(batch_size) * length
+        ends = np.minimum(starts + length, len(tokens) - 1)
+        for step in range(0, length, num_steps):
+            yield _padded(_cut(tokens, starts + step, ends, num_steps), batch_size)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -322,6 +336,62 @@ class SequentialPartitioning(_HeldBack):
             f"{self._all_tokens()}, sequential partitioning, {self.num_steps} steps at a time, state "
             f"carried: {self._parts()}"
         )
+
+
+class EvaluationText:
+    """All of a text to evaluate a model on, and nothing of it to train on.
+
+    Args:
+        iterator: the class whose validation batches it has, `SlidingWindows` for example.
+        corpus: a corpus, or its tokens, integers (n,).
+        batch_size: B.
+        num_steps: T.
+
+    Raises:
+        SpecError: a size below 1, or tokens that are not a row of integers.
+        TextError: the text is too short for one batch.
+
+    Example:
+        >>> data = EvaluationText(RandomSampling, np.arange(6), batch_size=2, num_steps=3)
+        >>> next(data.validation_batches()).inputs.tolist()
+        [[0, 1, 2], [3, 4, 0]]
+    """
+
+    num_train_batches = 0
+
+    def __init__(
+        self,
+        iterator: type[SlidingWindows | RandomSampling | SequentialPartitioning],
+        corpus: Corpus | TokenArray,
+        *,
+        batch_size: int,
+        num_steps: int,
+    ) -> None:
+        _check_sizes(batch_size=batch_size, num_steps=num_steps)
+        self.batch_size, self.num_steps, self.carries_state = batch_size, num_steps, iterator.carries_state
+        self._tokens, self._iterator = _tokens_of(corpus), iterator
+        needed = num_steps + 1 if iterator is SlidingWindows else 2
+        if len(self._tokens) < needed:
+            raise TextError(
+                f"the text has {len(self._tokens):,} tokens: to evaluate a model it needs at least {needed:,}"
+            )
+
+    @property
+    def num_validation_batches(self) -> int:
+        """The batches of the text."""
+        return sum(1 for _ in self.validation_batches())
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """None: there is nothing to train on."""
+        return iter(())
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """The batches of the text, in its order."""
+        return self._iterator.batches_in_order(self._tokens, self.batch_size, self.num_steps)
+
+    def describe(self) -> str:
+        """How long the text is, and how it is cut, in one line."""
+        return f"all {len(self._tokens):,} tokens, {self.num_steps} steps at a time"
 
 
 def random_batches(
@@ -369,8 +439,17 @@ def sequential_batches(
 
 def _batch_at(tokens: TokenArray, starts: npt.NDArray[np.integer[Any]], num_steps: int) -> Batch:
     """The batch whose rows begin at `starts`, (B,); all of them are whole."""
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, num_steps + 1)
-    return _padded(windows[starts], len(starts))
+    return _padded(_windows_of(tokens, num_steps)[starts], len(starts))
+
+
+def _windows_of(tokens: TokenArray, num_steps: int) -> TokenArray:
+    """All windows (n - T, T + 1) of tokens (n,), as a view."""
+    return np.lib.stride_tricks.sliding_window_view(tokens, num_steps + 1)
+
+
+def _row_length(tokens: TokenArray, batch_size: int) -> int:
+    """The targets in one of B rows of tokens (n,); the last rows can have fewer, or none."""
+    return _divided_up(len(tokens) - 1, batch_size)
 
 
 def _cut(
@@ -500,8 +579,8 @@ def _tokens_of(corpus: Corpus | TokenArray) -> TokenArray:
 
 def _check_sizes(*, batch_size: int, num_steps: int, **others: int | None) -> None:
     for name, size in {"batch_size": batch_size, "num_steps": num_steps, **others}.items():
-        if size is not None and size < 1:
-            raise SpecError(f"{name} is {size}: it must be at least 1")
+        if size is not None or name in ("batch_size", "num_steps"):
+            whole_number(name, size)
     if batch_size * num_steps > _MAX_BATCH_TOKENS:
         raise SpecError(
             f"a batch of {batch_size:,} sequences of {num_steps:,} steps has more than {_MAX_BATCH_TOKENS:,} "
@@ -510,5 +589,4 @@ def _check_sizes(*, batch_size: int, num_steps: int, **others: int | None) -> No
 
 
 def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise SpecError(f"the seed is {seed}: it must be 0 or above")
+    whole_number("the seed", seed, 0)

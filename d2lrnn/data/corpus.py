@@ -1,4 +1,4 @@
-"""From a text to a corpus of token indices: reading, normalising, tokenising, encoding.
+"""From a text to a corpus of token indices: normalising, tokenising, encoding.
 
 Large texts pass through a piece at a time. What is made of 100 MB of characters is 100 MB of tokens, and next
 to it stands at most the text itself: never a list of characters or words.
@@ -6,25 +6,19 @@ to it stands at most the text itself: never a list of characters or words.
 
 from __future__ import annotations
 
-import codecs
-import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.data.time_machine import time_machine_text
+from d2lrnn.data.texts import BUILT_IN, PathLike, describe_source, is_blank, read_source, source_of
 from d2lrnn.data.vocabulary import TokenArray, Vocab, count_characters
-from d2lrnn.errors import SpecError, TextError, reason_of
-
-#: What a token is.
-Unit = Literal["char", "word"]
+from d2lrnn.data.vocabulary import Unit as Unit
+from d2lrnn.errors import SpecError, TextError
 
 # Characters worked on at a time: the temporary arrays fit in the processor's cache.
 _PIECE = 1 << 16
@@ -76,76 +70,6 @@ def join_tokens(tokens: Sequence[str], unit: Unit = "char") -> str:
     return ("" if unit == "char" else " ").join(tokens)
 
 
-def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
-    r"""Reads a text file; a byte order mark is dropped, and ``\r\n`` becomes ``\n``.
-
-    Raises:
-        TextError: there is no such file, it is a folder, it cannot be read, it holds nothing but white space,
-            or it is not in this encoding.
-        SpecError: Python knows no such encoding of text.
-    """
-    check_encoding(encoding)
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        built_in = " and ".join(BUILT_IN)
-        raise TextError(
-            f"there is no file {path}: give the path of a text file, or one of the built-in texts, {built_in}"
-        ) from None
-    except (OSError, ValueError) as error:
-        if Path(path).is_dir():
-            raise TextError(f"{path} is a folder: name a text file in it") from None
-        raise TextError(f"cannot read {path}: {reason_of(error)}") from error
-    try:
-        text = data.decode(encoding)
-    except UnicodeError as error:
-        where, likely = "", _likely_encoding(data)
-        if isinstance(error, UnicodeDecodeError):
-            line = data.count(b"\n", 0, error.start) + 1
-            byte = f"the byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
-            where = f": {byte} is not valid there"
-        raise TextError(
-            f"{path} is not {_title(encoding)}{where}. It may be {likely}: say so (--encoding {likely}), or "
-            "save the file as UTF-8"
-        ) from None
-    del data  # the text and its copies take enough memory
-    text = text.removeprefix("\ufeff")
-    if "\r" in text:  # far faster than to search for the pair
-        text = text.replace("\r\n", "\n")
-    if _is_blank(text):
-        raise TextError(f"{path} has no text: it is empty or holds white space only")
-    return text
-
-
-def check_encoding(encoding: str) -> None:
-    """Raises a SpecError where Python knows no such encoding of text."""
-    try:
-        "".encode(encoding)
-    except (LookupError, ValueError):
-        raise SpecError(
-            f"unknown encoding {encoding!r}: choose one that Python knows, such as utf-8, utf-16, latin1 or "
-            "windows-1252"
-        ) from None
-
-
-def _likely_encoding(data: bytes) -> str:
-    """What a text may be that is not what it should be."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if any(byte in data for byte in range(0x80, 0xA0)):  # control characters in Latin-1, and quotes here
-        return "windows-1252"
-    return "latin1"
-
-
-def _title(encoding: str) -> str:
-    return encoding.upper() if encoding.lower().startswith("utf") else encoding
-
-
-def sample_text() -> str:
-    """The text that comes with the library, in lines."""
-    return files("d2lrnn").joinpath("data/corpora/sample.txt").read_text(encoding="utf-8")
-
-
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """A text as token indices.
@@ -154,7 +78,8 @@ class Corpus:
         tokens: integers (n,) in [0, V), of the smallest type that holds them; read-only.
         vocab: what the indices mean.
         unit: what a token is, ``"char"`` or ``"word"``.
-        source: ``"sample"``, ``"time-machine"``, or the path that the text was read from.
+        source: ``"sample"``, ``"time-machine"``, or the path that the text was read from; several of them
+            with commas between them.
         normalized: whether the text went through `normalize`.
 
     Example:
@@ -187,7 +112,7 @@ class Corpus:
 
 
 def load_corpus(
-    source: str | os.PathLike[str] = "sample",
+    source: PathLike | Sequence[PathLike] = "sample",
     *,
     unit: Unit = "char",
     normalized: bool | None = None,
@@ -198,16 +123,17 @@ def load_corpus(
     """Reads a text and encodes it.
 
     Args:
-        source: ``"sample"``, ``"time-machine"``, or the path of a text file.
+        source: ``"sample"``, ``"time-machine"``, the path of a text file or of a folder with ``.txt`` files,
+            ``"-"`` for standard input, or several of these, which are joined (`read_source`).
         unit: what a token is, ``"char"`` or ``"word"``.
-        normalized: whether to `normalize` the text; None does so for the built-in texts and leaves a file as
-            it is.
+        normalized: whether to `normalize` the text; None does so for a built-in text and leaves others as
+            they are.
         min_freq: tokens that occur less often become ``'<unk>'``; decides nothing where `vocab` is given.
         vocab: encode with this vocabulary, that of a saved run, instead of making the text's own.
         encoding: that of the file; the built-in texts have their own.
 
     Raises:
-        TextError: the text cannot be read or fetched (`read_text`, `time_machine_text`), or nothing of it is
+        TextError: the text cannot be read or fetched (`read_source`), or nothing of it is
             left after normalising.
         SpecError: the unit is neither ``"char"`` nor ``"word"``, or the encoding is unknown.
 
@@ -217,11 +143,10 @@ def load_corpus(
         (28, dtype('uint8'))
     """
     _check_unit(unit)
-    name = os.fspath(source)
-    built_in = BUILT_IN.get(name)
+    source = source_of(source)
     if normalized is None:
-        normalized = built_in is not None
-    text = built_in() if built_in else read_text(source, encoding)
+        normalized = source in BUILT_IN
+    text, name = read_source(source, encoding), describe_source(source)
     content = _content(text, unit, normalized, name)
     del text  # a large text takes memory that its tokens need
     return _encoded(content, unit, normalized, min_freq, vocab, name)
@@ -258,28 +183,19 @@ def corpus_from_text(
     return _encoded(_content(text, unit, normalized, source), unit, normalized, min_freq, vocab, source)
 
 
-#: The texts that need no file, by the name that `load_corpus` knows them by.
-BUILT_IN: dict[str, Callable[[], str]] = {"sample": sample_text, "time-machine": time_machine_text}
-
-
 def _check_unit(unit: str) -> None:
     if unit not in get_args(Unit):
         raise SpecError(f"unknown unit {unit!r}: choose one of {', '.join(get_args(Unit))}")
 
 
-def _is_blank(text: str | bytearray) -> bool:
-    # Not `strip`: that would copy the text.
-    return not text or text.isspace()
-
-
 def _content(text: str, unit: Unit, normalized: bool, source: str) -> str | bytearray:
     """The text to be tokenised; where it was normalised, its characters as ASCII codes."""
-    if _is_blank(text):
+    if is_blank(text):
         raise TextError(f"{source} has no text: it is empty or holds white space only")
     if not normalized:
         return text
     letters = _normalized_letters(text)
-    if _is_blank(letters):
+    if is_blank(letters):
         beginning = " ".join(text[:1000].split())[:20]
         raise TextError(
             f"nothing is left of {source} after normalising, which keeps the letters A to Z only: this text "
@@ -293,15 +209,22 @@ def _encoded(
 ) -> Corpus:
     if unit == "char":
         if vocab is None:
-            vocab = Vocab.from_counts(count_characters(content), min_freq)
+            vocab = _vocab_of(count_characters(content), min_freq, unit, normalized)
         tokens = vocab.encode_characters(content)
     else:
         assert isinstance(content, str)  # codes are for characters only
         words, numbers = _numbered_words(content)
         if vocab is None:
-            vocab = Vocab.from_counts(words, min_freq)
+            vocab = _vocab_of(words, min_freq, unit, normalized)
         tokens = vocab.encode(list(words))[numbers]
     return Corpus(tokens, vocab, unit, source, normalized)
+
+
+def _vocab_of(counts: Mapping[str, int], min_freq: int, unit: Unit, normalized: bool) -> Vocab:
+    """A vocabulary that knows what its text was: what is to be continued is treated alike."""
+    vocab = Vocab.from_counts(counts, min_freq)
+    vocab.unit, vocab.lower = unit, normalized
+    return vocab
 
 
 def _normalized_letters(text: str) -> bytearray:

@@ -5,12 +5,36 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from d2lrnn.data.batches import DataModule, RandomSampling, SequentialPartitioning, SlidingWindows
-from d2lrnn.data.corpus import BUILT_IN, Corpus, Unit, check_encoding, load_corpus
+from d2lrnn.checks import whole_number
+from d2lrnn.data.batches import (
+    DataModule,
+    EvaluationText,
+    RandomSampling,
+    SequentialPartitioning,
+    SlidingWindows,
+)
+from d2lrnn.data.corpus import Corpus, Unit, load_corpus
+from d2lrnn.data.texts import BUILT_IN, Source, check_encoding, source_of
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 
 IteratorName = Literal["sliding", "random", "sequential"]
+
+_ITERATORS: dict[IteratorName, type[SlidingWindows | RandomSampling | SequentialPartitioning]] = {
+    "sliding": SlidingWindows,
+    "random": RandomSampling,
+    "sequential": SequentialPartitioning,
+}
+
+#: What an error calls the fields that are whole numbers, and the least of each.
+_WHOLE_NUMBERS = {
+    "batch_size": ("batch_size", 1),
+    "num_steps": ("num_steps", 1),
+    "num_train": ("num_train", 1),
+    "num_val": ("num_val", 1),
+    "seed": ("the seed", 0),
+    "min_freq": ("the least frequency of a token", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -18,10 +42,11 @@ class DataSpec:
     """A text and an iterator over it.
 
     Attributes:
-        source: ``"sample"``, ``"time-machine"`` or the path of a text file.
+        source: ``"sample"``, ``"time-machine"``, the path of a text file or a folder, ``"-"`` for standard
+            input, or several of these, which are joined.
         unit: what a token is, ``"char"`` or ``"word"``.
         normalized: whether everything but letters becomes a space, in lower case; None does so for the
-            built-in texts and leaves a file as it is.
+            built-in texts and leaves others as they are.
         iterator: ``"sliding"`` (overlapping windows, the book's current edition), ``"random"`` or
             ``"sequential"`` (its first edition; sequential carries the state from batch to batch).
         batch_size: B.
@@ -33,11 +58,11 @@ class DataSpec:
         min_freq: tokens that occur less often are the unknown token.
 
     Raises:
-        SpecError: the iterator or the encoding is unknown, a frequency is negative, or there are window
-            counts for another iterator than sliding.
+        SpecError: the iterator or the encoding is unknown, a size is no whole number or too small, or there
+            are window counts for another iterator than sliding.
     """
 
-    source: str = "sample"
+    source: Source = "sample"
     unit: Unit = "char"
     normalized: bool | None = None
     iterator: IteratorName = "sliding"
@@ -50,9 +75,12 @@ class DataSpec:
     min_freq: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", source_of(self.source))
         check_encoding(self.encoding)
-        if self.min_freq < 0:
-            raise SpecError(f"the least frequency of a token is {self.min_freq}: it must be 0 or above")
+        for name, (what, least) in _WHOLE_NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None or name not in ("num_train", "num_val"):
+                object.__setattr__(self, name, whole_number(what, value, least))
         if self.iterator not in get_args(IteratorName):
             raise SpecError(
                 f"unknown iterator {self.iterator!r}: choose one of {', '.join(get_args(IteratorName))}"
@@ -78,7 +106,32 @@ class DataSpec:
             TextError: the text cannot be read or is too short.
             SpecError: the unit is unknown, or a size is below 1 or too large.
         """
-        corpus = load_corpus(
+        corpus = self._read(vocab)
+        return corpus, self.batches(corpus)
+
+    def load_to_evaluate(self, vocab: Vocab) -> tuple[Corpus, DataModule]:
+        """Reads the text, and cuts all of it into batches as the validation part is cut.
+
+        Args:
+            vocab: that of the model.
+
+        Raises:
+            TextError: the text cannot be read or is too short.
+            SpecError: the unit is unknown, or a size is below 1 or too large.
+        """
+        corpus = self._read(vocab)
+        sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps}
+        return corpus, EvaluationText(_ITERATORS[self.iterator], corpus, **sizes)
+
+    def batches(self, corpus: Corpus) -> DataModule:
+        """The iterator over a corpus."""
+        sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps, "seed": self.seed}
+        if self.iterator == "sliding":
+            return SlidingWindows(corpus, num_train=self.num_train, num_val=self.num_val, **sizes)
+        return _ITERATORS[self.iterator](corpus, **sizes)
+
+    def _read(self, vocab: Vocab | None) -> Corpus:
+        return load_corpus(
             self.source,
             unit=self.unit,
             normalized=self.normalized,
@@ -86,16 +139,6 @@ class DataSpec:
             vocab=vocab,
             encoding=self.encoding,
         )
-        return corpus, self.batches(corpus)
-
-    def batches(self, corpus: Corpus) -> DataModule:
-        """The iterator over a corpus."""
-        sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps, "seed": self.seed}
-        if self.iterator == "random":
-            return RandomSampling(corpus, **sizes)
-        if self.iterator == "sequential":
-            return SequentialPartitioning(corpus, **sizes)
-        return SlidingWindows(corpus, num_train=self.num_train, num_val=self.num_val, **sizes)
 
     def to_json(self) -> dict[str, Any]:
         """The specification as plain data; ``DataSpec(**data)`` is its inverse."""

@@ -26,7 +26,8 @@ def decode(cls: type[T], data: object, where: str, known: Mapping[str, object] |
     """The dataclass `cls` from an object of JSON that has exactly its fields.
 
     Args:
-        cls: a dataclass whose fields are int, float, bool, str, None, Literals, or unions of them.
+        cls: a dataclass whose fields are int, float, bool, str, None, Literals, tuples of these of any
+            length, or unions of them.
         data: what was read.
         where: what to call it in an error.
         known: fields that were read already, by name: `data` has them too, and they are not looked at.
@@ -65,11 +66,13 @@ def check_names(data: dict[str, Any], names: list[str], where: str) -> None:
 
 
 def check_type(hint: Any, value: object, where: str) -> Any:
-    """`value`, where it is what `hint` says; an int becomes a float where one is wanted."""
+    """`value`, where it is what `hint` says; an int becomes a float, a list a tuple where one is wanted."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for kind in kinds:
         if _is(kind, value):
-            return float(value) if kind is float else value  # type: ignore[arg-type]  # a number
+            if kind is float:
+                return float(value)  # type: ignore[arg-type]  # a number
+            return tuple(value) if get_origin(kind) is tuple else value  # type: ignore[arg-type]  # a list
     raise RunError(f"{where} must be {' or '.join(map(_named, kinds))}, and is {_shown(value)}")
 
 
@@ -81,6 +84,8 @@ def _hints(cls: type) -> dict[str, Any]:
 def _is(hint: Any, value: object) -> bool:
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_is(get_args(hint)[0], each) for each in value)
     if hint is float:
         return _is(int, value) or (type(value) is float and math.isfinite(value))
     if hint is int:
@@ -98,6 +103,8 @@ _KINDS: dict[Any, str] = {
 def _named(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return f"a list in which each is {_named(get_args(kind)[0])}"
     return _KINDS[kind]
 
 

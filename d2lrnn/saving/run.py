@@ -53,10 +53,12 @@ class Run:
         parameters: canonical names to arrays.
         vocab: what its tokens are.
         data: the text and the iterator that it is trained on.
+        prompt: what its samples begin with, the first words of the text.
         training: optimiser, rate, clipping, seed.
         position: how far training has come.
         num_epochs: how many epochs were asked for.
         text_digest: of the text, see `text_digest`.
+        text_size: the bytes of its files, see `d2lrnn.saving.run_text.text_size`.
         backend: the name of the backend that trained it last.
         versions: of what computed, by package.
         identity: the same for all checkpoints of one run.
@@ -78,6 +80,8 @@ class Run:
     identity: str = field(default_factory=new_identity)
     optimizer_state: dict[str, FloatArray] = field(default_factory=dict, repr=False)
     changes: tuple[Change, ...] = ()
+    prompt: str | None = None
+    text_size: int | None = None
 
     @property
     def step(self) -> int:

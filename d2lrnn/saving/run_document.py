@@ -10,7 +10,11 @@ Format 3 of ``run.json``, an object with exactly these fields:
                      objects with their ``name``
 ``data``             `DataSpec`, which says what a token is and carries the seed of the order; or null
 ``text_digest``      SHA-256 of the corpus's tokens, in the smallest type that holds them; or null
+``text_size``        the bytes of the text's files, or null
 ``vocabulary``       the tokens in order, or null
+``unit``             what a token of the vocabulary is, ``"char"`` or ``"word"``; or null
+``lower``            whether the text was turned to lower case
+``prompt``           the beginning of the text, which generating text continues; or null
 ``num_epochs``       how many epochs were asked for
 ``position``         ``step``; ``epochs``, one `EpochRecord` each; ``part``, the epoch under way, or null: its
                      ``num_batches``, ``nats``, ``num_tokens``, ``seconds``, and ``state``, whether
@@ -25,7 +29,8 @@ Format 3 of ``run.json``, an object with exactly these fields:
 The order of the batches and the dropout masks follow from the seeds and the position alone
 (`d2lrnn.data.batches`, `d2lrnn.contract.dropout`).
 
-``model`` comes before ``vocabulary``, whose length it says. No token, record or other value takes more than
+``model`` comes before ``vocabulary``, whose length it says. ``text_size``, ``unit``,
+``lower`` and ``prompt`` may be missing. No token, record or other value takes more than
 `d2lrnn.saving.json_reader.LONGEST_VALUE` bytes.
 
 Format 2 had no optimiser but SGD, no embedding, and no changes. Format 1 had ``step`` and ``history`` in
@@ -45,7 +50,7 @@ from d2lrnn.contract.cells import cell_names
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.data.vocabulary import Unit, Vocab
 from d2lrnn.errors import MissingCellError, RunError
 from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
@@ -73,7 +78,11 @@ def describe(run: Run) -> bytes:
         "training": run.training.to_json() if run.training else None,
         "data": run.data.to_json() if run.data else None,
         "text_digest": run.text_digest,
+        "text_size": run.text_size,
         "vocabulary": run.vocab.to_json() if run.vocab else None,
+        "unit": run.vocab.unit if run.vocab else None,
+        "lower": bool(run.vocab and run.vocab.lower),
+        "prompt": run.prompt,
         "num_epochs": run.num_epochs,
         "position": {
             "step": run.position.step,
@@ -166,6 +175,7 @@ def read_run(document: dict[str, Any]) -> Run:
         document = _from_format_1(document)
     if version < 3:
         document |= {"optimizer_state": False, "changes": ()}
+    document = {"prompt": None, "text_size": None, "unit": None, "lower": False, **document}
     check_names(document, list(_FIELDS), "it")
     values = {name: check_type(hint, document[name], name) for name, hint in _FIELDS.items() if hint}
     model = _read_model(document["model"])
@@ -173,6 +183,10 @@ def read_run(document: dict[str, Any]) -> Run:
     if vocab is not None and len(vocab) != model.vocab_size:
         raise RunError(f"the vocabulary has {len(vocab):,} tokens, the model {model.vocab_size:,}")
     data, training = document["data"], document["training"]
+    spec = None if data is None else _read_data(data)
+    unit, lower = values.pop("unit"), values.pop("lower")
+    if vocab is not None:
+        vocab.unit, vocab.lower = (unit, lower) if spec is None else (spec.unit, spec.is_normalized)
     if check_type(bool, document["optimizer_state"], "optimizer_state") and training is None:
         raise RunError("it has the state of an optimizer, and no training")
     versions = check_type(dict, document["versions"], "versions")
@@ -182,7 +196,7 @@ def read_run(document: dict[str, Any]) -> Run:
         model=model,
         parameters={},
         vocab=vocab,
-        data=None if data is None else _read_data(data),
+        data=spec,
         training=None if training is None else _read_training(training, "the training"),
         position=_read_position(document["position"]),
         versions=versions,
@@ -264,7 +278,11 @@ _FIELDS: dict[str, Any] = {
     "training": None,
     "data": None,
     "text_digest": str | None,
+    "text_size": int | None,
     "vocabulary": None,
+    "unit": Unit | None,
+    "lower": bool,
+    "prompt": str | None,
     "num_epochs": int,
     "position": None,
     "optimizer_state": None,

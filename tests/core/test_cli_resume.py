@@ -175,10 +175,10 @@ def test_the_optimizers_state_is_resumed_to_the_last_bit(
         (["--momentum", "0.9"], "half was begun with 0.0."),
         (["--beta1", "0.9"], "--beta1 does not apply to the optimizer sgd"),
         (["--schedule-gamma", "0.9"], "--schedule-gamma does not apply to the schedule constant"),
-        (["--lr", "-3"], "the learning rate is -3.0"),
+        (["--lr", "-3"], "--lr is -3.0"),
         (["time-machine.txt"], "time-machine.txt"),
-        (["--epochs", "0"], "the number of epochs is 0"),
-        (["--keep", "0"], "the number of checkpoints to keep is 0"),
+        (["--epochs", "0"], "--epochs is 0"),
+        (["--keep", "0"], "--keep is 0"),
         (["--save-every", "0"], "--save-every is 0: it must be at least 1"),
     ],
 )
@@ -203,7 +203,7 @@ def test_another_text_is_refused_and_a_moved_one_is_not(
     assert _train("--resume", run, "--epochs", "2") == 2
     err = capsys.readouterr().err
     assert (
-        f"the text of the run, {text}, is not there any more: give its new path with d2lrnn train PATH" in err
+        f"the text of the run, {text}, is not there any more: give its new path with d2lrnn train TEXT" in err
     )
     assert _train(str(moved), "--resume", run, "--epochs", "2") == 0
     moved.write_text("a rose is a nose is a rose. " * 40)
