@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+from d2lrnn.cli.streams import in_one_line
 from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.optimizers import Optimizer
 from d2lrnn.contract.protocols import Backend
@@ -124,7 +125,7 @@ def warnings_in_one_line() -> Iterator[None]:
     """Shows the library's own warnings as one line each, and hides those of the frameworks."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"d2lrnn: warning: {message}", file=sys.stderr)
+        print(f"d2lrnn: warning: {in_one_line(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
