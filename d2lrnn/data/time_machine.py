@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from d2lrnn.atomic_files import write_atomically
@@ -175,6 +176,8 @@ def _answer(opener: Opener, seconds: float) -> bytes:
             with opener(TIME_MACHINE_URL, timeout=_SILENT_SECONDS) as response:
                 answers.put(_read_bounded(response, given_up))
         except Exception as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it is an answer, whose text nobody reads
             answers.put(error)
 
     threading.Thread(target=fetch, daemon=True).start()
