@@ -18,6 +18,10 @@ class SpecError(D2LError, ValueError):
     """A specification has a value that is unknown, out of its range, or contradicts another one."""
 
 
+class KindError(D2LError, TypeError):
+    """An argument of another kind than what was asked for: a model in place of a learner, say."""
+
+
 class ParameterError(D2LError, ValueError):
     """Parameters that do not fit the model: a name, a shape or a value is wrong."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from threading import RLock
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from d2lrnn.contract.values import (
     StepResult,
     row_slices,
 )
+from d2lrnn.copies import restored_learner
 from d2lrnn_jax.compiled import (
     compiled_gradient,
     compiled_layers,
@@ -124,6 +126,8 @@ class JaxLearner:
         self.step = 0
         self.learning_rate = training.learning_rate
         self._device = device
+        # Held while the parameters are in use: a training step takes their memory away from other threads.
+        self._lock = RLock()
         self._module, variables = model.unbind()
         module, optimizer, theta = self._module, training.optimizer, training.clip
         # Looked up once: comparing modules at every call takes as long as a small model's single step.
@@ -139,13 +143,13 @@ class JaxLearner:
     @property
     def model(self) -> RNNLMScratch:
         """The model as trained so far, bound to a copy of the parameters: further steps do not change it."""
-        with precision(self.spec.dtype):
+        with self._lock, precision(self.spec.dtype):
             return self._module.bind({"params": jax.tree.map(jnp.array, self._params)})
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros, as the model returns states; shared by all callers, as JAX's arrays are immutable."""
         if batch_size not in self._zeros:
-            with precision(self.spec.dtype):
+            with self._lock, precision(self.spec.dtype):
                 zeros = initial_state(self._module, self._params, batch_size)
                 self._zeros[batch_size] = self._placed(zeros)
         return self._zeros[batch_size]
@@ -157,9 +161,9 @@ class JaxLearner:
             self.spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
         )
         train = self._train_at_once if self.training.accumulate == 1 else self._train_by_parts
-        with precision(self.spec.dtype):
+        with self._lock, precision(self.spec.dtype):
             self._params, self._remembered, result, state = train(_own(batch), state, masks)
-        self.step += 1
+            self.step += 1
         return result, state
 
     def _train_at_once(self, batch: Batch, state: State, masks: DropoutMasks | None) -> Any:
@@ -180,24 +184,24 @@ class JaxLearner:
 
     def eval_step(self, batch: Batch, state: State) -> tuple[jax.Array, State]:
         """The loss, without gradients."""
-        with precision(self.spec.dtype):
+        with self._lock, precision(self.spec.dtype):
             return self._loss(self._params, _own(batch), state)
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
-        with precision(self.spec.dtype):
+        with self._lock, precision(self.spec.dtype):
             logits, state = self._predict(self._params, tokens, state)
             return np.array(logits), state
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
-        with precision(self.spec.dtype):
+        with self._lock, precision(self.spec.dtype):
             (loss, _), gradient = self._gradient(self._params, batch, state)
             return float(loss), to_canonical(self.spec, gradient)
 
     def export_parameters(self) -> dict[str, FloatArray]:
         """Copies by canonical name."""
-        with precision(self.spec.dtype):
+        with self._lock, precision(self.spec.dtype):
             return to_canonical(self.spec, self._params)
 
     def import_parameters(self, parameters: Parameters) -> None:
@@ -233,6 +237,12 @@ class JaxLearner:
         """A copy, on the learner's device."""
         with precision(self.spec.dtype):
             return self._placed(from_arrays(self._module, arrays, self.spec.dtype))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy and a pickle have all but the compiled functions."""
+        device = "cpu" if self._device.platform == "cpu" else f"gpu:{self._device.id}"
+        state = self.step, self.learning_rate, self.export_optimizer_state()
+        return restored_learner, (JaxBackend, self.model, self.training, device, *state)
 
     def synchronize(self) -> None:
         """Waits for the last update."""

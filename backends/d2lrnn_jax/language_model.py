@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
@@ -15,6 +16,7 @@ from d2lrnn.generation import continue_prefix
 from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import can_take_tokens, stacked
 from d2lrnn_jax.module import Classifier, TrainState
+from d2lrnn_jax.precision import precision
 from d2lrnn_jax.prediction import Predictor, compiled_step
 
 
@@ -170,6 +172,20 @@ class RNNLMScratch(Classifier):
         else:
             predictor = Predictor(step, params)
         return continue_prefix(predictor, vocab, prefix, num_preds)
+
+    @nn.nowrap
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A copy and a pickle of a module that is bound are bound to copies of the parameters."""
+        if self.scope is None:
+            return super().__reduce_ex__(protocol)
+        module, variables = self.unbind()
+        return _bound, (module, jax.tree.map(np.array, variables))
+
+
+def _bound(module: RNNLMScratch, variables: Any) -> RNNLMScratch:
+    # Without this JAX would make float32 of float64.
+    with precision(str(jax.tree.leaves(variables)[0].dtype)):
+        return module.bind(jax.tree.map(jnp.array, variables))
 
 
 class RNNLM(RNNLMScratch):

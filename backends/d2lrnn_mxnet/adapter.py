@@ -27,11 +27,12 @@ from d2lrnn.contract.values import (
     StepResult,
     row_slices,
 )
+from d2lrnn.copies import restored_learner
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.concise import CONCISE, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
 from d2lrnn_mxnet.dropout import Masks, masks_on_device
-from d2lrnn_mxnet.engine import compute_where_asked
+from d2lrnn_mxnet.engine import COMPUTING, compute_where_asked
 from d2lrnn_mxnet.gradients import clip_scale, global_norm
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
 from d2lrnn_mxnet.optimizers import STEPS
@@ -92,13 +93,19 @@ class MXNetBackend:
     ) -> tuple[FloatArray, StateArrays]:
         """See `d2lrnn.contract.protocols.Backend`."""
         context = model.collect_params().list_ctx()[0]
-        native = None if state is None else import_state(model.spec, state, context)
-        outputs, final = model.rnn(on_device(inputs, model.spec.dtype, context), native)
-        return outputs.asnumpy(), export_state(model.spec, final)
+        with COMPUTING:
+            native = None if state is None else import_state(model.spec, state, context)
+            outputs, final = model.rnn(on_device(inputs, model.spec.dtype, context), native)
+            return outputs.asnumpy(), export_state(model.spec, final)
 
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> MXNetLearner:
         """See `d2lrnn.contract.protocols.Backend`."""
         return MXNetLearner(model, training, context_of(choose_device(device, self.devices())))
+
+
+def rebuilt_model(spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
+    """The copy of a model: what its ``__reduce__`` names."""
+    return MXNetBackend().build(spec, parameters)
 
 
 @mx.util.use_np
@@ -128,10 +135,11 @@ class MXNetLearner:
 
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
         """Loss, gradient, clip, update."""
-        loss, gradients, state = self._accumulated(batch, state)
-        norm, theta = global_norm(gradients.values()), self.training.clip
-        self._update(gradients, 1.0 if theta is None else clip_scale(norm, theta))
-        self.step += 1
+        with COMPUTING:
+            loss, gradients, state = self._accumulated(batch, state)
+            norm, theta = global_norm(gradients.values()), self.training.clip
+            self._update(gradients, 1.0 if theta is None else clip_scale(norm, theta))
+            self.step += 1
         return StepResult(loss, norm), state
 
     def _accumulated(self, batch: Batch, state: Any) -> tuple[Array, dict[str, Array], Any]:
@@ -168,6 +176,10 @@ class MXNetLearner:
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         """The loss, without gradients."""
+        with COMPUTING:
+            return self._mean_loss(batch, state)
+
+    def _mean_loss(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         program = self._program("evaluate", batch.inputs.shape)
         # In training mode: in inference mode the result of the concise models' recurrent operator depends on
         # where the planned memory of its graph lies, and two equal calls could differ in the last bit.
@@ -183,8 +195,9 @@ class MXNetLearner:
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
-        loss, _ = self._backward("gradients", batch, state, self._no_masks)
-        return float(loss), {name: place.gradient() for name, place in self._places.items()}
+        with COMPUTING:
+            loss, _ = self._backward("gradients", batch, state, self._no_masks)
+            return float(loss), {name: place.gradient() for name, place in self._places.items()}
 
     def export_parameters(self) -> dict[str, FloatArray]:
         """Copies by canonical name."""
@@ -216,6 +229,12 @@ class MXNetLearner:
     def import_state(self, arrays: StateArrays) -> Any:
         """See `d2lrnn_mxnet.states`."""
         return import_state(self._spec, arrays, self.context)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy and a pickle have all but the compiled graphs."""
+        device = "cpu" if self.context.device_type == "cpu" else f"gpu:{self.context.device_id}"
+        state = self.step, self.learning_rate, self.export_optimizer_state()
+        return restored_learner, (MXNetBackend, self.model, self.training, device, *state)
 
     def synchronize(self) -> None:
         """Waits for MXNet's engine."""

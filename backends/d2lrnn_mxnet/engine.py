@@ -14,8 +14,8 @@ _VARIABLE = "MXNET_ENGINE_TYPE"
 _STANDARD_ERROR = 2
 
 #: Held while a learner or a predictor computes. An engine that computes in the calling thread gives every
-#: operator the same scratch memory, and a graph whose memory is planned has one place for its numbers: threads
-#: that computed at the same time would write over each other's.
+#: operator the same scratch memory, and a graph with planned memory has one place for its numbers: threads
+#: that computed at the same time would overwrite each other's.
 COMPUTING = threading.RLock()
 
 

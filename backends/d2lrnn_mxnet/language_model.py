@@ -13,7 +13,8 @@ from mxnet.ndarray import NDArray
 from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import Predictor, generate
+from d2lrnn.errors import KindError
+from d2lrnn.generation import Predictor, continue_prefix
 from d2lrnn_mxnet.concise import CONCISE
 from d2lrnn_mxnet.dropout import drop
 from d2lrnn_mxnet.layers import has_shape
@@ -164,12 +165,13 @@ class RNNLMScratch(Classifier):
         self.plot("ppl", np.exp(loss), train=False)
         return loss
 
-    def predict(self, prefix: str, num_preds: int, vocab: Vocab, device: Any = None) -> str:
-        """Continues `prefix` by the likeliest characters: no graph, dropout off.
+    def predict(self, prefix: str | Sequence[str], num_preds: int, vocab: Vocab, device: Any = None) -> Any:
+        """Continues `prefix` by the likeliest tokens: no graph, dropout off.
 
         Args:
-            prefix: the beginning; it is turned to lower case, as the novel is.
-            num_preds: how many characters to add.
+            prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+                `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+            num_preds: how many tokens to add.
             vocab: what the model was trained with.
             device: where to compute; the model is moved there. None is where it is.
 
@@ -179,7 +181,25 @@ class RNNLMScratch(Classifier):
         """
         if device is not None:
             move(self, device)
-        return generate(self._predictor(), vocab, prefix, num_preds)
+        return continue_prefix(self._predictor(), vocab, prefix, num_preds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy and a pickle are built anew from what the model computes: Gluon's blocks have no copies.
+
+        Raises:
+            KindError: it has layers that are not the library's own.
+        """
+        from d2lrnn_mxnet.adapter import rebuilt_model  # which imports this module
+
+        spec = getattr(self, "spec", None) or spec_of(self)
+        if spec is None:
+            raise KindError(
+                f"this {type(self).__name__} has layers of its own, and Gluon cannot copy or pickle them: "
+                "keep its parameters with save_parameters(file), and load them into a new model of the same "
+                "class with load_parameters(file)"
+            )
+        parameters = {name: place.get() for name, place in parameter_places(self, spec).items()}
+        return rebuilt_model, (spec, parameters), {"lr": self.lr}
 
     def _predictor(self) -> Predictor:
         spec, device = spec_of(self), device_of(self)

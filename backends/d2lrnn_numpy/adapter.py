@@ -78,8 +78,9 @@ class NumpyBackend:
         self, model: LanguageModel, inputs: FloatArray, state: StateArrays | None = None
     ) -> tuple[FloatArray, StateArrays]:
         """See `d2lrnn.contract.protocols.Backend`."""
-        outputs, state = model.rnn(np.asarray(inputs, model.spec.dtype), state)
-        return outputs.copy(), state
+        with model.lock:
+            outputs, state = model.rnn(np.asarray(inputs, model.spec.dtype), state)
+            return outputs.copy(), state
 
     def learner(self, model: LanguageModel, training: TrainingSpec, *, device: str = "auto") -> NumpyLearner:
         """See `d2lrnn.contract.protocols.Backend`."""
@@ -104,6 +105,10 @@ class NumpyLearner:
 
     def train_step(self, batch: Batch, state: StateArrays) -> tuple[StepResult, StateArrays]:
         """Loss, gradient, clip, update."""
+        with self.model.lock:  # the model's buffers hold what its backward pass needs
+            return self._train_step(batch, state)
+
+    def _train_step(self, batch: Batch, state: StateArrays) -> tuple[StepResult, StateArrays]:
         batch_size, num_steps = batch.inputs.shape
         masks = dropout_masks(
             self.model.spec,
@@ -147,8 +152,9 @@ class NumpyLearner:
 
     def gradients(self, batch: Batch, state: StateArrays) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
-        loss, _ = self.model.loss(batch.inputs, batch.targets, state)
-        gradients = self.model.backward()
+        with self.model.lock:
+            loss, _ = self.model.loss(batch.inputs, batch.targets, state)
+            gradients = self.model.backward()
         return loss, {name: gradients[name] for name in self.model.parameters()}
 
     def export_parameters(self) -> dict[str, FloatArray]:

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from threading import RLock
+from typing import Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.contract.values import FloatArray, IntArray, StateArrays
 from d2lrnn_numpy.buffers import Buffers
 from d2lrnn_numpy.layer import sum_rows_by_token
 from d2lrnn_numpy.stack import RecurrentStack
+
+
+class _Tape(NamedTuple):
+    """What `RNNLMScratch.backward` needs of the last `loss`, step by step where it is flat: N = T · B.
+
+    Attributes:
+        tokens: (T, B).
+        masks: of dropout.
+        outputs: of the last layer with dropout (T, B, h).
+        targets: (N,).
+        valid: which targets are not padding (N,).
+        exponentials: exp of the logits, the largest of a row subtracted (N, V).
+        sums: those of the rows (N,).
+        num_tokens: how many targets are valid, at least 1.
+    """
+
+    tokens: IntArray
+    masks: DropoutMasks | None
+    outputs: FloatArray
+    targets: IntArray
+    valid: npt.NDArray[np.bool_]
+    exponentials: FloatArray
+    sums: FloatArray
+    num_tokens: int
 
 
 class RNNLMScratch:
@@ -25,6 +53,7 @@ class RNNLMScratch:
         w: (h, V); if `tied`, a transposed view of the embedding.
         b: (V,).
         tied: whether the head's weight is the embedding, transposed.
+        lock: held while its buffers are in use, so that one thread after the other computes with them.
 
     Example:
         >>> model = RNNLMScratch(RNNScratch(28, 32), vocab_size=28)
@@ -39,7 +68,7 @@ class RNNLMScratch:
         self.embedding: FloatArray | None = None
         self.tied = False
         self._init_head(random, sigma)
-        self._buffers = Buffers()
+        self._buffers, self.lock = Buffers(), RLock()
 
     def _init_head(self, random: np.random.Generator, sigma: float) -> None:
         shape = (self.rnn.num_hiddens, self.vocab_size)
@@ -65,8 +94,9 @@ class RNNLMScratch:
 
         See `RecurrentStack` for the state.
         """
-        outputs, state = self._outputs(tokens, state, masks)
-        return (outputs @ self.w + self.b).swapaxes(0, 1), state
+        with self.lock:
+            outputs, state = self._outputs(tokens, state, masks)
+            return (outputs @ self.w + self.b).swapaxes(0, 1), state
 
     def loss(
         self,
@@ -85,45 +115,64 @@ class RNNLMScratch:
             state: see `RecurrentStack`.
             masks: dropout masks; None drops nothing.
         """
-        outputs, state = self._outputs(inputs, state, masks)
-        self._masks, self._tokens = masks, inputs.T
-        self._shape = outputs.shape
-        self._hiddens = hiddens = outputs.reshape(-1, self.rnn.num_hiddens)
-        self._targets = np.ascontiguousarray(targets.T).reshape(-1)
-        logits = self._buffers.get("logits", (len(hiddens), self.vocab_size), self.w.dtype)
-        np.matmul(hiddens, self.w, out=logits)
-        logits += self.b
-        logits -= logits.max(axis=1, keepdims=True)
-        picked = logits[np.arange(len(logits)), self._targets]
-        self._exponentials = np.exp(logits, out=logits)
-        self._sums = logits.sum(axis=1)
-        losses = np.log(self._sums) - picked
-        self._valid = self._targets >= 0
-        self._num_tokens = max(1, int(np.count_nonzero(self._valid)))
-        return float(np.sum(losses * self._valid, dtype=np.float64)) / self._num_tokens, state
+        with self.lock:
+            outputs, state = self._outputs(inputs, state, masks)
+            hiddens = outputs.reshape(-1, self.rnn.num_hiddens)
+            flat = np.ascontiguousarray(targets.T).reshape(-1)
+            logits = self._buffers.get("logits", (len(hiddens), self.vocab_size), self.w.dtype)
+            np.matmul(hiddens, self.w, out=logits)
+            logits += self.b
+            logits -= logits.max(axis=1, keepdims=True)
+            picked = logits[np.arange(len(logits)), flat]
+            exponentials = np.exp(logits, out=logits)
+            sums = logits.sum(axis=1)
+            losses = np.log(sums) - picked
+            valid = flat >= 0
+            num_tokens = max(1, int(np.count_nonzero(valid)))
+            self._tape = _Tape(inputs.T, masks, outputs, flat, valid, exponentials, sums, num_tokens)
+            return float(np.sum(losses * valid, dtype=np.float64)) / num_tokens, state
 
     def backward(self) -> dict[str, FloatArray]:
-        """The gradients of the last `loss` by canonical name; one call for each `loss`.
+        """The gradients of the last `loss` by canonical name; it can be called once for each.
+
+        Whoever shares the model between threads holds `lock` from `loss` to here.
 
         The gradient at the logits is (softmax(o) - one_hot(y)) / number of tokens, zero where padded.
         """
-        d_logits = self._exponentials
-        d_logits *= (self._valid / (self._sums * self._num_tokens)).astype(d_logits.dtype)[:, None]
-        valid = np.flatnonzero(self._valid)
-        d_logits[valid, self._targets[valid]] -= 1 / self._num_tokens
-        d_hiddens = self._buffers.get("d_hiddens", self._hiddens.shape, d_logits.dtype)
+        tape = self._tape
+        hiddens = tape.outputs.reshape(-1, self.rnn.num_hiddens)
+        d_logits = tape.exponentials
+        d_logits *= (tape.valid / (tape.sums * tape.num_tokens)).astype(d_logits.dtype)[:, None]
+        valid = np.flatnonzero(tape.valid)
+        d_logits[valid, tape.targets[valid]] -= 1 / tape.num_tokens
+        d_hiddens = self._buffers.get("d_hiddens", hiddens.shape, d_logits.dtype)
         np.matmul(d_logits, self.w.T, out=d_hiddens)
-        d_outputs = d_hiddens.reshape(self._shape)
-        if self._masks is not None and self._masks.outputs is not None:
-            d_outputs *= self._masks.outputs
+        d_outputs = d_hiddens.reshape(tape.outputs.shape)
+        masks = tape.masks or DropoutMasks()
+        if masks.outputs is not None:
+            d_outputs *= masks.outputs
         d_inputs, gradients = self.rnn.backward(d_outputs, want_inputs=self.embedding is not None)
-        gradients["head.w"] = self._hiddens.T @ d_logits
+        gradients["head.w"] = hiddens.T @ d_logits
         gradients["head.b"] = d_logits.sum(axis=0)
         if d_inputs is not None:
-            gradients["embedding.w"] = self._embedding_gradient(d_inputs)
+            if masks.inputs is not None:
+                d_inputs = d_inputs * masks.inputs
+            rows = d_inputs.reshape(-1, d_inputs.shape[-1])
+            gradients["embedding.w"] = sum_rows_by_token(tape.tokens.reshape(-1), rows, self.vocab_size)
         if self.tied:
             gradients["embedding.w"] += gradients.pop("head.w").T
         return gradients
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy or a pickle: no scratch memory, and a tied weight once."""
+        left_out = {"_buffers", "_tape", "lock", *(["w"] if self.tied else [])}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.tied and self.embedding is not None:
+            self.w = self.embedding.T
+        self._buffers, self.lock = Buffers(), RLock()
 
     def _outputs(
         self, tokens: IntArray, state: StateArrays | None, masks: DropoutMasks | None
@@ -135,13 +184,6 @@ class RNNLMScratch:
             inputs = inputs * masks.inputs
         outputs, state = self.rnn(inputs, state, masks.between)
         return outputs if masks.outputs is None else outputs * masks.outputs, state
-
-    def _embedding_gradient(self, d_inputs: FloatArray) -> FloatArray:
-        """From the gradient at the looked-up vectors (T, B, E) to that at the embedding (V, E)."""
-        if self._masks is not None and self._masks.inputs is not None:
-            d_inputs = d_inputs * self._masks.inputs
-        rows = d_inputs.reshape(-1, d_inputs.shape[-1])
-        return sum_rows_by_token(self._tokens.reshape(-1), rows, self.vocab_size)
 
 
 class RNNLM(RNNLMScratch):

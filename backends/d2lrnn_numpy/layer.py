@@ -33,6 +33,10 @@ class Layer:
         self._recurrence = find_recurrence(cell.name, reset_after=cell.reset_bias in weights)
         self._buffers = Buffers()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle has no scratch memory and nothing of the last call."""
+        return type(self), (self.cell, self.weights)
+
     @property
     def num_hiddens(self) -> int:
         """The number of hidden units, h."""

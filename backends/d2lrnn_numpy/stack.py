@@ -87,6 +87,10 @@ class RecurrentStack:
             gradients.update({f"rnn.{l}.{name}": value for name, value in own.items()})
         return d_above, gradients
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy or a pickle: no masks of the last call."""
+        return {name: value for name, value in vars(self).items() if name != "_masks"}
+
     def parameters(self) -> dict[str, FloatArray]:
         """The weights of all layers by canonical name: the arrays themselves, not copies."""
         return {f"rnn.{l}.{k}": v for l, layer in enumerate(self.layers) for k, v in layer.weights.items()}

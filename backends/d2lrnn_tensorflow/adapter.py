@@ -27,6 +27,7 @@ from d2lrnn.contract.values import (
     StepResult,
     row_slices,
 )
+from d2lrnn.copies import restored_learner
 from d2lrnn.errors import SpecError
 from d2lrnn_tensorflow.concise import CONCISE
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
@@ -122,6 +123,11 @@ def _scratch_layers(spec: ModelSpec) -> keras.layers.Layer:
         dropout=spec.dropout,
         dtype=spec.dtype,
     )
+
+
+def rebuilt_model(spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
+    """The copy of a model: what its ``__reduce__`` names."""
+    return TensorFlowBackend().build(spec, parameters)
 
 
 class TensorFlowLearner:
@@ -308,6 +314,12 @@ class TensorFlowLearner:
         """A copy, in the model's precision, on the learner's device."""
         with tf.device(self._device):
             return state_from_arrays(self.model.spec, arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy and a pickle have all but the compiled functions."""
+        device = self._device.strip("/").lower().replace("cpu:0", "cpu")
+        state = self.step, self.learning_rate, self.export_optimizer_state()
+        return restored_learner, (TensorFlowBackend, self.model, self.training, device, *state)
 
     def synchronize(self) -> None:
         """Waits for the GPUs; on the CPU TensorFlow computes synchronously."""

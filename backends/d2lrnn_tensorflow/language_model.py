@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.errors import KindError
+from d2lrnn.generation import continue_prefix
 from d2lrnn_tensorflow.dropout import drop
 from d2lrnn_tensorflow.module import Classifier
 from d2lrnn_tensorflow.prediction import SingleStep
@@ -139,23 +140,44 @@ class RNNLMScratch(Classifier):
         return loss
 
     def predict(
-        self, prefix: str, num_preds: int, vocab: Vocab, device: AbstractContextManager[Any] | None = None
-    ) -> str:
-        """Continues `prefix` by the likeliest characters, without dropout. It is not Keras' ``predict``.
+        self,
+        prefix: str | Sequence[str],
+        num_preds: int,
+        vocab: Vocab,
+        device: AbstractContextManager[Any] | str | None = None,
+    ) -> Any:
+        """Continues `prefix` by the likeliest tokens, without dropout. It is not Keras' ``predict``.
 
         Args:
-            prefix: the beginning; it is turned to lower case, as the novel is.
-            num_preds: how many characters to add.
+            prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+                `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+            num_preds: how many tokens to add.
             vocab: what the model was trained with.
-            device: where to compute, what `d2lrnn_tensorflow.devices.try_gpu` returns; None leaves it to
-                TensorFlow.
+            device: where to compute, what `d2lrnn_tensorflow.devices.try_gpu` returns or TensorFlow's name of
+                a device; None leaves it to TensorFlow.
 
         Raises:
             PromptError: the prefix is empty.
             SpecError: `num_preds` is negative.
         """
-        with device or nullcontext():
-            return generate(_Predictor(self), vocab, prefix, num_preds)
+        with tf.device(device) if isinstance(device, str) else device or nullcontext():
+            return continue_prefix(_Predictor(self), vocab, prefix, num_preds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy and a pickle are built anew from what the model computes.
+
+        Raises:
+            KindError: it is a chapter's own, which no specification describes.
+        """
+        from d2lrnn_tensorflow.adapter import TensorFlowBackend, rebuilt_model  # which imports this module
+
+        if getattr(self, "spec", None) is None:
+            raise KindError(
+                f"this {type(self).__name__} was not built by a backend's build(…), and cannot be copied or "
+                "pickled: keep its parameters with get_weights(), and give them to a new model of the same "
+                "class with set_weights(weights)"
+            )
+        return rebuilt_model, TensorFlowBackend().export_model(self), {"lr": self.lr}
 
 
 _ONE_HOT = RNNLMScratch.one_hot

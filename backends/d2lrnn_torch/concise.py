@@ -25,7 +25,7 @@ from d2lrnn.errors import SpecError
 from d2lrnn_torch.layer import project
 from d2lrnn_torch.module import Module
 from d2lrnn_torch.recurrence import GRURecurrence, LSTMRecurrence, TanhRecurrence
-from d2lrnn_torch.tokens import takes_tokens, vectors
+from d2lrnn_torch.tokens import check_tensor, takes_tokens, vectors
 
 
 # benchmarks/tricks: torch, states of the layers apart
@@ -79,6 +79,7 @@ class RNN(Module):
         Returns:
             The outputs of the last layer (T, B, h), and the final state.
         """
+        check_tensor(inputs)
         rnn = self.rnn
         if masks is not None:
             return _run_by_layer(rnn, inputs, state, masks)

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.generation import continue_prefix
 from d2lrnn_torch.dropout import dropped
 from d2lrnn_torch.module import Classifier
 from d2lrnn_torch.products import affine
 from d2lrnn_torch.stepper import Stepper
-from d2lrnn_torch.tokens import can_take_tokens, look_up
+from d2lrnn_torch.tokens import can_take_tokens, check_tensor, look_up
 
 
 class RNNLMScratch(Classifier):
@@ -83,6 +83,7 @@ class RNNLMScratch(Classifier):
             masks: dropout masks as tensors; those between layers need layers that take them, as this
                 library's do. None leaves dropout to PyTorch: at the model's rates while training, else none.
         """
+        check_tensor(tokens)
         of_inputs, between, of_outputs = masks or DropoutMasks()
         if self.embedding_size is not None:
             inputs = self.embed(tokens.t())
@@ -137,13 +138,18 @@ class RNNLMScratch(Classifier):
         return loss
 
     def predict(
-        self, prefix: str, num_preds: int, vocab: Vocab, device: torch.device | str | None = None
-    ) -> str:
-        """Continues `prefix` by the likeliest characters: no graph, dropout off.
+        self,
+        prefix: str | Sequence[str],
+        num_preds: int,
+        vocab: Vocab,
+        device: torch.device | str | None = None,
+    ) -> Any:
+        """Continues `prefix` by the likeliest tokens: no graph, dropout off.
 
         Args:
-            prefix: the beginning; it is turned to lower case, as the novel is.
-            num_preds: how many characters to add.
+            prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+                `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+            num_preds: how many tokens to add.
             vocab: what the model was trained with.
             device: where to compute; the model is moved there. None is where it is.
 
@@ -154,7 +160,7 @@ class RNNLMScratch(Classifier):
         if device is not None:
             self.to(device)
         with predicting(self):
-            return generate(self.stepper(), vocab, prefix, num_preds)
+            return continue_prefix(self.stepper(), vocab, prefix, num_preds)
 
     def stepper(self) -> Stepper:
         """Single steps of the model: by `next_logits` where a subclass has not changed the computation."""

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
+
+from d2lrnn.errors import KindError
 
 _Forward = TypeVar("_Forward", bound=Callable[..., object])
 
@@ -24,6 +27,14 @@ _SMALL = 256
 
 #: Columns up to which the gradient of rows is summed by ``index_add_``.
 _NARROW = 64
+
+
+def check_tensor(inputs: object) -> None:
+    """Raises a KindError for a NumPy array, of which PyTorch's own error would not say what to do."""
+    if isinstance(inputs, np.ndarray):
+        raise KindError(
+            "the inputs are a NumPy array, and a model takes tensors: torch.from_numpy(inputs) makes one"
+        )
 
 
 def takes_tokens(forward: _Forward) -> _Forward:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, get_args
 
+from d2lrnn.checks import check_choice, check_positive, check_rate, whole_number
 from d2lrnn.contract.cells import RNN, Cell, find_cell
 from d2lrnn.contract.optimizers import SGD, Optimizer
 from d2lrnn.contract.values import DType, Implementation
@@ -55,20 +55,20 @@ class ModelSpec:
     output_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_choice("implementation", self.implementation, get_args(Implementation))
-        _check_choice("dtype", self.dtype, get_args(DType))
-        _check_positive("vocabulary size", self.vocab_size)
-        _check_positive("number of hidden units", self.num_hiddens)
-        _check_positive("number of layers", self.num_layers)
-        _check_rate("dropout rate", self.dropout)
-        _check_rate("dropout rate of the inputs", self.input_dropout)
-        _check_rate("dropout rate of the outputs", self.output_dropout)
+        check_choice("implementation", self.implementation, get_args(Implementation))
+        check_choice("dtype", self.dtype, get_args(DType))
+        _set_whole(self, "vocab_size", "the vocabulary size")
+        _set_whole(self, "num_hiddens", "the number of hidden units")
+        _set_whole(self, "num_layers", "the number of layers")
+        check_rate("the dropout rate", self.dropout)
+        check_rate("the dropout rate of the inputs", self.input_dropout)
+        check_rate("the dropout rate of the outputs", self.output_dropout)
         self._check_embedding()
         self._check_reset(find_cell(self.cell))
 
     def _check_embedding(self) -> None:
         if self.embedding_size is not None:
-            _check_positive("embedding size", self.embedding_size)
+            _set_whole(self, "embedding_size", "the embedding size")
         elif self.input_dropout:
             raise SpecError("dropout of the inputs needs an embedding: give an embedding size")
         elif self.tied:
@@ -163,12 +163,11 @@ class TrainingSpec:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("learning rate", self.learning_rate), ("clipping norm", self.clip)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise SpecError(f"the {name} is {value}: it must be a number above 0")
-        if self.seed < 0:
-            raise SpecError(f"the seed is {self.seed}: it must be 0 or above")
-        _check_positive("number of parts to accumulate", self.accumulate)
+        check_positive("the learning rate", self.learning_rate)
+        if self.clip is not None:
+            check_positive("the clipping norm", self.clip)
+        _set_whole(self, "seed", "the seed", least=0)
+        _set_whole(self, "accumulate", "the number of parts to accumulate")
 
     def to_json(self) -> dict[str, Any]:
         """The specification as plain data."""
@@ -177,16 +176,6 @@ class TrainingSpec:
         return values | {"optimizer": self.optimizer.to_json(), "schedule": schedule}
 
 
-def _check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SpecError(f"unknown {what} {value!r}: choose one of {', '.join(choices)}")
-
-
-def _check_positive(what: str, value: int) -> None:
-    if value < 1:
-        raise SpecError(f"the {what} is {value}: it must be at least 1")
-
-
-def _check_rate(what: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise SpecError(f"the {what} is {value}: it must be at least 0 and below 1")
+def _set_whole(spec: ModelSpec | TrainingSpec, name: str, what: str, least: int = 1) -> None:
+    """Makes a field an int, where it is a whole number of any type; only ints go into a saved run."""
+    object.__setattr__(spec, name, whole_number(what, getattr(spec, name), least))

@@ -1,4 +1,4 @@
-"""The vocabulary: tokens to indices and back.
+"""The vocabulary: tokens to indices and back, in the order of either edition of the book.
 
 Characters are counted and encoded through arrays indexed by code point, a piece of the text at a time, so
 that a text of 100 MB needs neither a list of its characters nor more memory than its tokens.
@@ -7,14 +7,21 @@ that a text of 100 MB needs neither a list of its characters nor more memory tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from d2lrnn.checks import whole_number
 from d2lrnn.errors import RunError, SpecError
+
+#: What a token is.
+Unit = Literal["char", "word"]
+
+#: A string; of n-grams a tuple of strings; anything that can be looked up.
+Token: TypeAlias = Hashable
 
 #: Token indices, of any integer type; see `Vocab.index_dtype`.
 TokenArray: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -33,50 +40,65 @@ _NUM_CODE_POINTS = 0x110000
 class Vocab:
     """A vocabulary: the sorted set of ``'<unk>'``, the reserved tokens and the frequent ones.
 
+    Tokens that are not all strings, such as the pairs of a bigram model, have no common order: they stand as
+    in `FrequencyVocab`.
+
     Attributes:
         idx_to_token: the tokens, in the order of their indices.
         token_to_idx: the index of every token.
         token_freqs: ``(token, count)`` of all tokens that were counted, the rare ones too; the most frequent
-            first, those of the same count by name. Empty where the vocabulary was read from a saved run.
+            first, those of the same count as they were first met, or of a corpus of characters by code point.
+            Empty where the vocabulary was read from a saved run.
+        unit: what a token of the text is, ``"char"`` or ``"word"``; None where nobody has said it
+            (`unit_of`).
+        lower: whether the text was turned to lower case, as what is to be continued then is, too.
 
     Args:
-        tokens: a list of tokens, or a list of lists of them.
+        tokens: a list of tokens, anything hashable, or a list of lists of them; None has none.
         min_freq: tokens that occur less often than this are left out, and so become ``'<unk>'``.
-        reserved_tokens: tokens that are in the vocabulary whether they occur or not.
+        reserved_tokens: tokens that are in the vocabulary whether they occur or not; None has none.
 
     Raises:
-        SpecError: a token is not a string.
+        SpecError: a token is not hashable, or `min_freq` is no number of times.
 
     Example:
         >>> vocab = Vocab(["a", "b", "a"])
         >>> vocab["a"], vocab[["b", "z"]], vocab.to_tokens([1, 2, 0])
         (1, [2, 0], ['a', 'b', '<unk>'])
+        >>> Vocab([("so", "it"), ("it", "goes"), ("so", "it")])[("it", "goes")]
+        2
 
     Source: Zhang et al., Dive into Deep Learning, section 9.2.
     """
 
-    idx_to_token: list[str]
-    token_to_idx: dict[str, int]
-    token_freqs: list[tuple[str, int]]
+    idx_to_token: list[Any]
+    token_to_idx: dict[Any, int]
+    token_freqs: list[tuple[Any, int]]
+    unit: Unit | None = None
+    lower: bool = False
 
     def __init__(
         self,
-        tokens: Sequence[str] | Sequence[list[str]] = (),
+        tokens: Sequence[Token] | Sequence[list[Any]] | None = None,
         min_freq: int = 0,
-        reserved_tokens: Sequence[str] = (),
+        reserved_tokens: Sequence[Token] | None = None,
     ) -> None:
+        tokens = () if tokens is None else tokens
         nested = len(tokens) > 0 and isinstance(tokens[0], list)
-        counts: Counter[Any] = Counter(chain.from_iterable(tokens) if nested else tokens)
-        self._select(counts, min_freq, reserved_tokens)
+        every: Iterable[Any] = chain.from_iterable(tokens) if nested else tokens  # type: ignore[arg-type]
+        try:
+            counts = Counter(every)
+        except TypeError:
+            again: Iterable[Any] = chain.from_iterable(tokens) if nested else tokens  # type: ignore[arg-type]
+            token = next(token for token in again if not _is_hashable(token))
+            raise SpecError(f"a token is {token!r}: it must be hashable, as strings and tuples are") from None
+        self._select(counts, min_freq, reserved_tokens or ())
 
     @classmethod
     def from_counts(
-        cls, counts: Mapping[str, int], min_freq: int = 0, reserved_tokens: Sequence[str] = ()
+        cls, counts: Mapping[Any, int], min_freq: int = 0, reserved_tokens: Sequence[Token] = ()
     ) -> Vocab:
         """The vocabulary of a text whose tokens were counted already, as by `count_characters`.
-
-        Raises:
-            SpecError: a token is not a string.
 
         Example:
             >>> Vocab.from_counts({"to": 2, "be": 2, "or": 1}, min_freq=2).idx_to_token
@@ -86,17 +108,23 @@ class Vocab:
         vocab._select(counts, min_freq, reserved_tokens)
         return vocab
 
-    def _select(self, counts: Mapping[str, int], min_freq: int, reserved_tokens: Sequence[str]) -> None:
-        for token in chain(counts, reserved_tokens):
-            if not isinstance(token, str):
-                raise SpecError(f"a token is {token!r}: it must be a string")
-        frequent = (token for token, count in counts.items() if count >= min_freq)
-        self._index(sorted({UNKNOWN, *reserved_tokens, *frequent}))
-        self.token_freqs = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    def _select(self, counts: Mapping[Any, int], min_freq: int, reserved_tokens: Sequence[Token]) -> None:
+        min_freq = whole_number("the least frequency of a token", min_freq, 0)
+        self.token_freqs = sorted(counts.items(), key=lambda item: item[1], reverse=True)
+        frequent = (token for token, count in self.token_freqs if count >= min_freq)
+        self._index(self._ordered([UNKNOWN, *reserved_tokens], frequent))
 
-    def _index(self, tokens: list[str]) -> None:
+    @staticmethod
+    def _ordered(first: list[Any], frequent: Iterable[Any]) -> list[Any]:
+        """The tokens in the order of their indices: `first` always, and those that are frequent enough."""
+        tokens = list(dict.fromkeys([*first, *frequent]))
+        return sorted(tokens) if all(isinstance(token, str) for token in tokens) else tokens
+
+    def _index(self, tokens: list[Any]) -> None:
         self.idx_to_token = tokens
         self.token_to_idx = {token: index for index, token in enumerate(tokens)}
+        # Else a tuple is a row of tokens, as in the book.
+        self._has_tuples = any(isinstance(token, tuple) for token in tokens)
 
     def __len__(self) -> int:
         return len(self.idx_to_token)
@@ -118,18 +146,23 @@ class Vocab:
     @overload
     def __getitem__(self, tokens: str) -> int: ...
     @overload
-    def __getitem__(self, tokens: list[str] | tuple[str, ...]) -> list[int]: ...
-    def __getitem__(self, tokens: str | list[str] | tuple[str, ...]) -> int | list[int]:
-        """The index of a token, or those of a list or tuple of tokens; `unk` for what is unknown."""
-        if isinstance(tokens, (list, tuple)):
+    def __getitem__(self, tokens: list[Any]) -> list[int]: ...
+    @overload
+    def __getitem__(self, tokens: Token) -> Any: ...
+    def __getitem__(self, tokens: Any) -> Any:
+        """The index of a token, or those of a list of tokens; `unk` for what is unknown.
+
+        A tuple is a row of tokens like a list, but where the vocabulary has tuples: there it is a token.
+        """
+        if isinstance(tokens, list) or (isinstance(tokens, tuple) and not self._has_tuples):
             return [self[token] for token in tokens]
         return self.token_to_idx.get(tokens, self.unk)
 
     @overload
-    def to_tokens(self, indices: int | np.integer[Any]) -> str: ...
+    def to_tokens(self, indices: int | np.integer[Any]) -> Any: ...
     @overload
-    def to_tokens(self, indices: Sequence[int] | TokenArray) -> list[str]: ...
-    def to_tokens(self, indices: int | np.integer[Any] | Sequence[int] | TokenArray) -> str | list[str]:
+    def to_tokens(self, indices: Sequence[int] | TokenArray) -> list[Any]: ...
+    def to_tokens(self, indices: int | np.integer[Any] | Sequence[int] | TokenArray) -> Any:
         """The token of an index, or the tokens of several.
 
         Args:
@@ -167,7 +200,7 @@ class Vocab:
         """The smallest of uint8, uint16 and int32 that holds every index."""
         return np.dtype(np.uint8 if len(self) <= 1 << 8 else np.uint16 if len(self) <= 1 << 16 else np.int32)
 
-    def encode(self, tokens: Sequence[str]) -> TokenArray:
+    def encode(self, tokens: Sequence[Token]) -> TokenArray:
         """The indices of `tokens` as an array (n,) of `index_dtype`; `unk` for what is unknown.
 
         Example:
@@ -186,7 +219,8 @@ class Vocab:
             >>> Vocab("abc").encode_characters("cab?")
             array([3, 1, 2, 0], dtype=uint8)
         """
-        codes = {ord(token): index for token, index in self.token_to_idx.items() if len(token) == 1}
+        characters = {token: i for token, i in self.token_to_idx.items() if isinstance(token, str)}
+        codes = {ord(token): index for token, index in characters.items() if len(token) == 1}
         table = np.full(_NUM_CODE_POINTS, self.unk, self.index_dtype)
         table[list(codes)] = list(codes.values())
         tokens = np.empty(len(text), self.index_dtype)
@@ -195,7 +229,17 @@ class Vocab:
         return tokens
 
     def to_json(self) -> list[str]:
-        """The tokens in order; `from_json` is the inverse, but for `token_freqs`."""
+        """The tokens in order; `from_json` is the inverse, but for `token_freqs`, `unit` and `lower`.
+
+        Raises:
+            RunError: a token is not a string: in JSON it would not come back as it was.
+        """
+        for token in self.idx_to_token:
+            if not isinstance(token, str):
+                raise RunError(
+                    f"the vocabulary holds {token!r}, and tokens that are not strings cannot be saved: join "
+                    "them to one, as '--'.join(pair) does, before the vocabulary is made"
+                )
         return list(self.idx_to_token)
 
     @classmethod
@@ -225,6 +269,58 @@ class Vocab:
             raise RunError(f"the vocabulary holds {twice!r} more than once")
         vocab.token_freqs = []
         return vocab
+
+
+class FrequencyVocab(Vocab):
+    """A vocabulary in the order of the book's first edition: unknown, reserved, and then by frequency.
+
+    Tokens of the same count stand as they were first met. Weights that were trained with that edition's
+    package belong to this order. All else is as for `Vocab`.
+
+    Example:
+        >>> FrequencyVocab(["b", "a", "c", "a"], reserved_tokens=["<pad>"]).idx_to_token
+        ['<unk>', '<pad>', 'a', 'b', 'c']
+
+    Source: Zhang et al., Dive into Deep Learning, first edition, section 8.2.
+    """
+
+    @staticmethod
+    def _ordered(first: list[Any], frequent: Iterable[Any]) -> list[Any]:
+        return list(dict.fromkeys([*first, *frequent]))
+
+
+def unit_of(vocab: Vocab) -> Unit:
+    """What a token of a vocabulary is: what `Vocab.unit` says, or else as the tokens look.
+
+    Characters, where all tokens are single ones but for those like ``'<unk>'``; else words.
+
+    Args:
+        vocab: a vocabulary, also one of a chapter's own class.
+
+    Raises:
+        SpecError: a token is not a string, so that no text is made of them.
+
+    Example:
+        >>> unit_of(Vocab("ab", reserved_tokens=["<pad>"])), unit_of(Vocab(["to", "be"]))
+        ('char', 'word')
+    """
+    said: Unit | None = getattr(vocab, "unit", None)
+    if said is not None:
+        return said
+    tokens = vocab.idx_to_token
+    for token in tokens:
+        if not isinstance(token, str):
+            raise SpecError(f"the vocabulary holds {token!r}, which is no text: its tokens must be strings")
+    single = all(len(token) == 1 or (token[0] == "<" and token[-1] == ">") for token in tokens if token)
+    return "char" if single else "word"
+
+
+def _is_hashable(token: object) -> bool:
+    try:
+        hash(token)
+    except TypeError:  # also a tuple's, for what it holds
+        return False
+    return True
 
 
 def count_characters(text: Characters) -> dict[str, int]:

@@ -6,6 +6,7 @@ import os
 
 from d2lrnn.contract.values import Model
 from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.errors import KindError
 from d2lrnn.registry import backend as find
 from d2lrnn.registry import backend_of
 from d2lrnn.saving.run import Run
@@ -27,11 +28,17 @@ def save(
         OccupiedError: the folder holds another run or model, and `overwrite` is false.
         RunError: the folder cannot be written.
         SpecError: this is no model of a backend's.
+        KindError: it is a learner.
 
     Example:
         >>> d2lrnn.save(learner.model, "runs/gru", vocab=corpus.vocab)  # doctest: +SKIP
         >>> model = d2lrnn.load("runs/gru", backend="jax")  # doctest: +SKIP
     """
+    if hasattr(model, "export_parameters"):
+        raise KindError(
+            f"save takes a model, and this is a {type(model).__name__}: give learner.model, or save a whole "
+            "run with save_run"
+        )
     backend = backend_of(model)
     spec, parameters = backend.export_model(model)
     run = Run(spec, parameters, vocab, backend=backend.name, versions=backend.versions())

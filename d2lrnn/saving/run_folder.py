@@ -29,12 +29,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from d2lrnn.atomic_files import sync_folder, write_atomically
+from d2lrnn.checks import whole_number
 from d2lrnn.errors import (
+    KindError,
     LeftoverWarning,
     MissingCellError,
     OccupiedError,
     RunError,
-    SpecError,
     reason_of,
 )
 from d2lrnn.saving.checkpoint import (
@@ -76,13 +77,18 @@ def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwri
         The checkpoint's own folder.
 
     Raises:
-        SpecError: `keep` is below 1.
+        SpecError: `keep` is no whole number above 0.
+        KindError: this is no `Run`, but a model or a learner, say.
         OccupiedError: the newest checkpoint in the folder did not lead to this one, and `overwrite` is false.
         BusyError: another process is training in this folder.
         RunError: it cannot be written; what was there before is untouched.
     """
-    if keep < 1:
-        raise SpecError(f"the number of checkpoints to keep is {keep}: it must be at least 1")
+    if not isinstance(run, Run):
+        raise KindError(
+            f"save_run takes a d2lrnn.saving.run.Run, and this is a {type(run).__name__}: a model alone is "
+            "saved by d2lrnn.save(model, folder)"
+        )
+    keep = whole_number("the number of checkpoints to keep", keep)
     with hold_folder(folder) as root:
         _check_own(root, run, overwrite=overwrite)
         _sweep(root.glob(_TEMPORARY + "*"))

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
+from d2lrnn.checks import check_learner, whole_number
 from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.values import Batch, State
 from d2lrnn.data.batches import DataModule
-from d2lrnn.errors import DivergedError, SpecError
+from d2lrnn.errors import DivergedError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
 from d2lrnn.training.history import EpochPart, EpochRecord, History, Position, Progress
 from d2lrnn.training.interrupts import interrupt_flag
@@ -33,6 +34,9 @@ class Trainer:
         on_step: called after every training step.
         on_epoch: called after every epoch with its record, and after the epoch that Ctrl-C cut short: the
             place to save a run.
+
+    Raises:
+        KindError: `learner` is a model and no learner.
 
     Example:
         >>> from d2lrnn import ModelSpec, SlidingWindows, TrainingSpec, backend
@@ -56,6 +60,7 @@ class Trainer:
         on_step: Callable[[Progress], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
+        check_learner(learner, "Trainer", ("initial_state", "train_step", "export_parameters"))
         self.learner = learner
         self.data = data
         self.history = History()
@@ -85,13 +90,12 @@ class Trainer:
         returns; a second one ends the program at once. A further `fit` goes on from there.
 
         Raises:
-            SpecError: `num_epochs` is below 1, or the data has no batch.
+            SpecError: `num_epochs` is no whole number above 0, or the data has no batch.
             DivergedError: a loss was NaN or infinite, or the validation perplexity was. The learner holds
                 the parameters and the optimiser's state that it had after the last whole epoch, or where this
                 call began, and `history` the epochs up to there.
         """
-        if num_epochs < 1:
-            raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
+        num_epochs = whole_number("the number of epochs", num_epochs)
         self.history.ended = "finished"
         with interrupt_flag() as interrupted:
             while len(self.history.epochs) < num_epochs and self.history.ended == "finished":

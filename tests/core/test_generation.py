@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import d2lrnn
+from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.data.corpus import corpus_from_text
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import PromptError, SpecError
-from d2lrnn.generation import UnknownTokenWarning, chooser, generate
+from d2lrnn.errors import KindError, PromptError, SpecError
+from d2lrnn.generation import UnknownTokenWarning, chooser, continue_prefix, generate
 from d2lrnn.training.initialization import initial_parameters
 
 VOCAB = Vocab(list("abcd "))
@@ -19,24 +21,37 @@ VOCAB = Vocab(list("abcd "))
 class Successor:
     """Always bets on the next symbol of the vocabulary; notes what it was fed."""
 
-    def __init__(self) -> None:
-        self.fed: list[int] = []
+    def __init__(self, vocab: Any = VOCAB) -> None:
+        self.vocab = vocab
+        self.batches: list[list[int]] = []
+
+    @property
+    def fed(self) -> list[int]:
+        return [token for (token,) in self.batches]
 
     def initial_state(self, batch_size: int) -> int:
-        assert batch_size == 1
+        self.batch_size = batch_size
         return 0
 
     def predict_step(self, tokens: IntArray, state: int) -> tuple[FloatArray, int]:
-        assert state == len(self.fed), "the state must be handed on"
-        self.fed.append(int(tokens[0]))
-        logits = np.full((1, len(VOCAB)), -5.0, np.float32)
-        logits[0, (tokens[0] + 1) % len(VOCAB)] = 5.0
+        assert state == len(self.batches), "the state must be handed on"
+        assert tokens.shape == (self.batch_size,)
+        assert tokens.dtype == np.int32
+        self.batches.append(tokens.tolist())
+        logits = np.full((len(tokens), len(self.vocab)), -5.0, np.float32)
+        logits[np.arange(len(tokens)), (tokens + 1) % len(self.vocab)] = 5.0
         return logits, state + 1
+
+
+def _learner() -> Learner:
+    spec = ModelSpec(len(VOCAB), "lstm", "concise", 16)
+    backend = d2lrnn.backend("numpy")
+    return backend.learner(backend.build(spec, initial_parameters(spec)), TrainingSpec())
 
 
 def _generate(prefix: str, num: int, **options: Any) -> tuple[str, list[int]]:
     learner = Successor()
-    return generate(learner, VOCAB, prefix, num, **options), learner.fed  # type: ignore[arg-type]
+    return generate(learner, VOCAB, prefix, num, **options), learner.fed
 
 
 def test_the_prefix_warms_up_and_every_choice_is_fed_back() -> None:
@@ -46,12 +61,35 @@ def test_the_prefix_warms_up_and_every_choice_is_fed_back() -> None:
     assert _generate("a", 0)[0] == "a"
 
 
-def test_upper_case_is_lowered_where_the_text_was() -> None:
-    assert _generate("A", 1)[0] == "ab"
+def test_a_prefix_is_changed_where_somebody_says_so() -> None:
+    assert _generate("A", 1, lower=True)[0] == "ab"
     with pytest.warns(UnknownTokenWarning, match="does not have 'A'"):
-        text, fed = _generate("A", 1, lower=False)
+        text, fed = _generate("A", 1)
     assert fed == [VOCAB.unk]
     assert text.startswith("A")
+    both = Vocab("Aa")
+    assert generate(Successor(both), both, "A", 1) == "Aa"
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "normalized", "prefix", "expected"),
+    [
+        ("So it goes", "char", False, "So", "So"),
+        ("So it goes", "char", True, "So", "so"),
+        ("So it goes", "word", False, "So  it", "So  it"),
+        ("So it goes", "word", True, "So", "so"),
+        ("a b c", "word", False, "a", "a"),
+    ],
+)
+def test_the_vocabulary_of_a_corpus_knows_what_its_text_was(
+    text: str, unit: Any, normalized: bool, prefix: str, expected: str
+) -> None:
+    vocab = corpus_from_text(text, unit=unit, normalized=normalized).vocab
+    written = generate(Successor(vocab), vocab, prefix, 2)
+    between = " " if unit == "word" else ""
+    last = vocab[expected.split()[-1] if unit == "word" else expected[-1]]
+    tokens = [vocab.to_tokens((last + step) % len(vocab)) for step in (1, 2)]
+    assert written == between.join([expected, *tokens])
 
 
 def test_what_is_unknown_is_fed_as_such_with_one_warning() -> None:
@@ -66,9 +104,73 @@ def test_what_is_unknown_is_fed_as_such_with_one_warning() -> None:
 def test_words_are_joined_by_spaces() -> None:
     vocab = Vocab(["to", "be", "or", "not", "so"])
     assert vocab["be"] + 1 == vocab["not"]
+    learner = Successor(vocab)
+    assert generate(learner, vocab, "to  be", 2) == "to  be not or"
+    assert generate(Successor(vocab), vocab, "to be", 2, unit="word") == "to be not or"
+    vocab.lower = True
+    assert generate(Successor(vocab), vocab, "To be", 2) == "to be not or"
+
+
+def test_tokens_that_are_no_text() -> None:
+    pairs = Vocab([("so", "it"), ("it", "goes")])
+    with pytest.raises(SpecError, match=r"holds \('so', 'it'\), which is no text"):
+        generate(Successor(pairs), pairs, "so", 1)
+
+
+def test_a_list_of_prefixes_gives_a_list_of_texts() -> None:
     learner = Successor()
-    text = generate(learner, vocab, "To  be", 2, unit="word")  # type: ignore[arg-type]
-    assert text == "to  be not or"
+    assert generate(learner, VOCAB, ["ba", "a", "d"], 2) == ["babc", "abc", "d <unk>"]
+    assert [len(batch) for batch in learner.batches] == [3, 3, 3]
+    assert generate(Successor(), VOCAB, ["cb"], 0) == ["cb"]
+    silent = Successor()
+    assert generate(silent, VOCAB, [], 3) == []
+    assert silent.batches == []
+    with pytest.warns(UnknownTokenWarning, match="does not have '!', '9'") as all_:
+        generate(Successor(), VOCAB, ["a!", "9"], 1)
+    assert len(all_) == 1
+    with pytest.raises(PromptError, match="the prefix is empty"):
+        generate(Successor(), VOCAB, ["a", ""], 1)
+    with pytest.raises(SpecError, match="seed is -1"):
+        generate(Successor(), VOCAB, [], 1, seed=-1)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.5}, {"temperature": 0.7, "top_k": 3, "seed": 5}])
+def test_every_text_of_a_batch_is_the_one_of_its_prefix_alone(options: dict[str, Any]) -> None:
+    prefixes = ["ab", "c", "dab ca", "ab", " "]
+    texts = generate(_learner(), VOCAB, prefixes, 30, **options)
+    assert texts == [generate(_learner(), VOCAB, prefix, 30, **options) for prefix in prefixes]
+    assert texts[0] == texts[3]
+
+
+def test_the_books_predict_takes_texts_and_lists_of_tokens() -> None:
+    assert continue_prefix(Successor(), VOCAB, "ba", 2) == "babc"
+    assert continue_prefix(Successor(), VOCAB, ["b", "a"], 2) == "babc"
+    assert continue_prefix(Successor(), VOCAB, ("b", "<unk>"), 1) == "b<unk>a"
+    # What is longer than a token is a text.
+    assert continue_prefix(Successor(), VOCAB, ["ba", "a"], 2) == ["babc", "abc"]
+    words = Vocab(["to", "be", "or", "not", "so"])
+    assert continue_prefix(Successor(words), words, ["to", "be"], 2) == "to be not or"
+    assert continue_prefix(Successor(words), words, ["to be", "or"], 1) == ["to be not", "or so"]
+    words.lower = True
+    assert continue_prefix(Successor(words), words, ["To", "Be"], 2) == "to be not or"
+    with pytest.raises(PromptError, match="the prefix is empty"):
+        continue_prefix(Successor(), VOCAB, [], 3)
+    with pytest.raises(SpecError, match="tokens to generate is -1"):
+        continue_prefix(Successor(), VOCAB, ["a"], -1)
+
+
+def test_a_model_is_no_learner() -> None:
+    spec = ModelSpec(len(VOCAB))
+    model = d2lrnn.backend("numpy").build(spec, initial_parameters(spec))
+    with pytest.raises(KindError, match="generate takes a learner, and this is a LanguageModel: "):
+        generate(model, VOCAB, "a", 3)
+    assert issubclass(KindError, TypeError)
+
+
+@pytest.mark.parametrize("prefix", [3, None, ["a", 3], [["a"]]])
+def test_a_prefix_is_a_text(prefix: Any) -> None:
+    with pytest.raises(KindError, match=r"a prefix is .*: it must be a text"):
+        generate(Successor(), VOCAB, prefix, 1)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +184,10 @@ def test_words_are_joined_by_spaces() -> None:
         ({"top_k": 3}, "need a temperature above 0"),
         ({"top_p": 0.5}, "need a temperature above 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 0.5}, "the seed is 0.5: it must be a whole number"),
+        ({"temperature": "1"}, "the temperature is '1': it must be a number"),
+        ({"temperature": 1.0, "top_k": 2.0}, "top_k is 2.0: it must be a whole number"),
+        ({"temperature": 1.0, "top_p": "0.5"}, "top_p is '0.5'"),
     ],
 )
 def test_invalid_options(options: dict[str, Any], message: str) -> None:
@@ -96,6 +202,8 @@ def test_invalid_prefixes() -> None:
         _generate("  ", 5, unit="word")
     with pytest.raises(SpecError, match="tokens to generate is -1"):
         _generate("a", -1)
+    with pytest.raises(SpecError, match="tokens to generate is '5': it must be a whole number"):
+        _generate("a", "5")  # type: ignore[arg-type]
 
 
 LOGITS = np.log(np.array([0.05, 0.5, 0.15, 0.3]))
@@ -133,9 +241,7 @@ def test_top_k_and_top_p_cut_the_tail() -> None:
 
 
 def test_the_seed_decides_what_is_sampled() -> None:
-    spec = ModelSpec(len(VOCAB), "lstm", "concise", 16)
-    backend = d2lrnn.backend("numpy")
-    learner = backend.learner(backend.build(spec, initial_parameters(spec)), TrainingSpec())
+    learner = _learner()
     texts = [generate(learner, VOCAB, "ab", 40, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert len(texts[0].replace("<unk>", "?")) == 42

@@ -23,14 +23,16 @@ BACKENDS = sorted(path for path in (Path(__file__).parents[2] / "backends").glob
 ROOMS = {
     "version": set(),
     "errors": set(),
+    "checks": {"errors"},
     "allocator": set(),
     "atomic_files": set(),
-    "contract": {"errors"},
+    "contract": {"checks", "errors"},
+    "copies": {"contract"},
     "registry": {"contract", "errors"},
-    "data": {"atomic_files", "contract", "errors"},
-    "generation": {"contract", "data", "errors"},
-    "training": {"contract", "data", "errors"},
-    "saving": {"atomic_files", "contract", "data", "errors", "registry", "training"},
+    "data": {"atomic_files", "checks", "contract", "errors"},
+    "generation": {"checks", "contract", "data", "errors"},
+    "training": {"checks", "contract", "data", "errors"},
+    "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training"},
     "book": {"contract", "data", "errors", "training"},
     "chapters": {"errors", "registry", "version"},
     "benchmark": {
@@ -44,7 +46,7 @@ ROOMS = {
 }  # fmt: skip
 
 #: What a backend computes with, and what its tab may import beside it.
-BACKEND_ROOMS = {"contract", "errors"}
+BACKEND_ROOMS = {"contract", "copies", "errors"}
 TAB_ROOMS = {"book", "chapters", "data", "generation", "training"}
 
 

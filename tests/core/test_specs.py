@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -15,6 +16,7 @@ from d2lrnn.contract.dropout import dropout_masks
 from d2lrnn.contract.parameters import check_parameters, parameter_shapes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import PADDING, Batch, Device, row_slices
+from d2lrnn.data.batches import SlidingWindows
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import DeviceError, SpecError
 from d2lrnn.training.initialization import initial_parameters
@@ -28,6 +30,12 @@ from d2lrnn.training.metrics import bits_per_token, perplexity
         ({"implementation": "magic"}, "unknown implementation"),
         ({"dtype": "float16"}, "unknown dtype"),
         ({"vocab_size": 0}, "vocabulary size is 0"),
+        ({"vocab_size": 28.0}, "the vocabulary size is 28.0: it must be a whole number"),
+        ({"num_hiddens": "32"}, "the number of hidden units is '32': it must be a whole number"),
+        ({"num_layers": True}, "the number of layers is True: it must be a whole number"),
+        ({"num_layers": None}, "the number of layers is None: it must be a whole number"),
+        ({"embedding_size": np.float32(8)}, "the embedding size is .*8.0.*: it must be a whole number"),
+        ({"dropout": "0.5"}, "dropout rate is '0.5': it must be a number"),
         ({"num_hiddens": -3}, "hidden units is -3: it must be at least 1"),
         ({"num_layers": 0}, "number of layers is 0"),
         ({"dropout": 1.0, "implementation": "concise"}, "dropout rate is 1.0"),
@@ -54,7 +62,12 @@ def test_invalid_models(change: dict[str, Any], message: str) -> None:
         ({"learning_rate": 0.0}, "learning rate is 0.0: it must be a number above 0"),
         ({"learning_rate": math.inf}, "learning rate is inf"),
         ({"clip": -1.0}, "clipping norm is -1.0"),
-        ({"seed": -1}, "seed is -1"),
+        ({"learning_rate": "1"}, "the learning rate is '1': it must be a number above 0"),
+        ({"learning_rate": None}, "the learning rate is None"),
+        ({"clip": "1"}, "the clipping norm is '1'"),
+        ({"seed": -1}, "seed is -1: it must be 0 or above"),
+        ({"seed": 1.0}, "the seed is 1.0: it must be a whole number"),
+        ({"accumulate": "2"}, "parts to accumulate is '2': it must be a whole number"),
         ({"accumulate": 0}, "number of parts to accumulate is 0"),
     ],
 )
@@ -73,6 +86,34 @@ def test_specs_survive_the_way_through_json() -> None:
     assert ModelSpec(**spec.to_json()) == spec
     data = DataSpec(iterator="sequential", batch_size=8)
     assert DataSpec(**data.to_json()) == data
+
+
+def test_whole_numbers_of_any_type_go_into_a_saved_run() -> None:
+    spec = ModelSpec(np.int64(28), num_hiddens=np.uint8(4), embedding_size=np.int16(3))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(spec.to_json())) == ModelSpec(28, num_hiddens=4, embedding_size=3).to_json()
+    data = DataSpec(batch_size=np.int32(8), num_train=np.int64(5), seed=np.int8(1))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(data.to_json()))["batch_size"] == 8
+    assert json.dumps(TrainingSpec(seed=np.int64(3)).to_json())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 32.0}, "batch_size is 32.0: it must be a whole number"),
+        ({"batch_size": None}, "batch_size is None: it must be a whole number"),
+        ({"num_steps": "5"}, "num_steps is '5': it must be a whole number"),
+        ({"num_train": 0}, "num_train is 0: it must be at least 1"),
+        ({"num_val": 2.5}, "num_val is 2.5: it must be a whole number"),
+        ({"seed": "0"}, "the seed is '0': it must be a whole number"),
+        ({"min_freq": -1}, "the least frequency of a token is -1: it must be 0 or above"),
+    ],
+)
+def test_invalid_sizes(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        DataSpec(**change)
+    if "min_freq" not in change:
+        with pytest.raises(SpecError, match=message):
+            SlidingWindows(np.arange(50) % 5, **{"batch_size": 2, "num_steps": 3, **change})
 
 
 def test_invalid_data() -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from parity.models import drawn_parameters
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.errors import DeviceError, ParameterError
+from d2lrnn.data.batches import SlidingWindows
+from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.errors import DeviceError, KindError, ParameterError
+from d2lrnn.generation import generate
+from d2lrnn.saving.models import save
+from d2lrnn.saving.run_folder import save_run
+from d2lrnn.training.trainer import Trainer
 
 SPEC = ModelSpec(7, "gru", "concise", 4, num_layers=2)
 
@@ -31,6 +39,25 @@ def test_a_device_that_is_not_there(backend: Backend) -> None:
         backend.learner(model, TrainingSpec(), device="gpu:99")
     with pytest.raises(DeviceError, match="'toaster' is not the name of a device"):
         backend.learner(model, TrainingSpec(), device="toaster")
+
+
+def test_a_model_and_a_learner_are_not_taken_for_each_other(backend: Backend, tmp_path: Path) -> None:
+    model = backend.build(SPEC, drawn_parameters(SPEC))
+    learner = backend.learner(model, TrainingSpec(), device="cpu")
+    data = SlidingWindows(np.arange(200) % 7, batch_size=4, num_steps=5, num_train=100, num_val=20)
+    name = type(model).__name__
+    for call in (
+        lambda: Trainer(model, data),
+        lambda: generate(model, Vocab("abcdef"), "a", 3),
+    ):
+        with pytest.raises(KindError, match=rf"takes a learner, and this is a {name}: backend\.learner"):
+            call()
+    with pytest.raises(KindError, match=r"save takes a model, and this is a \w+Learner: give learner\.model"):
+        save(learner, tmp_path / "run")
+    for thing in (model, learner):
+        with pytest.raises(KindError, match=r"save_run takes a .*Run, and this is a \w+: a model alone"):
+            save_run(thing, tmp_path / "run")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_devices_and_versions(backend: Backend) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.generation import generate
 
 DROPPING = ModelSpec(11, "gru", "concise", 16, num_layers=2, dropout=0.5)
 
@@ -57,6 +61,19 @@ def test_dropout_is_never_after_the_last_layer(backend: Backend, reference: Back
     evaluated = float(learner.eval_step(batch, learner.initial_state(4))[0])
     trained = float(learner.train_step(batch, learner.initial_state(4))[0].loss)
     assert trained == pytest.approx(evaluated, rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 7}], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("spec", [*REPRESENTATIVE, DROPPING], ids=name_of)
+def test_a_batch_of_prefixes_gives_the_texts_of_each(
+    backend: Backend, reference: Backend, spec: ModelSpec, options: dict[str, Any]
+) -> None:
+    learner, judge = learners(backend, reference, spec, TrainingSpec())
+    vocab = Vocab("abcdefghij")
+    prefixes = ["a", "bcd", "jihgfedc", "a", "ab"]
+    texts = generate(learner, vocab, prefixes, 25, **options)
+    assert texts == [generate(learner, vocab, prefix, 25, **options) for prefix in prefixes]
+    assert texts == generate(judge, vocab, prefixes, 25, **options)
 
 
 def test_evaluation_learns_nothing(backend: Backend, reference: Backend) -> None:
