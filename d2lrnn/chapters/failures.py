@@ -58,7 +58,7 @@ def _described(raised: BaseException, cell: Cell, path: str, missing: str | None
     frames = traceback.extract_tb(raised.__traceback__)
     in_chapter = [frame for frame in frames if frame.filename == path]
     line = in_chapter[-1].lineno if in_chapter else getattr(raised, "lineno", None)
-    where = f"cell {cell.number}" + (f", line {line}" if line else "")
+    where = f"cell {cell.number}" + (f", line {line - cell.lines_before}" if line else "")
     message = f"{where}: {missing or message_of(raised)}"
     if not in_chapter:
         return message, "".join(traceback.format_exception_only(raised)).rstrip()

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,8 @@ def notebook_scope(path: Path, tab: str, library: ModuleType) -> Iterator[dict[s
     book = ModuleType(BOOK)
     book.__path__ = []
     setattr(book, name, library)
+    # The first releases had the names in the package itself.
+    book.__dict__["__getattr__"] = partial(getattr, library)
     with ExitStack() as stack:
         enter = stack.enter_context
         enter(_modules({"__main__": main, BOOK: book, f"{BOOK}.{name}": library}))

@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from d2lrnn.chapters.markup import to_markdown
 from d2lrnn.chapters.results import CellResult, ChapterRun
 from d2lrnn.chapters.source import Cell
 from d2lrnn.errors import ChapterError
@@ -40,7 +41,7 @@ def notebook_of(run: ChapterRun) -> bytes:
         if isinstance(part, Cell):
             cells.append(_code_cell(nbformat, part, results.get(part.number), identity))
         else:
-            cells.append(nbformat.v4.new_markdown_cell(part.source, id=identity))
+            cells.append(nbformat.v4.new_markdown_cell(to_markdown(part.source), id=identity))
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},

@@ -31,7 +31,10 @@ class ChapterReport:
 
     def begins(self, cell: Cell) -> None:
         """Reports a cell before it runs: it may take an hour."""
-        self._line(f"\ncell {cell.number} of {self._num_cells}, line {cell.line}: {cell.title}")
+        where = "" if cell.lines_before else f", line {cell.line}"
+        self._line(f"\ncell {cell.number} of {self._num_cells}{where}: {cell.title}")
+        for command in cell.commands:
+            self._line(f"{_INDENT}skipped {command}")
         self._stream.flush()
 
     def printed(self, text: str, stream: str = "stdout") -> None:

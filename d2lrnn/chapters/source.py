@@ -1,6 +1,8 @@
 """The source of a chapter: its text and the code cells of one tab, in order. Nothing is run here.
 
-A chapter is Markdown. Its cells are the fenced blocks whose first line carries ``{.python .input}``; any
+A chapter is Markdown, or a notebook, which has the code of one framework; its import says which.
+
+The cells of Markdown are the fenced blocks whose first line carries ``{.python .input}``; any
 other block (``toc``, a listing) is text. One source holds the code of several frameworks, its *tabs*, marked
 in the two styles of the book's editions:
 
@@ -13,11 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from d2lrnn.chapters.notebook_source import read_notebook
 from d2lrnn.chapters.statements import StatementScanner
 from d2lrnn.errors import ChapterError, reason_of
+from d2lrnn.registry import find_backend
 
 #: The tabs of the book. Another package's backend has a tab of its own name.
 TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
@@ -26,6 +30,15 @@ TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
 _UNMARKED = "mxnet"
 
 _EVERY_TAB = "all"
+
+#: How a notebook imports the book's package; a plain ``import d2l`` is of the first releases.
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+d2l[ \t]+import[ \t]+|import[ \t]+d2l\.)(?P<name>[a-z]\w*)", re.MULTILINE
+)
+_PLAIN_IMPORT = re.compile(r"^[ \t]*import[ \t]+d2l\b(?!\.)", re.MULTILINE)
+
+#: Magics that install something, or change the machine otherwise: what is left out has to be said.
+_COMMAND = re.compile(r"[ \t]*(?:!|%(?:pip|conda|system)\b)")
 
 _FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>.*)")
 _MARKER = re.compile(r"(?P<style>%%tab|#\s*@tab)\s+(?P<names>\S.*)")
@@ -48,17 +61,29 @@ class Cell:
         line: the chapter's line that its first line is, from 1.
         source: what the chapter has between the fences.
         code: the same as Python, line by line: markers and notebook magics are left empty.
+        lines_before: how many lines stand before those that an error counts: those of the other cells in a
+            notebook, none in Markdown.
     """
 
     number: int
     line: int
     source: str
     code: str
+    lines_before: int = 0
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands to the shell among its lines, which are left out: ``!pip install d2l``."""
+        pairs = zip(self.source.split("\n"), self.code.split("\n"), strict=False)
+        return tuple(
+            line.strip() for line, kept in pairs if _COMMAND.match(line) and kept.strip() in ("", "pass")
+        )
 
     @property
     def title(self) -> str:
         """The first line that is code, or a comment where there is nothing else."""
         lines = [line.strip() for line in self.code.splitlines() if line.strip()]
+        lines = lines or [line.strip() for line in self.source.splitlines() if line.strip()]
         return next((line for line in lines if not line.startswith("#")), lines[0])
 
     @property
@@ -83,22 +108,25 @@ class _Block:
     source: str
     code: str
     tabs: tuple[str, ...]
+    lines_before: int = 0
 
 
 class Chapter:
     """A chapter's source, read from a file.
 
     Args:
-        path: a Markdown file, UTF-8.
+        path: a Markdown file or a notebook (``.ipynb``), UTF-8.
 
     Attributes:
         path: where it was read from.
         tabs: the tabs that it has code for, in the order in which it names them; those of the book where it
             names none.
         names_tabs: whether it names any.
+        is_notebook: whether it is a notebook, which has one tab unless its cells are marked.
 
     Raises:
-        ChapterError: the file cannot be read, is not UTF-8, has a block that does not end, or has no cells.
+        ChapterError: the file cannot be read, is not UTF-8, has a block that does not end, or has no cells;
+            a notebook imports nothing of the book, or what the library has no tab for.
 
     Example:
         >>> chapter = Chapter("own-cells.md")
@@ -110,15 +138,22 @@ class Chapter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._parts = list(_split(_read(self.path), self.path))
+        self.is_notebook = self.path.suffix == ".ipynb"
+        lines = _read(self.path)
+        split = _notebook_parts if self.is_notebook else _split
+        self._parts = list(split(lines, self.path))
         blocks = [part for part in self._parts if isinstance(part, _Block)]
         if not blocks:
             raise ChapterError(
-                f"{self.path} has no code cells: a chapter's cells are blocks that begin with "
+                f"{self.path} has no code cells, which in Markdown are blocks that begin with "
                 "```{.python .input}"
             )
         self._current = any(_CURRENT.search(block.source) or _announced(block.code) for block in blocks)
-        named = self._named(blocks)
+        if self.is_notebook and not any(block.tabs for block in blocks):
+            # All of its cells are of the framework that it imports.
+            self._current, named = True, (_imported_tab(blocks, self.path),)
+        else:
+            named = self._named(blocks)
         self.names_tabs, self.tabs = bool(named), named or TAB_NAMES
 
     def parts(self, tab: str) -> tuple[Cell | Text, ...]:
@@ -136,9 +171,11 @@ class Chapter:
             if isinstance(part, str):
                 if text := _text_of_tab(part, tab):
                     parts.append(Text(text))
-            elif self._belongs(part, tab) and _does_something(part.code):
-                number += 1
-                parts.append(Cell(number, part.line, part.source, part.code))
+            elif self._belongs(part, tab):
+                cell = Cell(number + 1, part.line, part.source, part.code, part.lines_before)
+                if _does_something(part.code) or cell.commands:
+                    number += 1
+                    parts.append(cell)
         return tuple(parts)
 
     def cells(self, tab: str) -> tuple[Cell, ...]:
@@ -215,6 +252,45 @@ def _split(lines: list[str], path: Path) -> Iterator[str | _Block]:
             yield _block(number + 1, [_dedented(inner, fence["indent"]) for inner in body])
             text = []
     yield "\n".join(text)
+
+
+def _notebook_parts(lines: list[str], path: Path) -> Iterator[str | _Block]:
+    """Text and cells in turn. The lines of the code cells are counted on, as if they were one script."""
+    line = 1
+    for source, is_code in read_notebook("\n".join(lines), path):
+        if is_code:
+            block = _block(line, source.split("\n"))
+            yield replace(block, lines_before=line - 1)
+            line += len(source.split("\n"))
+        else:
+            yield source
+
+
+def _imported_tab(blocks: list[_Block], path: Path) -> str:
+    """The tab of the framework that a notebook imports the book's package for."""
+    code = "\n".join(block.code for block in blocks)
+    if found := _IMPORT.search(code):
+        return tab_of(found["name"])
+    if _PLAIN_IMPORT.search(code):
+        return _UNMARKED
+    raise ChapterError(
+        f"{path} does not import the book's package, as a notebook of the book does: a cell must have from "
+        "d2l import and the name of a framework"
+    )
+
+
+def tab_of(name: str) -> str:
+    """The book's name of a backend's tab; where the book has none, the backend's own.
+
+    Raises:
+        UnknownBackendError: there is no such backend.
+
+    Example:
+        >>> tab_of("torch"), tab_of("mxnet")
+        ('pytorch', 'mxnet')
+    """
+    entry = find_backend(name)
+    return next((tab for tab in TAB_NAMES if find_backend(tab) == entry), entry.name.lower())
 
 
 def _closes(line: str, marks: str) -> bool:

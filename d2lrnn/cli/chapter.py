@@ -8,7 +8,7 @@ import sys
 from d2lrnn.chapters.notebook import check_notebooks_can_be_made, notebook_of
 from d2lrnn.chapters.report import ChapterReport
 from d2lrnn.chapters.results import ChapterRun
-from d2lrnn.chapters.source import TAB_NAMES, Chapter
+from d2lrnn.chapters.source import Chapter, tab_of
 from d2lrnn.cli.chapter_process import ChapterProcess
 from d2lrnn.cli.output_files import STANDARD_OUTPUT, check_writable, write_json, write_output
 from d2lrnn.cli.requests import ChapterRequest
@@ -18,8 +18,8 @@ from d2lrnn.registry import ENVIRONMENT_VARIABLE, find_backend
 
 def chapter(request: ChapterRequest) -> int:
     """Runs the cells; returns the exit code."""
-    tab = _tab(request.tab)
     source = Chapter(request.file)
+    tab = _tab(request.tab, source)
     num_cells = len(source.cells(tab))
     json, notebook = (_absolute(path) for path in (request.json, request.save_notebook))
     check_writable("--json", json)
@@ -60,10 +60,11 @@ def _absolute(path: str | None) -> str | None:
     return os.path.abspath(path) if path and path != STANDARD_OUTPUT else path
 
 
-def _tab(name: str | None) -> str:
-    """The book's name of a backend's tab; where the book has none, the backend's own."""
+def _tab(name: str | None, chapter: Chapter) -> str:
+    """The tab that was named, by the option or the variable; of a notebook, the one that it imports."""
+    if name is None and chapter.is_notebook and len(chapter.tabs) == 1:
+        return chapter.tabs[0]
     name = name or os.environ.get(ENVIRONMENT_VARIABLE)
     if not name:
-        raise SpecError(f"no tab was chosen: give --tab and one of {', '.join(TAB_NAMES)}")
-    entry = find_backend(name)
-    return next((tab for tab in TAB_NAMES if find_backend(tab) == entry), entry.name.lower())
+        raise SpecError(f"no tab was chosen: give --tab and one of {', '.join(chapter.tabs)}")
+    return tab_of(name)

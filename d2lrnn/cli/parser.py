@@ -225,11 +225,14 @@ def _add_chapter(parser: ArgumentParser) -> None:
         "you trust. The exit code is 0 when every cell ran, 2 when one failed (the others run all the same), "
         "130 after Ctrl-C."
     )
-    parser.add_argument("file", metavar="FILE", help="the chapter's Markdown source, of either edition")
+    parser.add_argument(
+        "file", metavar="FILE", help="the chapter's Markdown source, of either edition, or a notebook"
+    )
     parser.add_argument(
         "--tab",
         metavar="NAME",
-        help=f"{', '.join(TAB_NAMES)}, or another package's backend (default: that of D2LRNN_BACKEND)",
+        help=f"{', '.join(TAB_NAMES)}, or another package's backend (default: that of D2LRNN_BACKEND; of a "
+        "notebook, the one that it imports)",
     )
     parser.add_argument(
         "--epochs", type=int, metavar="N", help="run at most N epochs where a cell asks for more"

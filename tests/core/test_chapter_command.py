@@ -177,7 +177,7 @@ def test_what_is_wrong_is_reported_before_the_first_cell(
     nowhere = str(tmp_path / "nowhere" / "file")
     monkeypatch.setattr(notebook, "find_spec", lambda name: None)
     wrong = {
-        (path,): "no tab was chosen: give --tab and one of pytorch, tensorflow, jax, mxnet",
+        (path,): "no tab was chosen: give --tab and one of numpy",
         (path, "--tab", "nonsense"): "unknown backend 'nonsense'",
         (path, "--tab", "numpy", "--epochs", "0"): "--epochs is 0",
         (path, "--tab", "numpy", "--json", nowhere): "--json",
