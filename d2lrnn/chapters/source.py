@@ -151,9 +151,9 @@ class Chapter:
         self._current = any(_CURRENT.search(block.source) or _announced(block.code) for block in blocks)
         if self.is_notebook and not any(block.tabs for block in blocks):
             # All of its cells are of the framework that it imports.
-            self._current, named = True, (_imported_tab(blocks, self.path),)
-        else:
-            named = self._named(blocks)
+            self._current = True
+            blocks = [replace(block, tabs=(_imported_tab(blocks, self.path),)) for block in blocks]
+        named = self._named(blocks)
         self.names_tabs, self.tabs = bool(named), named or TAB_NAMES
 
     def parts(self, tab: str) -> tuple[Cell | Text, ...]:
