@@ -231,8 +231,8 @@ def _add_chapter(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tab",
         metavar="NAME",
-        help=f"{', '.join(TAB_NAMES)}, or another package's backend (default: the one that a notebook imports, "
-        "else that of D2LRNN_BACKEND)",
+        help=f"{', '.join(TAB_NAMES)}, or another package's backend (default: the one that a notebook "
+        "imports, else that of D2LRNN_BACKEND)",
     )
     parser.add_argument(
         "--epochs", type=int, metavar="N", help="run at most N epochs where a cell asks for more"
