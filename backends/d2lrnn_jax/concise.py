@@ -21,7 +21,7 @@ from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.layer import alone, as_parts
 from d2lrnn_jax.parameters import cell_weights
-from d2lrnn_jax.recurrence import project, run_recurrence
+from d2lrnn_jax.recurrence import Arrays, project, run_recurrence
 from d2lrnn_jax.scratch import LAYERS
 
 
@@ -86,7 +86,7 @@ class RNN(nn.Module):
         outputs = stacked(inputs)
         if self.is_initializing():
             self._init_cells(outputs)
-        parts = as_parts(self.initial_state(outputs.shape[1]) if state is None else state)
+        parts = self._parts(self.initial_state(outputs.shape[1]) if state is None else state)
         final = []
         for l, cell in enumerate(self.cells):
             if l > 0:
@@ -97,6 +97,13 @@ class RNN(nn.Module):
             outputs, above = run_recurrence(formula, weights, tuple(part[l] for part in parts), X)
             final.append(above)
         return outputs, alone(tuple(jnp.stack(layers) for layers in zip(*final, strict=True)))
+
+    @nn.nowrap
+    def _parts(self, state: Any) -> Arrays:
+        """The parts of the state, each (L, B, h) or a list of L."""
+        if len(self.cell.states) > 1 or not isinstance(state, list):
+            return as_parts(state)
+        return (state,)
 
     def _init_cells(self, inputs: jax.Array) -> None:
         X = inputs[0]

@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
+from d2lrnn.book.current_edition import sole_state
 from d2lrnn.contract.cells import Cell
 from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.recurrence import Arrays, Weights, project, run_recurrence
@@ -79,7 +80,9 @@ class ScratchLayer(nn.Module):
             Outputs (T, B, h) and the final state.
         """
         inputs = stacked(inputs)
-        parts = as_parts(self.initial_state(inputs.shape[1]) if state is None else state)
+        if state is None:
+            state = self.initial_state(inputs.shape[1])
+        parts = as_parts(sole_state(state) if len(self.cell.states) == 1 else state)
         weights = {name: getattr(self, BOOK_NAMES.get(name, name)) for name in self.shapes()}
         X = project(inputs, weights.pop("w_x"), weights.pop("b"))
         outputs, parts = run_recurrence(self.step, weights, parts, X)

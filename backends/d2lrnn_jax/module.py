@@ -169,7 +169,7 @@ def compiled_apply(model: nn.Module) -> Callable[..., Any]:
 
 def get_seed() -> int:
     """A seed drawn from Python's generator, which `seed_everything` seeds."""
-    return random.randrange(1_000_000)
+    return random.randint(0, 1_000_000)
 
 
 def get_key() -> jax.Array:

@@ -9,6 +9,8 @@ import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
+from d2lrnn.book.methods import method
+
 __all__ = [
     "abs", "arange", "argmax", "astype", "batch_matmul", "concat", "cos", "cosh", "exp", "expand_dims",
     "eye", "float32", "int32", "int64", "linspace", "log", "matmul", "meshgrid", "nn_Module", "numpy",
@@ -26,9 +28,10 @@ sin, sinh, cos, cosh, tanh = jnp.sin, jnp.sinh, jnp.cos, jnp.cosh, jnp.tanh
 exp, log, abs, sigmoid = jnp.exp, jnp.log, jnp.abs, jax.nn.sigmoid  # noqa: A001
 matmul, batch_matmul, concat, stack = jnp.matmul, jnp.matmul, jnp.concatenate, jnp.stack
 
-reshape, argmax, astype, to = jnp.reshape, jnp.argmax, jnp.astype, jax.device_put
-reduce_sum, reduce_mean = jnp.sum, jnp.mean
-transpose, swapaxes, expand_dims, repeat = jnp.transpose, jnp.swapaxes, jnp.expand_dims, jnp.repeat
+reshape, argmax, astype, to = method("reshape"), method("argmax"), method("astype"), jax.device_put
+reduce_sum, reduce_mean = method("sum"), method("mean")
+transpose, swapaxes = jnp.transpose, method("swapaxes")
+expand_dims, repeat = jnp.expand_dims, method("repeat")
 tensor, size, one_hot = jnp.array, jnp.size, jax.nn.one_hot
 
 

@@ -50,6 +50,8 @@ class Windows:
 class TensorLoader(book.TensorLoader):
     """Batches of rows; see `d2lrnn.book.current_edition.TensorLoader`."""
 
+    batch = list
+
     def shuffled(self, rows: book.RowNumbers) -> book.RowNumbers:
         """The row numbers in an order drawn by MXNet."""
         return rows[mx.nd.random.shuffle(mx.nd.arange(len(rows), dtype="int64")).asnumpy()]
@@ -77,8 +79,8 @@ class TimeMachine(book.NovelWindows, DataModule):
         super().__init__()
         self.save_hyperparameters()
         corpus, self.vocab = self.build(self._download())
-        self.check_windows(corpus)
-        self.X, self.Y = Windows(corpus[:-1], num_steps), Windows(corpus[1:], num_steps)
+        tokens = self.check_windows(corpus)
+        self.X, self.Y = Windows(tokens[:-1], num_steps), Windows(tokens[1:], num_steps)
 
 
 @use_np

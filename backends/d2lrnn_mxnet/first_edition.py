@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 import mxnet as mx
-from mxnet import autograd, gluon, init, npx
+from mxnet import autograd, gluon, init, np, npx
 from mxnet.gluon import nn
 
 from d2lrnn.book import first_edition as book
 from d2lrnn.book.first_edition import Accumulator
 from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.generation import continue_prefix
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.devices import cpu
 from d2lrnn_mxnet.gradients import clip, sgd
@@ -22,7 +22,6 @@ from d2lrnn_mxnet.layers import run_layers
 from d2lrnn_mxnet.prediction import EagerPredictor
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.semantics import use_np
-from d2lrnn_mxnet.states import detached
 
 __all__ = [
     "Accumulator", "RNNModel", "RNNModelScratch", "SeqDataLoader", "grad_clipping", "load_data_time_machine",
@@ -30,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Takes a step, given the batch size, which divides the gradients.
-Updater = Callable[[int], None]
+Updater = Callable[..., None]
 
 # The chapter's largest norm of a gradient.
 _THETA = 1.0
@@ -91,10 +90,11 @@ class RNNModel(nn.Block):
     Args:
         rnn_layer: a ``gluon.rnn.RNN``, ``GRU`` or ``LSTM``, of any number of layers.
         vocab_size: V.
+        **kwargs: those of ``gluon.Block``.
     """
 
-    def __init__(self, rnn_layer: Any, vocab_size: int) -> None:
-        super().__init__()
+    def __init__(self, rnn_layer: Any, vocab_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.rnn, self.vocab_size = rnn_layer, vocab_size
         self.dense = nn.Dense(vocab_size)
 
@@ -103,17 +103,18 @@ class RNNModel(nn.Block):
         outputs, state = run_layers(self.rnn, npx.one_hot(inputs.T, self.vocab_size), state)
         return self.dense(outputs.reshape(-1, outputs.shape[-1])), state
 
-    def begin_state(self, batch_size: int, ctx: Any = None) -> list[Array]:
-        """Zeros, (L · directions, B, h); for an LSTM two of them."""
-        return self.rnn.begin_state(batch_size, ctx=ctx)
+    def begin_state(self, batch_size: int, ctx: Any = None, **kwargs: Any) -> list[Array]:
+        """Zeros, (L · directions, B, h); for an LSTM two of them. Other arguments go to the layer's own."""
+        return self.rnn.begin_state(batch_size, ctx=ctx, **kwargs)
 
 
-def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, device: Any) -> str:
-    """Continues `prefix` by the likeliest characters: no graph, dropout off.
+def predict_ch8(prefix: str | Sequence[str], num_preds: int, net: Any, vocab: Vocab, device: Any) -> Any:
+    """Continues `prefix` by the likeliest tokens: no graph, dropout off.
 
     Args:
-        prefix: the beginning; it is turned to lower case, as the novel is.
-        num_preds: how many characters to add.
+        prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+            `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+        num_preds: how many tokens to add.
         net: called with tokens (1, 1) and a state; it has ``begin_state``.
         vocab: what it was trained with.
         device: where it is.
@@ -121,7 +122,7 @@ def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, device: Any
     Raises:
         PromptError: the prefix is empty.
     """
-    return generate(_Predictor(net, device), vocab, prefix, num_preds)
+    return continue_prefix(_Predictor(net, device), vocab, prefix, num_preds)
 
 
 def grad_clipping(net: Any, theta: float) -> None:
@@ -190,13 +191,16 @@ class _Predictor(EagerPredictor):
     """A network in the form that `d2lrnn.generation.generate` takes."""
 
     def __init__(self, net: Any, device: Any) -> None:
-        super().__init__(net, lambda size: net.begin_state(batch_size=size, ctx=device), device)
+        where = cpu() if device is None else device
+        super().__init__(net, lambda size: net.begin_state(batch_size=size, ctx=device), where)
         self._net, self._device = net, device
 
 
 @use_np
 class _Training(_Predictor, book.Training):
     """A network and its updater; see `d2lrnn.book.first_edition.Training` for the methods."""
+
+    writes_between = False
 
     def __init__(
         self, net: Any, loss: Callable[[Array, Array], Array], updater: Updater, device: Any
@@ -211,8 +215,8 @@ class _Training(_Predictor, book.Training):
             loss = self._loss(outputs, Y.T.reshape(-1)).mean()
         loss.backward()
         grad_clipping(self._net, _THETA)
-        self._updater(1)  # the loss is a mean already
-        return loss.detach(), detached(state)
+        self._updater(batch_size=1)  # the loss is a mean already
+        return loss.detach(), book.map_state(_detached, state)
 
     def copy_parameters(self) -> list[Array]:
         return [parameter.copy() for parameter in _parameters(self._net)]
@@ -220,6 +224,11 @@ class _Training(_Predictor, book.Training):
     def put_back_parameters(self, parameters: list[Array]) -> None:
         for parameter, value in zip(_parameters(self._net), parameters, strict=True):
             parameter[:] = value
+
+
+def _detached(part: Any) -> Any:
+    """A part of a state, detached; what is no array stays as it is."""
+    return part.detach() if isinstance(part, np.ndarray) else part
 
 
 def _parameters(net: Any) -> list[Array]:

@@ -127,7 +127,8 @@ class Classifier(Module):
 
     def accuracy(self, Y_hat: Array, Y: Array, averaged: bool = True) -> Array:
         """The share of logits (…, V) whose largest is the class in Y (…); or for every prediction 0 or 1."""
-        correct = (Y_hat.argmax(axis=-1).astype(Y.dtype) == Y).reshape(-1).astype("float32")
+        predicted = Y_hat.argmax(axis=-1).astype(Y.dtype).reshape(-1)
+        correct = (predicted == Y.reshape(-1)).astype("float32")
         return correct.mean() if averaged else correct
 
     def validation_step(self, batch: Sequence[Array]) -> Array:

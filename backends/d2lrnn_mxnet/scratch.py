@@ -19,6 +19,7 @@ from mxnet import init, np
 from mxnet.gluon import nn
 from mxnet.symbol import Symbol
 
+from d2lrnn.book.current_edition import sole_state
 from d2lrnn.contract import cells
 from d2lrnn.contract.cells import Cell
 from d2lrnn.errors import SpecError
@@ -95,7 +96,7 @@ class ScratchCell(Module, nn.HybridBlock):
             shape = inputs.shape[1], self.num_hiddens
             parts = [np.zeros(shape, dtype=inputs.dtype, ctx=inputs.ctx) for _ in self.cell.states]
         else:
-            parts = [state] if single else state
+            parts = [sole_state(state)] if single else state
         outputs, final = nn.HybridBlock.forward(self, inputs, *parts)
         return outputs, final[0] if single else tuple(final)
 

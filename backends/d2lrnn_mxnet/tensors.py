@@ -13,6 +13,7 @@ import numpy as onp
 from mxnet import np, npx
 from mxnet.gluon import nn
 
+from d2lrnn.book.methods import method
 from d2lrnn_mxnet.recurrence import Array
 
 __all__ = [
@@ -34,10 +35,9 @@ sin, sinh, cos, cosh, tanh = np.sin, np.sinh, np.cos, np.cosh, np.tanh
 exp, log, abs, sigmoid = np.exp, np.log, np.abs, npx.sigmoid  # noqa: A001
 matmul, batch_matmul, concat, expand_dims = np.dot, npx.batch_dot, np.concatenate, np.expand_dims
 
-_array = np.ndarray
-reshape, argmax, astype, to = _array.reshape, _array.argmax, _array.astype, _array.as_in_ctx
-reduce_sum, reduce_mean = _array.sum, _array.mean
-swapaxes, repeat = _array.swapaxes, _array.repeat
+reshape, argmax, astype, to = method("reshape"), method("argmax"), method("astype"), method("as_in_ctx")
+reduce_sum, reduce_mean = method("sum"), method("mean")
+swapaxes, repeat = method("swapaxes"), method("repeat")
 
 
 @mx.util.use_np

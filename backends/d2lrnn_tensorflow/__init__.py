@@ -32,3 +32,8 @@ __all__ = [
 __all__ += tab.__all__
 __all__ += first_edition.__all__
 __all__ += tensors.__all__
+
+
+def __dir__() -> list[str]:
+    """What a chapter finds here: the book's names, without the modules behind them."""
+    return sorted(__all__)

@@ -49,8 +49,8 @@ class TimeMachine(book.NovelWindows, DataModule):
         super().__init__()
         self.save_hyperparameters()
         corpus, self.vocab = self.build(self._download())
-        self.check_windows(corpus)
-        windows = np.lib.stride_tricks.sliding_window_view(corpus.astype(np.int32), num_steps + 1)
+        tokens = self.check_windows(corpus).astype(np.int32)
+        windows = np.lib.stride_tricks.sliding_window_view(tokens, num_steps + 1)
         self.X, self.Y = windows[:, :-1], windows[:, 1:]
 
 

@@ -48,7 +48,7 @@ class RNN(Module):
 
     def __init__(self, num_hiddens: int, num_layers: int = 1, dropout: float = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.save_hyperparameters(ignore=[*kwargs])
+        self.save_hyperparameters(ignore=["kwargs"])
         self.rnns = [
             self._keras_layer(
                 num_hiddens,
@@ -85,7 +85,7 @@ class RNN(Module):
 
         Args:
             inputs: (T, B, num_inputs) or (T, B).
-            state: what it returned before, or None.
+            state: what it returned before, or None; of one layer also (B, h), as Keras' layers have it.
             masks: (L - 1, T, B, h), multiply the outputs of all layers but the last in place of dropout.
 
         Returns:
@@ -98,7 +98,7 @@ class RNN(Module):
             zeros = tf.zeros((self.num_layers, tf.shape(inputs)[1], self.num_hiddens), self.compute_dtype)
             before: LayerState = (zeros,) * len(self.cell.states)
         else:
-            before = tuple(state) if len(self.cell.states) > 1 else (state,)
+            before = tuple(map(_by_layer, state if len(self.cell.states) > 1 else (state,)))
         outputs, states = inputs, []
         for l, rnn in enumerate(self.rnns):
             if l > 0:
@@ -169,3 +169,8 @@ class LSTM(RNN):
 
 #: The concise layers, by the name of their cell.
 CONCISE: dict[str, type[RNN]] = {layer.cell.name: layer for layer in (RNN, ReluRNN, GRU, LSTM)}
+
+
+def _by_layer(part: Any) -> Any:
+    """A part of the state, by layers: (L, B, h) or a list of L; of one layer (B, h) as well."""
+    return part if isinstance(part, (list, tuple)) or len(part.shape) == 3 else [part]

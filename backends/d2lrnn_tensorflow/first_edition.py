@@ -14,7 +14,7 @@ from d2lrnn.book import first_edition as book
 from d2lrnn.book.first_edition import Accumulator
 from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.generation import continue_prefix
 from d2lrnn_tensorflow.compiled import Compiled
 from d2lrnn_tensorflow.devices import try_gpu
 from d2lrnn_tensorflow.gradients import clipped
@@ -122,19 +122,20 @@ def _output_size(rnn_layer: keras.layers.RNN) -> int:
     return shape[0][-1]
 
 
-def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab) -> str:
-    """Continues `prefix` by the likeliest characters.
+def predict_ch8(prefix: str | Sequence[str], num_preds: int, net: Any, vocab: Vocab) -> Any:
+    """Continues `prefix` by the likeliest tokens.
 
     Args:
-        prefix: the beginning; it is turned to lower case, as the novel is.
-        num_preds: how many characters to add.
+        prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+            `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+        num_preds: how many tokens to add.
         net: called with tokens (1, 1) and a state; it has ``begin_state``.
         vocab: what it was trained with.
 
     Raises:
         PromptError: the prefix is empty.
     """
-    return generate(_Predictor(net), vocab, prefix, num_preds)
+    return continue_prefix(_Predictor(net), vocab, prefix, num_preds)
 
 
 def grad_clipping(grads: Sequence[Any], theta: float) -> list[Tensor]:
@@ -194,7 +195,7 @@ def train_ch8(
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         updater = keras.optimizers.SGD(float(lr))
     training = _Training(net, loss, updater)
-    predict = partial(generate, training, vocab, num_tokens=50)
+    predict = partial(continue_prefix, training, vocab, num_tokens=50)
     training.train(num_epochs, train_iter, use_random_iter, predict, try_gpu()._device_name)
 
 

@@ -42,7 +42,7 @@ class Module(book.Module, keras.Model):
         super(book.Module, self).__init__(**kwargs)
         # Keras sets an attribute `loss` to None, which would hide the book's method of that name.
         del self.loss
-        self.save_hyperparameters(ignore=[*kwargs])
+        self.save_hyperparameters(ignore=["kwargs"])
         self.board = ProgressBoard()
         self.training: bool | None = None
 
@@ -107,13 +107,13 @@ class Classifier(Module):
             averaged: whether to take the mean.
         """
         Y_hat, Y = tf.reshape(Y_hat, (-1, Y_hat.shape[-1])), tf.reshape(Y, (-1,))
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(Y, Y_hat)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(Y, tf.int64), Y_hat)
         return tf.reduce_mean(losses) if averaged else losses
 
     def accuracy(self, Y_hat: Tensor, Y: Tensor, averaged: bool = True) -> Tensor:
         """The share of logits (…, V) whose largest is the class in Y (…); or for every prediction 0 or 1."""
-        correct = tf.reshape(tf.argmax(Y_hat, axis=-1) == tf.cast(Y, tf.int64), (-1,))
-        correct = tf.cast(correct, tf.float32)
+        predicted = tf.reshape(tf.argmax(Y_hat, axis=-1), (-1,))
+        correct = tf.cast(predicted == tf.reshape(tf.cast(Y, tf.int64), (-1,)), tf.float32)
         return tf.reduce_mean(correct) if averaged else correct
 
     def validation_step(self, batch: Sequence[Tensor]) -> Tensor:

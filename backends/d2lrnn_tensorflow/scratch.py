@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from d2lrnn.book.current_edition import sole_state
 from d2lrnn.contract import cells
 from d2lrnn.contract.cells import Cell
 from d2lrnn_tensorflow.dropout import drop
@@ -76,7 +77,7 @@ class ScratchLayer(Module):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.save_hyperparameters(ignore=[*kwargs])
+        self.save_hyperparameters(ignore=["kwargs"])
         for name, shape in self.cell.shapes(num_inputs, num_hiddens, reset_after=reset_after).items():
             # `add_weight`: Keras 3 does not track a plain `tf.Variable` and would not train it. And an
             # initialiser for each weight: one that is used twice draws the same numbers twice.
@@ -112,7 +113,7 @@ class ScratchLayer(Module):
         if state is None:
             parts = (self._zeros(inputs),) * len(self.cell.states)
         else:
-            parts = tuple(state) if len(self.cell.states) > 1 else (state,)
+            parts = tuple(state) if len(self.cell.states) > 1 else (sole_state(state),)
         projected = project(inputs, *(getattr(self, self._attribute(name)) for name in ("w_x", "b")))
         vectors = {name: getattr(self, self._attribute(name)) for name in self.cell.vectors}
         if projected.shape[0] == 1 and len(self._widths()) > 1:
@@ -358,7 +359,7 @@ class StackedRNNScratch(Module):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.save_hyperparameters(ignore=["layer", *kwargs])
+        self.save_hyperparameters(ignore=["layer", "kwargs"])
         sizes = [num_inputs] + [num_hiddens] * (num_layers - 1)
         self.rnns = [layer(size, num_hiddens, sigma, dtype=self.dtype_policy) for size in sizes]
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)

@@ -39,7 +39,7 @@ def randn(*shape: int) -> Tensor:
     return tf.random.normal(shape)
 
 
-def tensor(data: Any, dtype: Any = None) -> Tensor:
+def tensor(data: Any, dtype: Any = None, **options: Any) -> Tensor:
     """`tf.constant`, which is slow for a list of arrays: they are stacked first.
 
     Example:
@@ -48,7 +48,7 @@ def tensor(data: Any, dtype: Any = None) -> Tensor:
     """
     if isinstance(data, (list, tuple)) and len(data) > 0 and isinstance(data[0], np.ndarray):
         data = np.stack(data)
-    return tf.constant(data, dtype)
+    return tf.constant(data, dtype, **options)
 
 
 def stack(tensors: Sequence[Tensor] | Tensor, axis: int = 0) -> Tensor:

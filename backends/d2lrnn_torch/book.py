@@ -21,7 +21,7 @@ class DataModule(book.DataModule):
     def get_tensorloader(
         self, tensors: Sequence[Tensor], train: bool, indices: slice | Sequence[int] = slice(0, None)
     ) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches of ``self.batch_size`` rows.
+        """Batches of ``self.batch_size`` rows, each a list of tensors.
 
         Args:
             tensors: of shapes (N, …), also views: only the batch is copied, never all rows.
@@ -30,8 +30,9 @@ class DataModule(book.DataModule):
         """
         dataset = TensorDataset(*(tensor[indices] for tensor in tensors))
         order = RandomSampler(dataset) if train else SequentialSampler(dataset)
-        # One look-up for a batch, not one for every row.
-        return DataLoader(dataset, sampler=BatchSampler(order, self.batch_size, False), batch_size=None)
+        sampler = BatchSampler(order, self.batch_size, False)
+        # One look-up for a batch, not one for every row; and a list, as PyTorch's own batches are.
+        return DataLoader(dataset, sampler=sampler, batch_size=None, collate_fn=list)
 
 
 class TimeMachine(book.NovelWindows, DataModule):
@@ -50,8 +51,7 @@ class TimeMachine(book.NovelWindows, DataModule):
         super().__init__()
         self.save_hyperparameters()
         corpus, self.vocab = self.build(self._download())
-        self.check_windows(corpus)
-        windows = torch.from_numpy(corpus).unfold(0, num_steps + 1, 1)
+        windows = torch.from_numpy(self.check_windows(corpus)).unfold(0, num_steps + 1, 1)
         self.X, self.Y = windows[:, :-1], windows[:, 1:]
 
 

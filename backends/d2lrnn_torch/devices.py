@@ -43,6 +43,16 @@ def try_all_gpus() -> list[torch.device]:
     return [gpu(i) for i in range(num_gpus())] or [cpu()]
 
 
+def as_device(device: torch.device | str | None) -> torch.device:
+    """PyTorch's device for what chapters pass as one; None is where PyTorch makes its tensors.
+
+    Example:
+        >>> as_device("cpu")
+        device(type='cpu')
+    """
+    return torch.get_default_device() if device is None else torch.device(device)
+
+
 def devices() -> Sequence[Device]:
     """All GPUs, then the CPU."""
     gpus = [Device(f"gpu:{i}", torch.cuda.get_device_name(i)) for i in range(num_gpus())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,12 +13,13 @@ from torch.nn.functional import linear, one_hot
 from d2lrnn.book import first_edition as book
 from d2lrnn.contract.values import IntArray
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.generation import continue_prefix
 from d2lrnn_torch.concise import is_plain, run_cells
-from d2lrnn_torch.devices import full_precision
+from d2lrnn_torch.devices import as_device, full_precision
 from d2lrnn_torch.gradients import clip
 from d2lrnn_torch.language_model import predicting
 from d2lrnn_torch.stepper import Stepper
+from d2lrnn_torch.tokens import check_tensor
 
 __all__ = [
     "Accumulator", "RNNModel", "RNNModelScratch", "SeqDataLoader", "grad_clipping", "load_data_time_machine",
@@ -26,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Takes a step: an optimiser, or a function of the batch size by which gradients are divided.
-Updater: TypeAlias = torch.optim.Optimizer | Callable[[int], None]
+Updater: TypeAlias = torch.optim.Optimizer | Callable[..., None]
 
 # The chapter's largest norm of a gradient.
 _THETA = 1.0
@@ -80,6 +81,7 @@ class RNNModelScratch:
 
     def __call__(self, X: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
+        check_tensor(X)
         vectors = one_hot(X.t().long(), self.vocab_size).to(self.params[0].dtype)
         return self.forward_fn(vectors, state, self.params)
 
@@ -111,6 +113,7 @@ class RNNModel(nn.Module):
 
     def forward(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits (T·B, V) for tokens (B, T), step by step, and the final state."""
+        check_tensor(inputs)
         vectors = one_hot(inputs.t().long(), self.vocab_size).to(self.linear.weight.dtype)
         outputs, state = self.rnn(vectors, state)
         return self.linear(outputs.flatten(0, 1)), state
@@ -130,25 +133,28 @@ class RNNModel(nn.Module):
         return (zeros, zeros.clone()) if isinstance(self.rnn, nn.LSTM) else zeros
 
 
-def predict_ch8(prefix: str, num_preds: int, net: Any, vocab: Vocab, device: torch.device) -> str:
-    """Continues `prefix` by the likeliest characters: no graph, dropout off.
+def predict_ch8(
+    prefix: str | Sequence[str], num_preds: int, net: Any, vocab: Vocab, device: torch.device | str | None
+) -> Any:
+    """Continues `prefix` by the likeliest tokens: no graph, dropout off.
 
     Args:
-        prefix: the beginning; it is turned to lower case, as the novel is.
-        num_preds: how many characters to add.
+        prefix: the beginning: a text, or a list of tokens; it is turned to lower case where the text that
+            `vocab` is of was. Of a list of texts each is continued, and a list comes back.
+        num_preds: how many tokens to add.
         net: called with tokens (1, 1) and a state; it has ``begin_state``.
         vocab: what it was trained with.
-        device: where it is.
+        device: where it is; None is where PyTorch makes its tensors.
 
     Raises:
         PromptError: the prefix is empty.
     """
-    stepper = _stepper(net, device)
+    stepper = _stepper(net, as_device(device))
     if isinstance(net, nn.Module):
         with predicting(net):
-            return generate(stepper, vocab, prefix, num_preds)
+            return continue_prefix(stepper, vocab, prefix, num_preds)
     with torch.no_grad():
-        return generate(stepper, vocab, prefix, num_preds)
+        return continue_prefix(stepper, vocab, prefix, num_preds)
 
 
 def grad_clipping(net: Any, theta: float) -> None:
@@ -177,7 +183,7 @@ def train_epoch_ch8(
     train_iter: Iterable[tuple[Tensor, Tensor]],
     loss: Callable[[Tensor, Tensor], Tensor],
     updater: Updater,
-    device: torch.device,
+    device: torch.device | str | None,
     use_random_iter: bool,
 ) -> tuple[float, float]:
     """One epoch: the perplexity of its tokens, and tokens per second.
@@ -186,7 +192,7 @@ def train_epoch_ch8(
         net: called with tokens (B, T) and a state, gives logits (T·B, V) and a state.
         train_iter: pairs (X, Y), each (B, T).
         loss: from logits and targets (T·B,) to the losses, or their mean.
-        updater: takes a step.
+        updater: takes a step; a function gets ``batch_size=1``, since the loss is a mean.
         device: where `net` is.
         use_random_iter: whether every batch begins with a fresh state; else the state is carried over.
     """
@@ -200,7 +206,7 @@ def train_ch8(
     vocab: Vocab,
     lr: float,
     num_epochs: int,
-    device: torch.device,
+    device: torch.device | str | None,
     use_random_iter: bool = False,
 ) -> None:
     """Trains with SGD on clipped gradients, plots the perplexity, and prints it, the speed and two samples.
@@ -237,9 +243,13 @@ class _Training(book.Training):
     """A network and its updater; see `d2lrnn.book.first_edition.Training` for the methods."""
 
     def __init__(
-        self, net: Any, loss: Callable[[Tensor, Tensor], Tensor], updater: Updater, device: torch.device
+        self,
+        net: Any,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        updater: Updater,
+        device: torch.device | str | None,
     ) -> None:
-        self._net, self._loss, self._updater, self._device = net, loss, updater, device
+        self._net, self._loss, self._updater, self._device = net, loss, updater, as_device(device)
 
     def initial_state(self, batch_size: int) -> Any:
         return self._net.begin_state(batch_size=batch_size, device=self._device)
@@ -258,8 +268,8 @@ class _Training(book.Training):
         if isinstance(self._updater, torch.optim.Optimizer):
             self._updater.step()
         else:
-            self._updater(1)  # the loss is a mean already
-        return loss.detach(), _detached(state)
+            self._updater(batch_size=1)  # the loss is a mean already
+        return loss.detach(), book.map_state(_detached, state)
 
     def copy_parameters(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in _parameters(self._net)]
@@ -275,6 +285,6 @@ def _parameters(net: Any) -> list[Tensor]:
     return list(net.parameters() if isinstance(net, nn.Module) else net.params)
 
 
-def _detached(state: Any) -> Any:
-    """The detached state; the caller's own is not changed."""
-    return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)
+def _detached(part: Any) -> Any:
+    """A part of a state, detached; the caller's own is not changed, nor is what is no tensor."""
+    return part.detach() if isinstance(part, Tensor) else part

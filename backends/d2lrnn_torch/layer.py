@@ -16,10 +16,11 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from d2lrnn.book.current_edition import sole_state
 from d2lrnn.contract.cells import Cell
 from d2lrnn_torch.module import Module
 from d2lrnn_torch.products import affine
-from d2lrnn_torch.tokens import look_up, takes_tokens
+from d2lrnn_torch.tokens import check_tensor, look_up, takes_tokens
 
 _Step = TypeVar("_Step", bound=Callable[..., object])
 
@@ -79,13 +80,16 @@ class ScratchLayer(Module):
 
         Args:
             inputs: (T, B, num_inputs), or token indices (T, B) instead of one-hot vectors.
-            state: what `step` takes; None is zeros. It is not changed.
+            state: what `step` takes, H also as ``(H,)``; None is zeros. It is not changed.
 
         Returns:
             H of all steps (T, B, h), and the final state.
         """
+        check_tensor(inputs)
         if state is None:
             state = self.begin_state(inputs.shape[1])
+        elif len(self.cell.states) == 1:
+            state = sole_state(state)
         if len(inputs) == 1:
             H, state = self.next_state(inputs[0], state)
             return H.unsqueeze(0), state

@@ -62,11 +62,11 @@ class Classifier(Module):
             averaged: whether to take the mean.
         """
         reduction = "mean" if averaged else "none"
-        return cross_entropy(Y_hat.flatten(0, -2), Y.flatten().long(), reduction=reduction)
+        return cross_entropy(_rows(Y_hat), Y.flatten().long(), reduction=reduction)
 
     def accuracy(self, Y_hat: Tensor, Y: Tensor, averaged: bool = True) -> Tensor:
         """The share of logits (…, V) whose largest is the class in Y (…); or for every prediction 0 or 1."""
-        correct = (Y_hat.argmax(dim=-1) == Y).flatten().float()
+        correct = (_rows(Y_hat).argmax(dim=1) == Y.flatten()).float()
         return correct.mean() if averaged else correct
 
     def validation_step(self, batch: Sequence[Tensor]) -> Tensor:
@@ -83,3 +83,8 @@ class Classifier(Module):
         for layer in self.net:
             X = layer(X)
             print(f"{type(layer).__name__} output shape:\t {X.shape}")
+
+
+def _rows(logits: Tensor) -> Tensor:
+    """Logits (…, V) as rows (n, V)."""
+    return logits.reshape(-1, logits.shape[-1])

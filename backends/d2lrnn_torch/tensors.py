@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from d2lrnn.book.methods import method
+
 __all__ = [
     "abs", "arange", "argmax", "astype", "batch_matmul", "concat", "cos", "cosh", "exp", "expand_dims",
     "eye", "float32", "int32", "int64", "linspace", "log", "matmul", "meshgrid", "nn_Module", "normal",
@@ -28,9 +30,10 @@ sin, sinh, cos, cosh, tanh = torch.sin, torch.sinh, torch.cos, torch.cosh, torch
 exp, log, abs, sigmoid = torch.exp, torch.log, torch.abs, torch.sigmoid  # noqa: A001
 matmul, batch_matmul, concat = torch.matmul, torch.bmm, torch.cat
 
-reshape, argmax, astype, to = Tensor.reshape, Tensor.argmax, Tensor.type, Tensor.to
-reduce_sum, reduce_mean = Tensor.sum, Tensor.mean
-transpose, swapaxes, expand_dims, repeat = Tensor.t, Tensor.swapaxes, Tensor.unsqueeze, Tensor.repeat
+reshape, argmax, astype, to = method("reshape"), method("argmax"), method("type"), method("to")
+reduce_sum, reduce_mean = method("sum"), method("mean")
+transpose, swapaxes = method("t"), method("swapaxes")
+expand_dims, repeat = method("unsqueeze"), method("repeat")
 
 
 def tensor(data: Any, **options: Any) -> Tensor:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
@@ -34,8 +35,14 @@ from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
 from d2lrnn.contract.values import State
 from d2lrnn.data.batches import SlidingWindows
 from d2lrnn.data.corpus import normalize
-from d2lrnn.data.time_machine import TIME_MACHINE_SHA1, TIME_MACHINE_URL, time_machine_file, time_machine_text
-from d2lrnn.data.vocabulary import TokenArray, Vocab
+from d2lrnn.data.time_machine import (
+    TIME_MACHINE_SHA1,
+    TIME_MACHINE_URL,
+    copy_time_machine,
+    time_machine_file,
+    time_machine_text,
+)
+from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
 from d2lrnn.training.history import EpochRecord
@@ -51,6 +58,9 @@ DATA_URL = TIME_MACHINE_URL.rpartition("/")[0] + "/"
 
 #: The first edition's names of the book's data: address and checksum.
 DATA_HUB = {"time_machine": (TIME_MACHINE_URL, TIME_MACHINE_SHA1)}
+
+# Where the book's own code keeps its data: beside the folder that a chapter happens to run in.
+_BOOK_FOLDER = "../data"
 
 # What the book calls perplexity. Its mean over batches is a geometric one: see `d2lrnn.training.metrics`.
 _PERPLEXITY = "ppl"
@@ -84,27 +94,26 @@ class HyperParameters:
     hparams: dict[str, Any]
 
     def save_hyperparameters(self, ignore: Sequence[str] = ()) -> None:
-        """Makes attributes of the arguments of the method that calls this.
+        """Makes attributes of the arguments of the method that calls this, and of its local variables.
 
         Args:
-            ignore: arguments to leave out; so are those that begin with an underscore.
+            ignore: names to leave out; so are those that begin with an underscore.
 
         Example:
             >>> class A(HyperParameters):
-            ...     def __init__(self, units, rate=0.1): self.save_hyperparameters(ignore=["rate"])
-            >>> A(32).units
-            32
+            ...     def __init__(self, units, rate=0.1):
+            ...         twice = 2 * units
+            ...         self.save_hyperparameters(ignore=["rate"])
+            >>> A(32).hparams
+            {'units': 32, 'twice': 64}
         """
         frame = inspect.currentframe()
         assert frame is not None
         assert frame.f_back is not None
-        names, _, keywords, values = inspect.getargvalues(frame.f_back)
-        arguments = {name: values[name] for name in names if values[name] is not self}
-        arguments |= values[keywords] if keywords else {}
         self.hparams = {
             name: value
-            for name, value in arguments.items()
-            if name not in ignore and not name.startswith("_")
+            for name, value in frame.f_back.f_locals.items()
+            if value is not self and name not in ignore and not name.startswith("_")
         }
         for name, value in self.hparams.items():
             setattr(self, name, value)
@@ -201,17 +210,20 @@ class TensorLoader:
         shuffle: whether each epoch has an order of its own.
     """
 
+    #: What a batch is, a tuple or a list: as the book's loaders have it on this tab.
+    batch: type[tuple[Any, ...]] | type[list[Any]] = tuple
+
     def __init__(self, tensors: Sequence[Any], rows: RowNumbers, batch_size: int, shuffle: bool) -> None:
         self._tensors, self._rows, self._batch_size, self._shuffle = tensors, rows, batch_size, shuffle
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+    def __iter__(self) -> Iterator[Sequence[Any]]:
         rows = self.shuffled(self._rows) if self._shuffle else self._rows
         for first in range(0, len(rows), self._batch_size):
             chosen = rows[first : first + self._batch_size]
-            yield tuple(self.take(tensor, chosen) for tensor in self._tensors)
+            yield self.batch(self.take(tensor, chosen) for tensor in self._tensors)
 
     def shuffled(self, rows: RowNumbers) -> RowNumbers:
         """The rows in another order, by the random numbers that the tab's ``seed_everything`` seeds."""
@@ -271,7 +283,7 @@ class NovelWindows:
     """The windows of the novel *The Time Machine*, characters: what a tab's ``TimeMachine`` is made of.
 
     A mixin before the tab's `DataModule`. Its constructor takes and saves the four numbers, builds corpus and
-    `vocab`, calls `check_windows`, and makes ``X`` and ``Y``, views where the framework has them.
+    `vocab`, and makes ``X`` and ``Y`` of what `check_windows` returns, views where the framework has them.
 
     Args:
         batch_size: B.
@@ -307,32 +319,39 @@ class NovelWindows:
     def _tokenize(self, text: str) -> list[str]:
         return list(text)
 
-    def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[TokenArray, Vocab]:
-        """The tokens of a text as indices (n,), and their vocabulary.
+    def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[list[int], Vocab]:
+        """The tokens of a text as indices, and their vocabulary.
 
         Args:
             raw_text: a text, which `_preprocess` and `_tokenize` take apart.
             vocab: a vocabulary to encode with; None makes the text's own.
         """
-        tokens = self._tokenize(self._preprocess(raw_text))
+        text = self._preprocess(raw_text)
+        tokens = self._tokenize(text)
         if vocab is None:
             vocab = Vocab(tokens)
-        return vocab.encode(tokens).astype(np.int64), vocab
+            # A cell may have put another `_preprocess` in place, whose text is what the model learns.
+            vocab.lower = text != raw_text and text == text.lower()
+        if isinstance(vocab, Vocab):
+            return vocab.encode(tokens).tolist(), vocab
+        return [vocab[token] for token in tokens], vocab  # a chapter's own
 
-    def check_windows(self, corpus: TokenArray) -> None:
-        """Whether the corpus has the windows that were asked for.
+    def check_windows(self, corpus: Sequence[int]) -> npt.NDArray[np.int64]:
+        """The corpus as an array (n,); it has the windows that were asked for.
 
         Raises:
             SpecError: a number is below 1.
             TextError: it is too short for them.
         """
+        tokens = np.asarray(corpus, np.int64)
         SlidingWindows(
-            corpus,
+            tokens,
             batch_size=self.batch_size,
             num_steps=self.num_steps,
             num_train=self.num_train,
             num_val=self.num_val,
         )
+        return tokens
 
     def get_dataloader(self, train: bool) -> Any:
         """Batches of windows: the first for training; for validation those that share no text with them."""
@@ -463,22 +482,39 @@ class Trainer(HyperParameters):
         raise NotImplementedError
 
 
-def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
+def download(
+    url: str, folder: str | None = None, sha1_hash: str | None = None, *, cache_dir: str | None = None
+) -> str:
     """The path of the novel, the one file of the book's data that its recurrent chapters need.
 
     Args:
         url: its address, or ``"time_machine"``.
-        folder: not used: the file lies in the folder of ``D2LRNN_DATA`` or in the user's cache.
+        folder: where to put a copy. None, and ``"../data"``, which is the book's own folder, take the file
+            from the folder of ``D2LRNN_DATA`` or from the user's cache.
         sha1_hash: the checksum that the chapter expects; the novel's own is checked anyhow.
+        cache_dir: the first edition's name of `folder`.
 
     Raises:
-        TextError: it cannot be had, or is not what the checksum says.
+        TextError: it cannot be had, is not what the checksum says, or cannot be copied.
         SpecError: it is another file.
     """
     address = DATA_HUB[url][0] if url in DATA_HUB else url
     if address != TIME_MACHINE_URL or sha1_hash not in (None, TIME_MACHINE_SHA1):
         raise SpecError(f"d2lrnn has no {url}: of the book's data it has {TIME_MACHINE_URL} alone")
-    return str(time_machine_file())
+    folder = folder if cache_dir is None else cache_dir
+    return str(time_machine_file() if folder in (None, _BOOK_FOLDER) else copy_time_machine(Path(folder)))
+
+
+def sole_state(state: State) -> State:
+    """The state H (B, h) of a layer that has no other, as chapters hand it over.
+
+    The book's own layers take it packed: ``(H,)``, or an array (1, B, h).
+    """
+    if isinstance(state, (tuple, list)):
+        (state,) = state
+    elif len(getattr(state, "shape", ())) == 3:
+        state = state[0]
+    return state
 
 
 def num_targets(batch: Sequence[Any]) -> int:

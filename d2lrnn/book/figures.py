@@ -94,6 +94,7 @@ class ProgressBoard:
 
     Attributes:
         data: by label the `Point`s that were drawn.
+        fig: the figure, from the first point on.
 
     Example:
         >>> board = ProgressBoard("x", display=False)
@@ -145,14 +146,13 @@ class ProgressBoard:
             weight: how much this one counts in it.
             mean: which mean that is.
         """
-        waiting = self._waiting[label]
+        waiting, points = self._waiting[label], self.data.setdefault(label, [])
         waiting.append((float(x), y, weight))
         if len(waiting) < every_n:
             return
         xs, ys, weights = zip(*waiting, strict=True)
         waiting.clear()
-        point = Point(sum(xs) / len(xs), mean([float(y) for y in ys], weights))
-        self.data.setdefault(label, []).append(point)
+        points.append(Point(sum(xs) / len(xs), mean([float(y) for y in ys], weights)))
         if self.display and _can_draw():
             self._show()
 
@@ -163,19 +163,20 @@ class ProgressBoard:
         curves = {}
         for number, (label, points) in enumerate(self.data.items()):
             style = {"ls": self.ls[number % len(self.ls)], "color": self.colors[number % len(self.colors)]}
-            xs, ys = zip(*points, strict=True)
+            xs, ys = zip(*points, strict=True) if points else ((), ())
             curves[label] = _Curve(xs, ys, (), style)
         self._canvas.update(curves, look, legend=list(curves))
 
     def _own_axes(self) -> Any:
         if self.axes is not None:
             return self.axes
-        figure = _pyplot().figure(figsize=self.figsize) if self.fig is None else self.fig
-        return figure.gca()
+        if self.fig is None or self._canvas is not None:  # the one that was drawn in has been closed
+            self.fig = _pyplot().figure(figsize=self.figsize)
+        return self.fig.gca()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copied or pickled board has the numbers, and opens a figure of its own."""
-        return {**self.__dict__, "_canvas": None}
+        return {**self.__dict__, "_canvas": None, "fig": None}
 
 
 class Animator:
@@ -195,6 +196,8 @@ class Animator:
         figsize: the size of the figure in inches.
 
     Attributes:
+        fig: the figure; None where matplotlib is not installed.
+        axes: its axes, ``[axes]`` where there is one.
         X: for every curve its x values.
         Y: for every curve its y values.
 
@@ -224,7 +227,11 @@ class Animator:
         self.nrows, self.ncols, self.figsize = nrows, ncols, figsize
         self.X: list[list[float]] = []
         self.Y: list[list[float]] = []
+        self.fig: Any = None
+        self.axes: Any = None
         self._canvas: _Canvas | None = None
+        if _can_draw():
+            self._open()
 
     def add(self, x: Any, y: Any) -> None:
         """Adds a point to every curve.
@@ -245,15 +252,19 @@ class Animator:
         if _can_draw():
             self._show()
 
+    def _open(self) -> _Canvas:
+        self.fig, axes = _pyplot().subplots(self.nrows, self.ncols, figsize=self.figsize)
+        self.axes = axes if self.nrows * self.ncols > 1 else [axes]
+        self._canvas = _Canvas(np.ravel(axes)[0])
+        return self._canvas
+
     def _show(self) -> None:
-        if self._canvas is None or self._canvas.closed:
-            figure = _pyplot().figure(figsize=self.figsize)
-            self._canvas = _Canvas(figure.subplots(self.nrows, self.ncols, squeeze=False)[0, 0])
+        canvas = self._open() if self._canvas is None or self._canvas.closed else self._canvas
         curves = {
             str(number): _Curve(x, y, (self.fmts[number % len(self.fmts)],))
             for number, (x, y) in enumerate(zip(self.X, self.Y, strict=True))
         }
-        self._canvas.update(curves, self.look, self.legend)
+        canvas.update(curves, self.look, self.legend)
 
 
 def plot(
@@ -270,7 +281,9 @@ def plot(
     figsize: tuple[float, float] = (3.5, 2.5),
     axes: Any = None,
 ) -> None:
-    """Draws curves in a new figure; where matplotlib is not installed, none.
+    """Draws curves in the current axes, or in a new figure where they have curves already.
+
+    Where matplotlib is not installed it draws none.
 
     Args:
         X: x values (n,), or one such row for every curve; where there is no `Y`, the y values.
@@ -301,13 +314,21 @@ def plot(
     if not _can_draw():
         return
     if axes is None:
-        axes = _pyplot().figure(figsize=figsize).gca()
+        axes = _free_axes(figsize)
     axes.cla()
     curves = {
         str(number): _Curve(x, y, (fmts[number % len(fmts)],))
         for number, (x, y) in enumerate(zip(xs, ys, strict=True))
     }
     _Canvas(axes).update(curves, Look(xlabel, ylabel, xlim, ylim, xscale, yscale), legend or ())
+
+
+def _free_axes(figsize: tuple[float, float]) -> Any:
+    """The current axes if they are empty, as the book takes them; else a new figure's: nothing is wiped."""
+    pyplot = _pyplot()
+    if pyplot.get_fignums() and not pyplot.gca().has_data():
+        return pyplot.gca()
+    return pyplot.figure(figsize=figsize).gca()
 
 
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
@@ -356,7 +377,8 @@ class _Canvas:
         self._axes.relim()
         self._axes.autoscale_view()
         if legend and grown:
-            self._axes.legend(list(self._lines.values()), legend)
+            handles, names = zip(*zip(self._lines.values(), legend, strict=False), strict=True)
+            self._axes.legend(handles, names)
 
 
 def _is_open(figure: Any) -> bool:

@@ -22,7 +22,7 @@ from d2lrnn.contract.values import Batch, IntArray, State
 from d2lrnn.data.batches import random_batches, sequential_batches
 from d2lrnn.data.corpus import normalize
 from d2lrnn.data.time_machine import time_machine_text
-from d2lrnn.data.vocabulary import TokenArray, Vocab
+from d2lrnn.data.vocabulary import FrequencyVocab, TokenArray, Vocab
 from d2lrnn.errors import SpecError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch
 from d2lrnn.training.history import EpochRecord
@@ -73,7 +73,7 @@ def count_corpus(tokens: Sequence[Any]) -> Counter[str]:
 
 
 def load_corpus_time_machine(max_tokens: int = -1) -> tuple[list[int], Vocab]:
-    """The novel's characters as indices, and their vocabulary.
+    """The novel's characters as indices, and their vocabulary: the most frequent character first.
 
     Args:
         max_tokens: how many characters to take, from the beginning; 0 or below takes all.
@@ -84,7 +84,8 @@ def load_corpus_time_machine(max_tokens: int = -1) -> tuple[list[int], Vocab]:
         (170580, 28)
     """
     characters = tokenize(read_time_machine(), "char")
-    vocab = Vocab(characters)
+    vocab = FrequencyVocab(characters)
+    vocab.lower = True
     corpus = vocab.encode([character for line in characters for character in line]).tolist()
     return corpus[:max_tokens] if max_tokens > 0 else corpus, vocab
 
@@ -108,15 +109,24 @@ def sequential_epoch(corpus: Sequence[int] | TokenArray, batch_size: int, num_st
 
 
 def _epoch(
-    batches: Callable[[TokenArray, int, int, np.random.Generator], Iterator[Batch]],
+    batches: Callable[..., Iterator[Batch]],
     corpus: Sequence[int] | TokenArray,
     batch_size: int,
     num_steps: int,
 ) -> Iterator[Batch]:
     if batch_size < 1 or num_steps < 1:
         raise SpecError(f"batch_size is {batch_size} and num_steps {num_steps}: both must be at least 1")
-    generator = np.random.default_rng(random.getrandbits(64))
-    return batches(np.asarray(corpus, np.int64), batch_size, num_steps, generator)
+    return batches(np.asarray(corpus, np.int64), batch_size, num_steps, _PythonRandom())
+
+
+class _PythonRandom:
+    """The two methods of NumPy's generator that the batches ask for, drawn as the book draws them.
+
+    So the same ``random.seed`` gives the batches that it gives there.
+    """
+
+    integers = staticmethod(random.randrange)
+    shuffle = staticmethod(random.shuffle)
 
 
 class SeqDataLoader:
@@ -212,6 +222,10 @@ class Accumulator:
 class Timer:
     """Times that were stopped, in seconds; it runs from the beginning.
 
+    Attributes:
+        times: those that were stopped.
+        tik: when it was started last, by Python's ``time.perf_counter``.
+
     Example:
         >>> timer = Timer()
         >>> timer.stop() == timer.sum() == timer.avg()
@@ -224,11 +238,11 @@ class Timer:
 
     def start(self) -> None:
         """Starts again."""
-        self._started = time.perf_counter()
+        self.tik = time.perf_counter()
 
     def stop(self) -> float:
         """Records the time since the start, and returns it."""
-        self.times.append(time.perf_counter() - self._started)
+        self.times.append(time.perf_counter() - self.tik)
         return self.times[-1]
 
     def avg(self) -> float:
@@ -244,6 +258,28 @@ class Timer:
         return list(np.cumsum(self.times).tolist())
 
 
+def map_state(function: Callable[[Any], Any], state: State) -> State:
+    """A state with `function` of every array in it.
+
+    Args:
+        function: from an array to an array.
+        state: what a chapter's network makes of its arrays: one, or a tuple, a named tuple, a list or a dict
+            of states. None, which has no array, stays.
+
+    Example:
+        >>> map_state(abs, [(-1, 2), {"c": -3}, None])
+        [(1, 2), {'c': 3}, None]
+    """
+    if state is None:
+        return None
+    if isinstance(state, dict):
+        return {name: map_state(function, part) for name, part in state.items()}
+    if isinstance(state, (tuple, list)):
+        parts = [map_state(function, part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return function(state)
+
+
 class Training:
     """A network, its loss and its updater: what ``train_epoch_ch8`` and ``train_ch8`` run.
 
@@ -251,9 +287,11 @@ class Training:
 
     Attributes:
         step: training steps taken.
+        writes_between: whether `train` also shows what the network writes after every tenth epoch.
     """
 
     step = 0
+    writes_between = True
 
     def initial_state(self, batch_size: int) -> State:
         """The network's state before the first token."""
@@ -323,6 +361,8 @@ class Training:
         animator = Animator(xlabel="epoch", ylabel="perplexity", legend=["train"], xlim=[1, num_epochs])
         for epoch in range(1, num_epochs + 1):
             record = self.train_epoch(train_iter, use_random_iter, epoch)
+            if epoch % _EPOCHS_PER_POINT == 0 and self.writes_between:
+                print(predict("time traveller"))
             if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
                 animator.add(epoch, [record.train_perplexity])
         speed = f"{record.tokens_per_second:.1f} tokens/sec on {device}"

@@ -24,10 +24,10 @@ from d2lrnn.book.first_edition import (
     read_time_machine,
     tokenize,
 )
-from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
 
 __all__ = [
-    "DATA_HUB", "DATA_URL", "Animator", "HyperParameters", "ProgressBoard", "Timer", "Vocab", "add_to_class",
-    "check_len", "check_shape", "count_corpus", "download", "load_corpus_time_machine", "plot",
-    "read_time_machine", "set_figsize", "tokenize",
+    "DATA_HUB", "DATA_URL", "Animator", "FrequencyVocab", "HyperParameters", "ProgressBoard", "Timer",
+    "Vocab", "add_to_class", "check_len", "check_shape", "count_corpus", "download",
+    "load_corpus_time_machine", "plot", "read_time_machine", "set_figsize", "tokenize",
 ]  # fmt: skip

@@ -79,18 +79,18 @@ class Data(book.DataModule):
         return [(np.full(n, loss), np.zeros(n)) for n, loss in rows]
 
 
-def test_arguments_become_attributes() -> None:
+def test_arguments_and_local_variables_become_attributes() -> None:
     class A(book.HyperParameters):
-        def __init__(self, units: int, rate: float = 0.1, _hidden: int = 3, **more: int) -> None:
-            local = 1
-            self.save_hyperparameters(ignore=["rate"])
+        def __init__(this, units: int, rate: float = 0.1, _hidden: int = 3, **more: int) -> None:  # noqa: N805
+            local = units + 1
+            this.save_hyperparameters(ignore=["rate"])
             assert local
 
     a = A(32, depth=2)
-    assert a.hparams == {"units": 32, "depth": 2}
-    assert (a.units, a.depth) == (32, 2)  # type: ignore[attr-defined]
+    assert a.hparams == {"units": 32, "local": 33, "more": {"depth": 2}}
+    assert (a.units, a.local) == (32, 33)  # type: ignore[attr-defined]
     assert not hasattr(a, "rate")
-    assert not hasattr(a, "local")
+    assert not hasattr(a, "this")
 
 
 def test_a_method_is_added_and_stays_a_function() -> None:
@@ -240,8 +240,7 @@ class Windows(book.NovelWindows, book.DataModule):
         self.save_hyperparameters()
         self.batch_size = 2
         self.corpus, self.vocab = self.build(self._download())
-        self.check_windows(self.corpus)
-        windows = np.lib.stride_tricks.sliding_window_view(self.corpus, num_steps + 1)
+        windows = np.lib.stride_tricks.sliding_window_view(self.check_windows(self.corpus), num_steps + 1)
         self.X, self.Y = windows[:, :-1], windows[:, 1:]
 
     def _download(self) -> str:
@@ -267,7 +266,9 @@ def test_pieces_of_the_text_can_be_overridden() -> None:
 
     data = Words(num_train=1, num_val=1, num_steps=2)
     assert data.vocab == Vocab(["abc", "abd"])
-    assert data.build("abd zzz abc", data.vocab)[0].tolist() == [2, 0, 1]
+    assert data.build("abd zzz abc", data.vocab)[0] == [2, 0, 1]
+    tokens: Any = {"abc": 5, "abd": 6, "zzz": 7}  # a vocabulary of one's own
+    assert data.build("abd zzz abc", tokens) == ([6, 7, 5], tokens)
 
 
 def test_windows_that_are_not_there_are_an_error() -> None:
@@ -281,14 +282,32 @@ def test_windows_that_are_not_there_are_an_error() -> None:
 @needs_novel
 def test_the_novels_file_is_where_it_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     address = book.DATA_URL + "timemachine.txt"
+    monkeypatch.chdir(tmp_path)
     for asked in (address, "time_machine"):
-        file = Path(book.download(asked, tmp_path.name, book.DATA_HUB["time_machine"][1]))
+        # The book's own folder, which is beside the one that a chapter runs in, is left alone.
+        file = Path(book.download(asked, "../data", book.DATA_HUB["time_machine"][1]))
         assert file.parent == Path(os.environ["D2LRNN_DATA"])
         assert file.read_text(encoding="utf-8").startswith("The Time Machine")
     assert list(tmp_path.iterdir()) == []
     for asked, checksum in (("http://example.org/other.txt", None), (address, "0" * 40)):
         with pytest.raises(SpecError, match="d2lrnn has no"):
             book.download(asked, sha1_hash=checksum)
+
+
+@needs_novel
+def test_the_novel_is_copied_to_a_folder_that_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "data"
+    for _ in range(2):
+        file = book.download("time_machine", cache_dir=str(folder))
+        assert file == str(folder / "timemachine.txt")
+        assert Path(file).read_text(encoding="utf-8").startswith("The Time Machine")
+    assert book.download("time_machine", str(folder)) == file
+    Path(file).write_text("my notes")
+    with pytest.raises(TextError, match=r"is not the novel: its 8 bytes .* Name another folder"):
+        book.download("time_machine", cache_dir=str(folder))
+    assert Path(file).read_text() == "my notes"
+    with pytest.raises(TextError, match=r"cannot be copied to .*timemachine.txt"):
+        book.download("time_machine", file)
 
 
 def test_checks_say_what_is_wrong() -> None:

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -112,6 +112,36 @@ def test_sums_and_times() -> None:
     assert timer.sum() == timer.cumsum()[-1] == 2 * timer.avg()
 
 
+def test_the_parts_of_a_state_of_any_form() -> None:
+    class Pair(NamedTuple):
+        h: int
+        c: Any
+
+    class Layers(list[Any]):
+        pass
+
+    state = (1, Pair(2, None), {"own": [3]}, Layers([4]))
+    after = book.map_state(lambda x: -x, state)
+    assert after == (-1, Pair(-2, None), {"own": [-3]}, [-4])
+    assert [type(part) for part in after] == [int, Pair, dict, Layers]
+    assert book.map_state(abs, None) is None
+
+
+def test_batches_are_drawn_as_the_book_draws_them() -> None:
+    random.seed(3)
+    offset = random.randint(0, 4)
+    starts = list(range(offset, offset + (50 - offset - 1) // 5 * 5, 5))
+    random.shuffle(starts)
+    random.seed(3)
+    drawn = [X[:, 0].tolist() for X, _ in book.random_epoch(range(50), 2, 5)]
+    assert drawn == [starts[i : i + 2] for i in range(0, len(starts) - 1, 2)]
+    random.seed(3)
+    offset = random.randint(0, 5)
+    random.seed(3)
+    (first, _), *_ = book.sequential_epoch(range(50), 2, 5)
+    assert first[0, 0] == offset
+
+
 class Halving(book.Training):
     """A network of one number: its loss, which a step halves; its state counts the batches."""
 
@@ -158,6 +188,15 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
     with pytest.raises(DivergedError, match=r"step 3 \(epoch 2\)"):
         training.train_epoch(BATCHES, False, number=2)
     assert training.loss == 1.0
+
+
+def test_training_shows_every_tenth_epoch_what_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    for between in (True, False):
+        training = Halving(8.0)
+        training.writes_between = between
+        training.train(20, BATCHES, False, str, "")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:-3] == ["time traveller"] * 2 * between
 
 
 def test_training_prints_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,37 @@ def test_an_animator_adds_to_every_curve(
         assert list(lower.lines) == []
 
 
+def test_a_figure_stays(pyplot: Any) -> None:
+    board = ProgressBoard()
+    assert board.fig is None
+    board.draw(0, 1, "a", every_n=2)
+    assert board.data == {"a": []}
+    board.draw(1, 2, "a", every_n=2)
+    assert board.fig is pyplot.gcf()
+    assert copy.copy(board).fig is None
+    animator = Animator()
+    assert animator.fig is pyplot.gcf()
+    assert animator.axes == animator.fig.axes
+    animator.axes[0].set_title("kept")
+    animator.add(1, 2)
+    assert animator.axes[0].get_title() == "kept"
+    pyplot.close("all")
+    animator.add(2, 3)
+    assert animator.fig is pyplot.gcf()
+    assert Animator(nrows=2, ncols=3).axes.shape == (2, 3)
+
+
+def test_a_plot_takes_empty_axes_and_wipes_none(pyplot: Any) -> None:
+    figure, (left, right) = pyplot.subplots(1, 2)
+    plot([1, 2])
+    pyplot.sca(left)
+    plot([3, 4])
+    plot([5, 6])
+    assert [len(axes.lines) for axes in (left, right)] == [1, 1]
+    assert len(pyplot.get_fignums()) == 2
+    assert pyplot.gcf() is not figure
+
+
 def test_a_plot_of_rows_and_of_one_row(pyplot: Any) -> None:
     plot([3, 2, 1], xscale="log", yscale="log", xlabel="token")
     plot(np.arange(3), [np.arange(3), np.ones(3)], legend=["a", "b"])
