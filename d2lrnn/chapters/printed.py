@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 #: The most characters of what a cell prints that are kept, and of its value.
 MOST_CHARACTERS = 1_000_000
@@ -89,7 +89,6 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
     return kept if length <= most else f"{kept} … {length - most:,} more characters"
 
 
-def _pieces(text: str) -> list[str]:
-    return [
-        str.__getitem__(text, slice(start, start + _PIECE)) for start in range(0, str.__len__(text), _PIECE)
-    ]
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, str.__len__(text), _PIECE):
+        yield str.__getitem__(text, slice(start, start + _PIECE))

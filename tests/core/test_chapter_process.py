@@ -51,7 +51,8 @@ def test_a_cell_that_ends_the_process(cell: str, tmp_path: Path, capfd: pytest.C
     assert code == 2
     assert [each["ok"] for each in cells] == [True, False]
     assert cells[1]["error"] == f"cell 2: its process ended with {ENDS[cell]}"
-    assert cells[1]["printed"] == "before\n"
+    # Some Pythons warn of a fork.
+    assert cells[1]["printed"].startswith("before\n")
     assert "1 of 4 cells ran" in printed
     assert "not run  cells 3 to 4\n" in printed
     assert log.endswith(f"d2lrnn: {cells[1]['error']}\n")

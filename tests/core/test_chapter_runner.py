@@ -259,7 +259,7 @@ def test_what_is_printed_passes_in_flat_memory(tmp_path: Path, library: ModuleTy
     finally:
         tracemalloc.stop()
     # The text of the second cell itself, and what is kept of both, as wide as characters can be.
-    assert peak < 10_000_000 + 2 * 5_000_000 + 2_000_000
+    assert peak < 10_000_000 + 2 * 4_000_000 + 1_000_000
     assert watcher.piece <= 1 << 16
 
 
