@@ -85,8 +85,9 @@ def generate(
     Example:
         >>> spec, numpy = ModelSpec(4), d2lrnn.backend("numpy")
         >>> learner = numpy.learner(numpy.build(spec, initial_parameters(spec)), TrainingSpec())
-        >>> [len(text) for text in d2lrnn.generate(learner, Vocab("abc"), ["a", "abc"], 5, temperature=1)]
-        [6, 8]
+        >>> one, other = d2lrnn.generate(learner, Vocab("abc"), ["a", "cab"], 5, temperature=1)
+        >>> other == d2lrnn.generate(learner, Vocab("abc"), "cab", 5, temperature=1)
+        True
     """
     check_learner(learner, "generate", ("initial_state", "predict_step"))
     num_tokens = whole_number("the number of tokens to generate", num_tokens, 0)

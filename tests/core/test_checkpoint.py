@@ -115,6 +115,40 @@ def test_a_model_alone_needs_no_text(tmp_path: Path) -> None:
     assert (back.vocab, back.data, back.training, back.position) == (None, None, None, Position())
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_vocabulary_still_knows_what_its_text_was(tmp_path: Path, alone: bool) -> None:
+    vocab = Vocab(list("abcdefg "))
+    vocab.unit, vocab.lower = "word", True
+    run = _run(vocab=vocab)
+    if alone:
+        run = Run(run.model, run.parameters, vocab)
+    else:
+        run = dataclasses.replace(run, data=DataSpec("novel.txt", unit="word", normalized=True))
+    save_run(run, tmp_path / "run")
+    again = load_run(tmp_path / "run").vocab
+    assert again == vocab
+    assert again is not None
+    assert (again.unit, again.lower) == ("word", True)
+    # As it was written before there were these fields.
+    file = tmp_path / "run" / "latest" / "run.json"
+    document = json.loads(file.read_text("utf-8"))
+    assert (document.pop("unit"), document.pop("lower")) == ("word", True)
+    file.write_text(json.dumps(document), "utf-8")
+    hostile.seal(file.parent)
+    again = load_run(tmp_path / "run").vocab
+    assert again is not None
+    assert (again.unit, again.lower) == ((None, False) if alone else ("word", True))
+
+
+def test_tokens_that_are_no_strings_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    vocab = Vocab([(letter, letter) for letter in "abcdefg"])
+    with pytest.raises(
+        RunError, match=r"holds \('a', 'a'\), and tokens that are not strings cannot be saved"
+    ):
+        save_run(_run(vocab=vocab), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*step*"))
+
+
 def test_other_programs_find_the_files_and_can_check_them(tmp_path: Path) -> None:
     """The folder looks to them like one checkpoint, the newest."""
     import safetensors.numpy

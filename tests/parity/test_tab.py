@@ -28,6 +28,13 @@ def test_gpus_are_counted_as_the_backend_lists_them(backend: Backend) -> None:
     assert "cpu" in str(getattr(device, "_device_name", device)).lower()
 
 
+def test_a_tab_lists_its_names_alone(backend: Backend) -> None:
+    tab = registry.tab(backend.name)
+    assert dir(tab) == sorted(tab.__all__)
+    assert len(set(tab.__all__)) == len(tab.__all__)
+    assert all(hasattr(tab, name) for name in dir(tab))
+
+
 def test_a_tab_is_imported_by_its_name_alone(backend: Backend) -> None:
     code = f"from d2lrnn import {backend.name} as d2l; print(d2l.RNNLM.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
