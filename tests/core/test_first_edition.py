@@ -30,6 +30,9 @@ def test_the_novel_has_this_editions_length() -> None:
     first, same_vocab = book.load_corpus_time_machine(max_tokens=1000)
     assert first == corpus[:1000]
     assert same_vocab == vocab
+    # The order of this edition, in which weights were trained: the book prints that of its first ten.
+    assert vocab.idx_to_token[:10] == ["<unk>", " ", "e", "t", "a", "i", "n", "o", "s", "h"]
+    assert vocab.lower
     # Lines are joined without a space.
     assert "".join(vocab.to_tokens(first[:30])) == "the time machine by h g wellsi"
 
