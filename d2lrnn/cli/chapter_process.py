@@ -140,9 +140,10 @@ class ChapterProcess:
     def _received(self) -> Iterator[list[Any]]:
         """The events of the process, until it ends or a cell has broken the connection."""
         for line in self._lines():
-            try:
+            event = None
+            with suppress(ValueError):
                 event = json.loads(line)
-            except ValueError:
+            if not (isinstance(event, list) and event):
                 # A cell wrote into it.
                 self._process.kill()
                 return

@@ -25,7 +25,7 @@ ENDS = {
     # A process that lives on, and holds the connection.
     "import os, time\nif os.fork():\n    os._exit(4)\ntime.sleep(20)\nos._exit(0)": "exit code 4",
     # One of these is what the command reads.
-    "import os\nfor descriptor in range(3, 40):\n    try:\n        os.write(descriptor, b'no event\\n')\n"
+    "import os\nfor descriptor in range(3, 40):\n    try:\n        os.write(descriptor, b'7\\n')\n"
     "    except OSError:\n        pass\nwhile True: pass": "signal SIGKILL",
 }
 
