@@ -21,7 +21,6 @@ from pathlib import Path
 from d2lrnn.chapters.notebook_source import read_notebook
 from d2lrnn.chapters.statements import StatementScanner
 from d2lrnn.errors import ChapterError, reason_of
-from d2lrnn.registry import find_backend
 
 #: The tabs of the book. Another package's backend has a tab of its own name.
 TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
@@ -289,6 +288,9 @@ def tab_of(name: str) -> str:
         >>> tab_of("torch"), tab_of("mxnet")
         ('pytorch', 'mxnet')
     """
+    # With the registry comes NumPy, which --help need not wait for.
+    from d2lrnn.registry import find_backend
+
     entry = find_backend(name)
     return next((tab for tab in TAB_NAMES if find_backend(tab) == entry), entry.name.lower())
 
