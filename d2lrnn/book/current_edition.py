@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
 from d2lrnn.contract.values import State
+from d2lrnn.data.archives import unpack
 from d2lrnn.data.batches import SlidingWindows
 from d2lrnn.data.corpus import normalize
 from d2lrnn.data.time_machine import (
@@ -503,6 +504,20 @@ def download(
         raise SpecError(f"d2lrnn has no {url}: of the book's data it has {TIME_MACHINE_URL} alone")
     folder = folder if cache_dir is None else cache_dir
     return str(time_machine_file() if folder in (None, _BOOK_FOLDER) else copy_time_machine(Path(folder)))
+
+
+def extract(filename: str, folder: str | None = None) -> None:
+    """Unpacks a zip or tar file; files that are there already stay (`d2lrnn.data.archives.unpack`).
+
+    Args:
+        filename: the archive.
+        folder: where to; None is the folder that the archive is in.
+
+    Raises:
+        TextError: it cannot be unpacked, or is not to be trusted.
+    """
+    archive = Path(filename)
+    unpack(archive, archive.parent if folder is None else Path(folder))
 
 
 def sole_state(state: State) -> State:

@@ -15,6 +15,7 @@ from d2lrnn.book.current_edition import (
     check_len,
     check_shape,
     download,
+    extract,
 )
 from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
 from d2lrnn.book.first_edition import (
@@ -24,10 +25,12 @@ from d2lrnn.book.first_edition import (
     read_time_machine,
     tokenize,
 )
+from d2lrnn.book.translation import bleu, preprocess_nmt, tokenize_nmt, truncate_pad
 from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
 
 __all__ = [
     "DATA_HUB", "DATA_URL", "Animator", "FrequencyVocab", "HyperParameters", "ProgressBoard", "Timer",
-    "Vocab", "add_to_class", "check_len", "check_shape", "count_corpus", "download",
-    "load_corpus_time_machine", "plot", "read_time_machine", "set_figsize", "tokenize",
+    "Vocab", "add_to_class", "bleu", "check_len", "check_shape", "count_corpus", "download", "extract",
+    "load_corpus_time_machine", "plot", "preprocess_nmt", "read_time_machine", "set_figsize",
+    "tokenize", "tokenize_nmt", "truncate_pad",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -57,6 +58,48 @@ def test_tokens_are_counted_alike(d2l: ModuleType, first: Any, corpus: Any) -> N
     ours, theirs = d2l.count_corpus(corpus), first.count_corpus(corpus)
     agree(ours, theirs)
     assert type(ours) is type(theirs)
+
+
+sentences = st.lists(st.sampled_from(["go", "va", "!", "hi", "he"]), min_size=1, max_size=6).map(" ".join)
+
+
+@compares("preprocess_nmt tokenize_nmt truncate_pad")
+@few
+@given(
+    lines=st.lists(st.text("aB .,!?\t\u202f\xa0", max_size=9), max_size=5),
+    most=st.one_of(st.none(), st.integers(0, 4)),
+    num_steps=st.integers(0, 5),
+)
+def test_pairs_are_read_alike(
+    d2l: ModuleType, book: Any, lines: list[str], most: int | None, num_steps: int
+) -> None:
+    if not hasattr(book, "preprocess_nmt"):
+        return
+    text = "\n".join(lines)
+    agree(d2l.preprocess_nmt(text), book.preprocess_nmt(text))
+    agree(d2l.tokenize_nmt(text, most), book.tokenize_nmt(text, most))
+    agree(d2l.truncate_pad(list(text), num_steps, "-"), book.truncate_pad(list(text), num_steps, "-"))
+
+
+@compares("bleu")
+@few
+@given(predicted=sentences, right=sentences, k=st.integers(1, 4))
+def test_scores_agree(d2l: ModuleType, current: Any, predicted: str, right: str, k: int) -> None:
+    assert d2l.bleu(predicted, right, k) == pytest.approx(current.bleu(predicted, right, k), rel=1e-12)
+
+
+@compares("extract")
+def test_archives_are_unpacked_alike(d2l: ModuleType, current: Any, tmp_path: Path) -> None:
+    for lib in (d2l, current):
+        folder = tmp_path / lib.__name__
+        folder.mkdir()
+        with ZipFile(folder / "set.zip", "w") as archive:
+            archive.writestr("set/a.txt", "a")
+        lib.extract(str(folder / "set.zip"))
+        lib.extract(str(folder / "set.zip"), str(folder / "inner"))
+        assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.txt")) == [
+            "inner/set/a.txt", "set/a.txt",
+        ]  # fmt: skip
 
 
 @compares("Vocab FrequencyVocab")

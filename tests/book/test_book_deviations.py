@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -234,6 +235,32 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
     address, checksum = ours.DATA_HUB["time_machine"]
     assert book.download(address, "../data", checksum) == "../data/timemachine.txt"
     assert Path(ours.download(address, "../data", checksum)).is_absolute()
+
+
+@shows("`extract` over files that are there")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    with ZipFile("set.zip", "w") as archive:
+        archive.writestr("a.txt", "theirs")
+    for lib, content in ((book, "theirs"), (ours, "mine")):
+        Path("a.txt").write_text("mine")
+        lib.extract("set.zip")
+        assert Path("a.txt").read_text() == content
+
+
+@shows("`extract` of paths that climb out, links and archives without end")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    with ZipFile("set.zip", "w") as archive:
+        archive.writestr("../a.txt", "theirs")
+    assert raised(lambda: book.extract("set.zip", "theirs")) is None
+    assert raised(lambda: ours.extract("set.zip", "ours")) is TextError
+    assert not list(Path("ours").iterdir())
+
+
+@shows("`bleu` with `k` above the prediction's length")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    assert ours.bleu("a", "a", 3) == book.bleu("a", "a", 3) == 1.0
+    if first is not None:
+        assert raised(lambda: first.bleu("a", "a", 3)) is ZeroDivisionError
 
 
 @shows("`download` of other files")

@@ -21,6 +21,8 @@ CURRENT_EDITION = {
     "gru": "Module GRUScratch GRU sigmoid tanh RNN RNNLM RNNLMScratch Trainer TimeMachine",
     "deep-rnn": "Module RNNScratch RNNLMScratch stack RNN GRU RNNLM Trainer TimeMachine",
     "bi-rnn": "Module RNNScratch concat RNN",
+    "machine-translation-and-dataset": "DataModule extract download DATA_URL Vocab",
+    "seq2seq": "bleu",
     "oo-design": "HyperParameters ProgressBoard Module DataModule Trainer num_gpus",
 }
 FIRST_EDITION = {
@@ -31,6 +33,7 @@ FIRST_EDITION = {
     "rnn-scratch": "load_data_time_machine reshape arange zeros normal tensor concat size Timer Accumulator "
     "Animator sgd try_gpu RNNModelScratch predict_ch8 grad_clipping train_epoch_ch8 train_ch8",
     "rnn-concise": "load_data_time_machine RNNModel predict_ch8 train_ch8 try_gpu",
+    "machine-translation-and-dataset": "preprocess_nmt tokenize_nmt truncate_pad Vocab",
     "gru, lstm, deep-rnn": "load_data_time_machine RNNModelScratch RNNModel train_ch8 zeros normal",
 }
 HELPERS = (
