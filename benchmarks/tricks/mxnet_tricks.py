@@ -179,8 +179,8 @@ def _unrolled(name: str, B: int, T: int, h: int) -> Trick:
 def _products(name: str, B: int, T: int, h: int) -> Trick:
     """The products of a recurrence by OpenBLAS if they are small, else by oneDNN; each against the other."""
     spec = ModelSpec(V, name, num_hiddens=h)
-    by_openblas = max(B, h) <= recurrence.SMALL
-    other = (recurrence, "SMALL", 0 if by_openblas else max(B, h))
+    by_openblas = B <= recurrence.SMALL
+    other = (recurrence, "SMALL", 0 if by_openblas else B)
     return Trick(
         f"{cells.find_cell(name).title}, products by {'OpenBLAS' if by_openblas else 'oneDNN'}",
         "recurrence.SMALL", f"{B} x {T} x {h}",

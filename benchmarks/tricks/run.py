@@ -29,6 +29,9 @@ RESULTS = HERE.parent / "results"
 PAIRS = 41
 #: Least seconds of one side of a pair: what takes microseconds is called many times.
 SECONDS = 0.02
+#: How long both rest before each turn: some libraries' threads wait busily for so long after their work, and
+#: would slow down those of another library.
+REST = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def measure(trick: Trick) -> Gain:
         order = (0, 1) if number % 2 else (1, 0)
         times = [0.0, 0.0]
         for side in order:
+            time.sleep(REST)
             times[side] = _time((trick.trick, trick.plain)[side], counts[side])
         if number >= 2:
             pairs.append(times)
