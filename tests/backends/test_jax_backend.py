@@ -336,7 +336,7 @@ def test_what_a_learner_refuses() -> None:
     with pytest.raises(SpecError, match="bind"):
         JaxBackend().learner(RNN(5), TrainingSpec())
     head = {"W_hq": jnp.ones((5, 6)), "b_q": jnp.ones(6)}
-    with pytest.raises(SpecError, match="Foreign is none"):
+    with pytest.raises(SpecError, match="Foreign is not one of"):
         JaxBackend().learner(RNNLMScratch(Foreign(), 6).bind({"params": head}), TrainingSpec())
 
 
