@@ -143,7 +143,7 @@ def _continued(
     if not beginnings:
         return []
     # A chapter may bring a vocabulary of its own: nothing is asked of it but indices and the list of tokens.
-    sequences = [list(vocab[list(tokens)]) for tokens in beginnings]
+    sequences = [[int(vocab[token]) for token in tokens] for tokens in beginnings]
     known = vocab.idx_to_token
     pairs = zip(chain.from_iterable(beginnings), chain.from_iterable(sequences), strict=True)
     unknown = sorted({token for token, index in pairs if known[index] != token})

@@ -28,9 +28,12 @@ from d2lrnn.book.first_edition import (
 from d2lrnn.book.translation import bleu, preprocess_nmt, tokenize_nmt, truncate_pad
 from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
 
+#: What names stand for in the first edition, where that is something else.
+FIRST_EDITION = {"Vocab": FrequencyVocab}
+
 __all__ = [
-    "DATA_HUB", "DATA_URL", "Animator", "FrequencyVocab", "HyperParameters", "ProgressBoard", "Timer",
-    "Vocab", "add_to_class", "bleu", "check_len", "check_shape", "count_corpus", "download", "extract",
-    "load_corpus_time_machine", "plot", "preprocess_nmt", "read_time_machine", "set_figsize",
-    "tokenize", "tokenize_nmt", "truncate_pad",
+    "DATA_HUB", "DATA_URL", "FIRST_EDITION", "Animator", "FrequencyVocab", "HyperParameters",
+    "ProgressBoard", "Timer", "Vocab", "add_to_class", "bleu", "check_len", "check_shape",
+    "count_corpus", "download", "extract", "load_corpus_time_machine", "plot", "preprocess_nmt",
+    "read_time_machine", "set_figsize", "tokenize", "tokenize_nmt", "truncate_pad",
 ]  # fmt: skip

@@ -34,15 +34,21 @@ _SEED = 0
 #: A tab that has random numbers of its own offers a function of this name.
 _SEED_FUNCTION = "seed_everything"
 
+#: A tab has under this name what its names stand for in the first edition, where that is something else.
+_FIRST_EDITION = "FIRST_EDITION"
+
 
 @contextmanager
-def notebook_scope(path: Path, tab: str, library: ModuleType) -> Iterator[dict[str, Any]]:
+def notebook_scope(
+    path: Path, tab: str, library: ModuleType, *, of_first_edition: bool = False
+) -> Iterator[dict[str, Any]]:
     """The scope in which a chapter's cells run.
 
     Args:
         path: the chapter.
         tab: the book's name of the tab.
         library: what the cells import as ``d2l``.
+        of_first_edition: whether names of the library mean what they meant in that edition.
     """
     main = ModuleType("__main__")
     # Classes find their source by the file of their module: `inspect.getsource` needs it, and so do compilers
@@ -59,6 +65,9 @@ def notebook_scope(path: Path, tab: str, library: ModuleType) -> Iterator[dict[s
         enter = stack.enter_context
         enter(_modules({"__main__": main, BOOK: book, f"{BOOK}.{name}": library}))
         enter(_unchanged(library))
+        if of_first_edition:
+            for each, value in getattr(library, _FIRST_EDITION, {}).items():
+                setattr(library, each, value)
         enter(_lines(str(path)))
         enter(_process(path))
         enter(_random_numbers(library))

@@ -117,7 +117,10 @@ def run_chapter(
         raise SpecError(f"the number of epochs is {epochs}: it must be at least 1")
     cells = chapter.cells(tab)
     watcher = watcher or _IgnoreEvents()
-    results = run_cells(chapter.path, cells, tab, library, restored=restored, epochs=epochs, watcher=watcher)
+    results = run_cells(
+        chapter.path, cells, tab, library, restored=restored, epochs=epochs, watcher=watcher,
+        of_first_edition=chapter.of_first_edition,
+    )  # fmt: skip
     return ChapterRun(chapter, tab, results)
 
 
@@ -130,11 +133,12 @@ def run_cells(
     restored: Sequence[Restored],
     epochs: int | None,
     watcher: Watcher,
+    of_first_edition: bool,
 ) -> tuple[CellResult, ...]:
     """Runs the cells of one tab of the chapter at `path`; see `run_chapter`."""
     results: list[CellResult] = []
     with ExitStack() as stack:
-        scope = stack.enter_context(notebook_scope(path, tab, library))
+        scope = stack.enter_context(notebook_scope(path, tab, library, of_first_edition=of_first_edition))
         code = "\n".join(cell.code for cell in cells)
         for what in restored:
             if what.needed_in(code):

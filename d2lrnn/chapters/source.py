@@ -34,6 +34,14 @@ _EVERY_TAB = "all"
 _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+d2l[ \t]+import[ \t]+|import[ \t]+d2l\.)(?P<name>[a-z]\w*)", re.MULTILINE
 )
+#: What only one of the editions has: a notebook has no marks that would tell them apart.
+_FIRST_NAMES = re.compile(
+    r"\bd2l\.(?:load_data_\w+|load_corpus_\w+|read_\w+|\w+_ch8|seq_data_iter_\w+|SeqDataLoader|RNNModel\w*"
+    r"|count_corpus|tokenize|\w+_seq2seq|download_extract)\b"
+)
+_CURRENT_NAMES = re.compile(
+    r"\bd2l\.(?:Module|DataModule|Trainer|TimeMachine|Classifier|RNNLM\w*|add_to_class)\b"
+)
 _PLAIN_IMPORT = re.compile(r"^[ \t]*import[ \t]+d2l\b(?!\.)", re.MULTILINE)
 
 #: Magics that install something, or change the machine otherwise: what is left out has to be said.
@@ -122,6 +130,8 @@ class Chapter:
             names none.
         names_tabs: whether it names any.
         is_notebook: whether it is a notebook, which has one tab unless its cells are marked.
+        of_first_edition: whether it is a chapter of the first edition, by the style of its marks, or in a
+            notebook without marks by the names that it uses.
 
     Raises:
         ChapterError: the file cannot be read, is not UTF-8, has a block that does not end, or has no cells;
@@ -148,9 +158,13 @@ class Chapter:
                 "```{.python .input}"
             )
         self._current = any(_CURRENT.search(block.source) or _announced(block.code) for block in blocks)
+        self.of_first_edition = not self._current
         if self.is_notebook and not any(block.tabs for block in blocks):
             # All of its cells are of the framework that it imports.
             self._current = True
+            code = "\n".join(block.code for block in blocks)
+            first = _FIRST_NAMES.search(code) or _PLAIN_IMPORT.search(code)
+            self.of_first_edition = bool(first and not _CURRENT_NAMES.search(code))
             blocks = [replace(block, tabs=(_imported_tab(blocks, self.path),)) for block in blocks]
         named = self._named(blocks)
         self.names_tabs, self.tabs = bool(named), named or TAB_NAMES

@@ -55,7 +55,10 @@ class ChapterProcess:
     def __init__(self, chapter: Chapter, tab: str, epochs: int | None) -> None:
         self._chapter, self._tab, self._cells = chapter, tab, chapter.cells(tab)
         cells = [asdict(cell) for cell in self._cells]
-        job = {"path": str(chapter.path), "tab": tab, "epochs": epochs, "cells": cells}
+        job = {
+            "path": str(chapter.path), "tab": tab, "epochs": epochs, "cells": cells,
+            "of_first_edition": chapter.of_first_edition,
+        }  # fmt: skip
         self._process = _started()
         self._events = self._received()
         try:

@@ -81,7 +81,10 @@ def _run(job: dict[str, Any], events: _Events) -> None:
         return
     cells = [Cell(**cell) for cell in job["cells"]]
     path, epochs = Path(job["path"]), job["epochs"]
-    run_cells(path, cells, tab, library, restored=restored, epochs=epochs, watcher=events)
+    run_cells(
+        path, cells, tab, library, restored=restored, epochs=epochs, watcher=events,
+        of_first_edition=job["of_first_edition"],
+    )  # fmt: skip
     events.send("finished")
 
 

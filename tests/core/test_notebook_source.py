@@ -131,3 +131,19 @@ def test_what_is_saved_runs_again(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert text == '# A\n<a id="sec_a"></a>\n\n**Sums** as in [sec_a](#sec_a)'
     assert main(["chapter", str(first), "--save-notebook", str(second)]) == 0
     assert json.loads(second.read_text())["cells"] == cells
+
+
+@pytest.mark.parametrize(
+    ("code", "first"),
+    [
+        ("train_iter, vocab = d2l.load_data_time_machine(32, 35)", True),
+        ("d2l.train_ch8(net, train_iter, vocab, 1, 10, d2l.try_gpu())", True),
+        ("data = d2l.TimeMachine(1024, 32)\nd2l.read_time_machine", False),
+        ("class A(d2l.Module): pass", False),
+        ("vocab = d2l.Vocab(['a'])", False),
+        ("import d2l", True),
+    ],
+)
+def test_which_edition_a_notebook_is_of(tmp_path: Path, code: str, first: bool) -> None:
+    chapter = _chapter(tmp_path, ("code", "from d2l import torch as d2l"), ("code", code))
+    assert chapter.of_first_edition == first
