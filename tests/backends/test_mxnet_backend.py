@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,11 +17,12 @@ import d2lrnn
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import PADDING, Batch
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import SpecError
+from d2lrnn.errors import KindError, SpecError
 from d2lrnn.training.initialization import initial_parameters
 
 mx = pytest.importorskip("mxnet")
 
+import d2lrnn_mxnet  # noqa: E402
 from d2lrnn_mxnet import devices, language_model, layers, prediction, program, recurrence, to_native  # noqa: E402
 from d2lrnn_mxnet.adapter import MXNetBackend, MXNetLearner  # noqa: E402
 from d2lrnn_mxnet.loss import CrossEntropy, CrossEntropyGradient  # noqa: E402
@@ -716,3 +719,13 @@ def test_dropout_of_a_model_by_itself_is_mxnets(implementation: Any) -> None:
         numpy.testing.assert_array_equal(model(tokens).asnumpy(), model(tokens).asnumpy())
         with autograd.record():
             assert (model(tokens).asnumpy() != model(tokens).asnumpy()).any()
+
+
+def test_a_model_with_layers_of_its_own_says_how_it_is_kept() -> None:
+    class Own(d2lrnn_mxnet.RNNScratch):
+        pass
+
+    model = d2lrnn_mxnet.RNNLMScratch(Own(5, 4), vocab_size=5)
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(KindError, match=r"has layers of its own, .* save_parameters\(file\)"):
+            copied(model)

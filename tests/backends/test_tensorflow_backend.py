@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from d2lrnn import tensorflow as d2l  # noqa: E402
 from d2lrnn.contract.dropout import DropoutMasks  # noqa: E402
 from d2lrnn.contract.optimizers import Adam  # noqa: E402
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
-from d2lrnn.errors import BackendNotInstalledError  # noqa: E402
+from d2lrnn.errors import BackendNotInstalledError, KindError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -545,3 +547,11 @@ def test_rows_of_tokens_are_products_with_one_hot_vectors(num_rows: int) -> None
         results.append([projected, *map(tf.convert_to_tensor, tape.gradient(total, (W, b)))])
     for by_row, by_product in zip(*results, strict=True):
         np.testing.assert_allclose(by_row, by_product, rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_that_nobody_built_from_a_specification_says_how_it_is_kept() -> None:
+    model = d2l.RNNLM(d2l.GRU(4, num_layers=1), vocab_size=5)
+    model(np.zeros((2, 3), np.int32))
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(KindError, match=r"this RNNLM was not built by .* get_weights\(\)"):
+            copied(model)

@@ -45,6 +45,7 @@ from torch import nn  # noqa: E402
 
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec  # noqa: E402
 from d2lrnn.contract.values import Device  # noqa: E402
+from d2lrnn.errors import KindError  # noqa: E402
 
 SCRATCH = [
     RNNScratch,
@@ -591,3 +592,12 @@ def test_an_embedding_that_does_more_than_looking_up_is_called() -> None:
     tokens = torch.zeros(2, 5, dtype=torch.long)
     (gradient,) = torch.autograd.grad(model(tokens).sum(), [model.embedding.weight])
     assert not gradient.any(), "the padding's row has no gradient"
+
+
+@pytest.mark.parametrize("model", [
+    RNNScratch(4, 3), GRU(4, 3), RNNLMScratch(RNNScratch(4, 3), 4), RNNLM(LSTM(4, 3), 4),
+], ids=lambda model: type(model).__name__)  # fmt: skip
+def test_a_numpy_array_is_no_tensor(model: nn.Module) -> None:
+    for array in (np.zeros((2, 5), np.int64), np.zeros((2, 5, 4), np.float32)):
+        with pytest.raises(KindError, match=r"the inputs are a NumPy array.*torch\.from_numpy\(inputs\)"):
+            model(array)
