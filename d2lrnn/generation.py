@@ -174,7 +174,7 @@ def _joined(prefixes: Sequence[str], written: Sequence[Sequence[str]], between: 
 def _prefixes(prefix: object) -> list[str]:
     """One or several of them; each is a text."""
     several = isinstance(prefix, Iterable) and not isinstance(prefix, str)
-    prefixes: list[Any] = list(prefix) if several else [prefix]  # type: ignore[call-overload]
+    prefixes: list[Any] = list(prefix) if several else [prefix]  # type: ignore[call-overload]  # an iterable, then
     for each in prefixes:
         if not isinstance(each, str):
             raise KindError(f"a prefix is {each!r}: it must be a text, or there must be a list of texts")

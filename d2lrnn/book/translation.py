@@ -1,7 +1,6 @@
 """Pairs of sentences, as the book's chapters on machine translation read them; no framework is in it.
 
-A text has a pair a line: a sentence, a tab, its translation. A tab of the library makes arrays of what is
-here.
+A text has a pair a line: a sentence, a tab, its translation.
 """
 
 from __future__ import annotations
@@ -11,11 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
-
-from d2lrnn.data.vocabulary import Vocab
-
-#: The tokens that fill a sentence up, and stand before and after one.
-PADDING_TOKEN, BEGINNING, END = "<pad>", "<bos>", "<eos>"
 
 _Token = TypeVar("_Token")
 
@@ -61,17 +55,6 @@ def truncate_pad(line: list[_Token], num_steps: int, padding_token: _Token) -> l
         ([47, 4, 1, 1], [47, 4])
     """
     return line[:num_steps] + [padding_token] * (num_steps - len(line))
-
-
-def rows_nmt(lines: Sequence[list[str]], vocab: Vocab, num_steps: int) -> list[list[int]]:
-    """The indices of sentences, each with its end, in rows of `num_steps`.
-
-    Example:
-        >>> vocab = Vocab([["go", "."]], reserved_tokens=["<pad>", "<bos>", "<eos>"])
-        >>> rows_nmt([["go", "."]], vocab, 4) == [vocab[["go", ".", "<eos>", "<pad>"]]]
-        True
-    """
-    return [truncate_pad([*vocab[line], vocab[END]], num_steps, vocab[PADDING_TOKEN]) for line in lines]
 
 
 def bleu(pred_seq: str, label_seq: str, k: int) -> float:

@@ -84,13 +84,10 @@ class Vocab:
         reserved_tokens: Sequence[Token] | None = None,
     ) -> None:
         tokens = () if tokens is None else tokens
-        nested = len(tokens) > 0 and isinstance(tokens[0], list)
-        every: Iterable[Any] = chain.from_iterable(tokens) if nested else tokens  # type: ignore[arg-type]
         try:
-            counts = Counter(every)
+            counts = Counter(_flat(tokens))
         except TypeError:
-            again: Iterable[Any] = chain.from_iterable(tokens) if nested else tokens  # type: ignore[arg-type]
-            token = next(token for token in again if not _is_hashable(token))
+            token = next(token for token in _flat(tokens) if not _is_hashable(token))
             raise SpecError(f"a token is {token!r}: it must be hashable, as strings and tuples are") from None
         self._select(counts, min_freq, reserved_tokens or ())
 
@@ -313,6 +310,11 @@ def unit_of(vocab: Vocab) -> Unit:
             raise SpecError(f"the vocabulary holds {token!r}, which is no text: its tokens must be strings")
     single = all(len(token) == 1 or (token[0] == "<" and token[-1] == ">") for token in tokens if token)
     return "char" if single else "word"
+
+
+def _flat(tokens: Sequence[Any]) -> Iterable[Any]:
+    """The tokens of a list, or of a list of lists of them."""
+    return chain.from_iterable(tokens) if len(tokens) > 0 and isinstance(tokens[0], list) else tokens
 
 
 def _is_hashable(token: object) -> bool:

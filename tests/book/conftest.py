@@ -114,7 +114,7 @@ def _load(file: Path, name: str, folder: Path) -> ModuleType:
             del sys.modules[each]
         sys.modules |= kept
     # Its cells call int() on an array of one element and one dimension, which NumPy has stopped converting.
-    module.int = lambda value=0: int(np.asarray(value).item())  # type: ignore[attr-defined]
+    module.int = lambda value=0: int(np.asarray(value).item())  # type: ignore[attr-defined]  # a module's global
     return module
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from d2lrnn.book.translation import bleu, preprocess_nmt, rows_nmt, tokenize_nmt, truncate_pad
-from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.book.translation import bleu, preprocess_nmt, tokenize_nmt, truncate_pad
 
 
 def test_marks_stand_alone_and_spaces_are_ordinary() -> None:
@@ -20,13 +19,8 @@ def test_lines_that_are_no_pairs_are_left_out() -> None:
     assert tokenize_nmt(text, 3) == ([["a", "b"], ["g"]], [["c"], ["h", "i"]])
 
 
-def test_rows_have_an_end_where_it_fits() -> None:
-    vocab = Vocab([["a", "b"]], reserved_tokens=["<pad>", "<bos>", "<eos>"])
-    rows = rows_nmt([["a"], ["a", "b", "z"], []], vocab, 3)
-    assert [vocab.to_tokens(row) for row in rows] == [
-        ["a", "<eos>", "<pad>"], ["a", "b", "<unk>"], ["<eos>", "<pad>", "<pad>"],
-    ]  # fmt: skip
-    assert truncate_pad([], 2, 0) == [0, 0]
+def test_a_line_is_cut_or_filled_up() -> None:
+    assert [truncate_pad(line, 2, 0) for line in ([], [1], [1, 2, 3])] == [[0, 0], [1, 0], [1, 2]]
 
 
 @pytest.mark.parametrize(
