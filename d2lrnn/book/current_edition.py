@@ -25,7 +25,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
@@ -33,16 +32,9 @@ import numpy.typing as npt
 
 from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
 from d2lrnn.contract.values import State
-from d2lrnn.data.archives import unpack
 from d2lrnn.data.batches import SlidingWindows
 from d2lrnn.data.corpus import normalize
-from d2lrnn.data.time_machine import (
-    TIME_MACHINE_SHA1,
-    TIME_MACHINE_URL,
-    copy_time_machine,
-    time_machine_file,
-    time_machine_text,
-)
+from d2lrnn.data.time_machine import time_machine_text
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
@@ -53,15 +45,6 @@ from d2lrnn.training.interrupts import interrupt_flag
 RowNumbers: TypeAlias = npt.NDArray[np.int64]
 
 _Object = TypeVar("_Object", bound=Callable[..., Any])
-
-#: Where the book keeps its data.
-DATA_URL = TIME_MACHINE_URL.rpartition("/")[0] + "/"
-
-#: The first edition's names of the book's data: address and checksum.
-DATA_HUB = {"time_machine": (TIME_MACHINE_URL, TIME_MACHINE_SHA1)}
-
-# Where the book's own code keeps its data: beside the folder that a chapter happens to run in.
-_BOOK_FOLDER = "../data"
 
 # What the book calls perplexity. Its mean over batches is a geometric one: see `d2lrnn.training.metrics`.
 _PERPLEXITY = "ppl"
@@ -481,43 +464,6 @@ class Trainer(HyperParameters):
     def put_back_parameters(self, parameters: Any) -> None:
         """Replaces the model's parameters by what `copy_parameters` returned."""
         raise NotImplementedError
-
-
-def download(
-    url: str, folder: str | None = None, sha1_hash: str | None = None, *, cache_dir: str | None = None
-) -> str:
-    """The path of the novel, the one file of the book's data that its recurrent chapters need.
-
-    Args:
-        url: its address, or ``"time_machine"``.
-        folder: where to put a copy. None, and ``"../data"``, which is the book's own folder, take the file
-            from the folder of ``D2LRNN_DATA`` or from the user's cache.
-        sha1_hash: the checksum that the chapter expects; the novel's own is checked anyhow.
-        cache_dir: the first edition's name of `folder`.
-
-    Raises:
-        TextError: it cannot be had, is not what the checksum says, or cannot be copied.
-        SpecError: it is another file.
-    """
-    address = DATA_HUB[url][0] if url in DATA_HUB else url
-    if address != TIME_MACHINE_URL or sha1_hash not in (None, TIME_MACHINE_SHA1):
-        raise SpecError(f"d2lrnn has no {url}: of the book's data it has {TIME_MACHINE_URL} alone")
-    folder = folder if cache_dir is None else cache_dir
-    return str(time_machine_file() if folder in (None, _BOOK_FOLDER) else copy_time_machine(Path(folder)))
-
-
-def extract(filename: str, folder: str | None = None) -> None:
-    """Unpacks a zip or tar file; files that are there already stay (`d2lrnn.data.archives.unpack`).
-
-    Args:
-        filename: the archive.
-        folder: where to; None is the folder that the archive is in.
-
-    Raises:
-        TextError: it cannot be unpacked, or is not to be trusted.
-    """
-    archive = Path(filename)
-    unpack(archive, archive.parent if folder is None else Path(folder))
 
 
 def sole_state(state: State) -> State:

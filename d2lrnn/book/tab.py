@@ -8,15 +8,12 @@ ways that type checkers follow.
 from __future__ import annotations
 
 from d2lrnn.book.current_edition import (
-    DATA_HUB,
-    DATA_URL,
     HyperParameters,
     add_to_class,
     check_len,
     check_shape,
-    download,
-    extract,
 )
+from d2lrnn.book.data_sets import DATA_HUB, DATA_URL, download, extract
 from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
 from d2lrnn.book.first_edition import (
     Timer,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from d2lrnn.book import current_edition as book
+from d2lrnn.book import data_sets
 from d2lrnn.data.batches import BOOK_NUM_VAL
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import DivergedError, SpecError, TextError
@@ -281,33 +282,33 @@ def test_windows_that_are_not_there_are_an_error() -> None:
 
 @needs_novel
 def test_the_novels_file_is_where_it_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    address = book.DATA_URL + "timemachine.txt"
+    address = data_sets.DATA_URL + "timemachine.txt"
     monkeypatch.chdir(tmp_path)
     for asked in (address, "time_machine"):
         # The book's own folder, which is beside the one that a chapter runs in, is left alone.
-        file = Path(book.download(asked, "../data", book.DATA_HUB["time_machine"][1]))
+        file = Path(data_sets.download(asked, "../data", data_sets.DATA_HUB["time_machine"][1]))
         assert file.parent == Path(os.environ["D2LRNN_DATA"])
         assert file.read_text(encoding="utf-8").startswith("The Time Machine")
     assert list(tmp_path.iterdir()) == []
     for asked, checksum in (("http://example.org/other.txt", None), (address, "0" * 40)):
         with pytest.raises(SpecError, match="d2lrnn has no"):
-            book.download(asked, sha1_hash=checksum)
+            data_sets.download(asked, sha1_hash=checksum)
 
 
 @needs_novel
 def test_the_novel_is_copied_to_a_folder_that_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "data"
     for _ in range(2):
-        file = book.download("time_machine", cache_dir=str(folder))
+        file = data_sets.download("time_machine", cache_dir=str(folder))
         assert file == str(folder / "timemachine.txt")
         assert Path(file).read_text(encoding="utf-8").startswith("The Time Machine")
-    assert book.download("time_machine", str(folder)) == file
+    assert data_sets.download("time_machine", str(folder)) == file
     Path(file).write_text("my notes")
     with pytest.raises(TextError, match=r"is not the novel: its 8 bytes .* Name another folder"):
-        book.download("time_machine", cache_dir=str(folder))
+        data_sets.download("time_machine", cache_dir=str(folder))
     assert Path(file).read_text() == "my notes"
     with pytest.raises(TextError, match=r"cannot be copied to .*timemachine.txt"):
-        book.download("time_machine", file)
+        data_sets.download("time_machine", file)
 
 
 def test_checks_say_what_is_wrong() -> None:
