@@ -38,7 +38,7 @@ from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.optimizers import update
 from d2lrnn_torch.parameters import export_arrays, write_arrays
 from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
-from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays
+from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays, trainable
 
 
 class TorchBackend:
@@ -217,7 +217,7 @@ class TorchLearner:
         """The loss, its gradient by trained parameter, and the final state, detached."""
         self._set_training(True)
         with torch.enable_grad(), full_precision(self.device):
-            loss, state = self._loss(batch, state, masks, num_tokens)
+            loss, state = self._loss(batch, trainable(state), masks, num_tokens)
             gradients = torch.autograd.grad(loss, list(self._trained.values()))
         return loss.detach(), gradients, detached(state)
 

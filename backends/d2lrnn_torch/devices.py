@@ -10,8 +10,6 @@ from torch.backends import cudnn
 
 from d2lrnn.contract.values import Device
 
-_NOTHING = nullcontext()
-
 
 def num_gpus() -> int:
     """How many GPUs PyTorch can use."""
@@ -81,13 +79,17 @@ def full_precision(device: torch.device) -> AbstractContextManager[None]:
 
 
 def full_precision_no_grad(device: torch.device) -> AbstractContextManager[None]:
-    """`torch.no_grad`, with `full_precision`; on a CPU it does nothing where no graph is built anyway."""
-    if device.type == "cuda":
-        return _full_precision_no_grad(device)
-    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
+    """`torch.no_grad`, with `full_precision`."""
+    return torch.no_grad() if device.type != "cuda" else _both(torch.no_grad(), full_precision(device))
+
+
+def full_precision_inference(device: torch.device) -> AbstractContextManager[None]:
+    """`torch.inference_mode`, with `full_precision`; see `d2lrnn_torch.states.trainable`."""
+    inference = torch.inference_mode()
+    return inference if device.type != "cuda" else _both(inference, full_precision(device))
 
 
 @contextmanager
-def _full_precision_no_grad(device: torch.device) -> Iterator[None]:
-    with torch.no_grad(), full_precision(device):
+def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]) -> Iterator[None]:
+    with one, other:
         yield

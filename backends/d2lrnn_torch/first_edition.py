@@ -235,7 +235,7 @@ def _stepper(net: Any, device: torch.device) -> Stepper:
         return net.begin_state(batch_size=batch_size, device=device)
 
     if type(net) is RNNModel and device.type == "cpu" and is_plain(net.rnn) and type(net.linear) is nn.Linear:
-        return Stepper(net.next_logits, initial_state, device)
+        return Stepper(net.next_logits, initial_state, device, makes_parameters=False)
     return Stepper(lambda tokens, state: net(tokens.unsqueeze(1), state), initial_state, device)
 
 

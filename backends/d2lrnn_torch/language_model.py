@@ -169,7 +169,7 @@ class RNNLMScratch(Classifier):
         methods = ("unroll", "one_hot", "embed", "output_layer", "next_logits")
         unchanged = all(getattr(kind, name) is getattr(owner, name) for name in methods)
         if unchanged and self.has_own_layers() and can_take_tokens(self.rnn):
-            return Stepper(self.next_logits, self.rnn.begin_state, device)
+            return Stepper(self.next_logits, self.rnn.begin_state, device, makes_parameters=False)
 
         def step(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
             logits, state = self.unroll(tokens.unsqueeze(1), state)

@@ -39,6 +39,13 @@ def own_state(spec: ModelSpec, arrays: StateArrays, device: torch.device) -> Sta
     return layers[0] if spec.num_layers == 1 else layers
 
 
+def trainable(state: State) -> State:
+    """The state as autograd takes it: copied if it was made in `torch.inference_mode`, else as it is."""
+    if isinstance(state, Tensor):
+        return state.clone() if state.is_inference() else state
+    return type(state)(trainable(part) for part in state)
+
+
 def detached(state: State) -> State:
     """The state, detached."""
     return state.detach() if isinstance(state, Tensor) else type(state)(detached(part) for part in state)

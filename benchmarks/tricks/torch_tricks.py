@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from d2lrnn_torch import activations, concise, products, tokens
-from d2lrnn_torch.language_model import RNNLMScratch
+from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.layer import project, unroll
 from d2lrnn_torch.optimizers import sgd, update
 from d2lrnn_torch.recurrence import LSTMRecurrence
@@ -42,6 +42,7 @@ def tricks() -> list[Trick]:
         *(_cells(kind, h) for kind in concise.CONCISE_LAYERS.values() for h in (C[2], M[2])),
         _layer_states(),
         _next_logits(),
+        *(_inference_mode(num_layers) for num_layers in (1, 2)),
         _split_gates(),
         _tokens_by_numpy(),
         _order_of_logits(),
@@ -255,6 +256,18 @@ def _next_logits() -> Trick:
     return Trick(
         "a single step of a model", "language_model.RNNLMScratch.next_logits",
         f"tanh RNN, {STEPS} steps of 1 x {M[2]}", lambda: _write(own), lambda: _write(other),
+    )  # fmt: skip
+
+
+def _inference_mode(num_layers: int) -> Trick:
+    model = RNNLM(concise.LSTM(CHARACTERS, M[2], num_layers), CHARACTERS).eval()
+    own, other = (
+        Stepper(model.next_logits, model.rnn.begin_state, torch.device("cpu"), makes_parameters=makes)
+        for makes in (False, True)
+    )
+    return Trick(
+        "single steps in inference mode", "stepper.Stepper",
+        f"LSTM, {STEPS} steps of {num_layers} x 1 x {M[2]}", lambda: _write(own), lambda: _write(other),
     )  # fmt: skip
 
 
