@@ -5,11 +5,12 @@
 
 For every backend, setting and model there are two processes, one with the library of CHECKOUT and one with
 that of this checkout. Each is first compared with the reference. Then they take turns of a fraction of a
-second, so that a machine that is slow for a while slows down both. The figure is the median over the turns of
-the ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON`` says which interpreter has a
-backend's framework. Results go to ``benchmarks/results/before.json`` after every cell, where other cells that
-were measured against the same commit are kept, and to ``before.md`` at the end. About 15 seconds a cell;
-nothing else should run on the machine.
+second, so that a machine that is slow for a while slows down both. After a third of the turns both start
+anew, as where its memory lies makes a process some percent faster or slower for all its life. The figure is
+the median over the turns of the ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON`` says
+which interpreter has a backend's framework. Results go to ``benchmarks/results/before.json`` after every cell,
+where other cells that were measured against the same commit are kept, and to ``before.md`` at the end. About
+half a minute a cell; nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ RESULTS = HERE / "results"
 #: Turns of each side in a cell (`--turns`), the least seconds of one, and the pause before the next one, as
 #: the threads of some libraries spin for a while after their work.
 TURNS, SECONDS, REST = 15, 0.15, 0.1
+
+#: How often the two processes of a cell start.
+STARTS = 3
 
 #: What is timed: a step; generation, where the model is small; the products alone, as the unit of a step.
 STEP, WRITE, FLOOR = "step", "write", "floor"
@@ -104,8 +108,7 @@ def compare(
     """Both sides in one cell ``(backend, setting, model)``.
 
     Returns:
-        By what is timed, the seconds of every turn after the first, of both sides; or ``"reason"`` where a
-        side failed.
+        By what is timed, the seconds of every turn, of both sides; or ``"reason"`` where a side failed.
     """
     row: dict[str, Any] = dict(zip(("backend", "setting", "model"), cell, strict=True))
     with ExitStack() as stack:
@@ -113,23 +116,40 @@ def compare(
         words = [*cell, str(folder / "reference.npz")]
         command = [sys.executable, "-m", "d2lrnn.benchmark.reference", *words[1:]]
         subprocess.run(command, check=True, env=_environment(HERE.parent))
+        timed: dict[str, list[list[float]]] = {}
+        try:
+            for start in range(STARTS):
+                share = turns // STARTS + (start < turns % STARTS)
+                for name, seconds in _turns(checkouts, python, words, folder, share).items():
+                    of_sides = timed.setdefault(name, [[], []])
+                    for number in (0, 1):
+                        of_sides[number] += seconds[number][1:]
+        except RuntimeError as error:
+            return {**row, "reason": str(error)}
+    return row | timed
+
+
+def _turns(
+    checkouts: Sequence[Path], python: str, words: Sequence[str], folder: Path, turns: int
+) -> dict[str, list[list[float]]]:
+    """The seconds of two new processes in turn, by what is timed; the first turn is for warm-up."""
+    with ExitStack() as stack:
         sides = [
             stack.enter_context(Side(checkout, python, words, folder / f"{number}.txt"))
             for number, checkout in enumerate(checkouts)
         ]
-        try:
-            ready = [side.answer() for side in sides]
-            # The products alone do not depend on the checkout: one side times them.
-            timed = {name: ([], []) for name in ready[1] if name == FLOOR or name in ready[0]}
-            for turn in range(turns + 1):
-                for name, seconds in timed.items():
-                    numbers = (1,) if name == FLOOR else (0, 1)
-                    for number in numbers if turn % 2 else reversed(numbers):
-                        seconds[number].append(sides[number].seconds(name))
-                        time.sleep(REST)
-        except RuntimeError as error:
-            return {**row, "reason": str(error)}
-    return row | {name: [of_side[1:] for of_side in seconds] for name, seconds in timed.items()}
+        ready = [side.answer() for side in sides]
+        # The products alone do not depend on the checkout: one side times them.
+        timed: dict[str, list[list[float]]] = {
+            name: [[], []] for name in ready[1] if name == FLOOR or name in ready[0]
+        }
+        for turn in range(turns + 1):
+            for name, seconds in timed.items():
+                numbers = (1,) if name == FLOOR else (0, 1)
+                for number in numbers if turn % 2 else reversed(numbers):
+                    seconds[number].append(sides[number].seconds(name))
+                    time.sleep(REST)
+    return timed
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, str, str]:

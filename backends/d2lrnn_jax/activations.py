@@ -8,7 +8,19 @@ from typing import Any
 import jax
 import numpy as np
 import numpy.typing as npt
+from jax import lax
 from jax import numpy as jnp
+
+
+# benchmarks/tricks: jax, gates by a tanh, computed once
+def sigmoid(x: jax.Array) -> jax.Array:
+    """σ(x) = ½ + ½ tanh(½ x): XLA takes a third of the time for it that it takes for `jax.nn.sigmoid`."""
+    return 0.5 + 0.5 * jnp.tanh(0.5 * x)
+
+
+def once(x: jax.Array) -> jax.Array:
+    """`x`, computed once: XLA would compute it anew for every array that a step makes of it."""
+    return lax.optimization_barrier(x)
 
 
 # benchmarks/tricks: jax, an LSTM's gates as one tanh

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 from jax import numpy as jnp
 
-from d2lrnn_jax.activations import by_gate
+from d2lrnn_jax.activations import by_gate, once
 from d2lrnn_jax.recurrence import Arrays, Derivative, Weights, product_over_time, times_transposed
 
 
@@ -55,7 +55,7 @@ def gru_step_back(
     w_h, (dH,), (gates, _) = weights["w_h"], d_state, kept
     R, Z, N = jnp.split(gates, 3, axis=-1)
     h = dH.shape[-1]
-    dN = dH * (1 - Z) * (1 - N * N)
+    dN = once(dH * (1 - Z) * (1 - N * N))
     d_reset = times_transposed(dN, w_h[:, 2 * h :])
     dRZ = _beside(d_reset * H_previous * R * (1 - R), dH * (H_previous - N) * Z * (1 - Z))
     dH = dH * Z + d_reset * R + times_transposed(dRZ, w_h[:, : 2 * h])
@@ -73,7 +73,7 @@ def _gru_reset_after_step_back(
     """
     (dH,), (gates, inner) = d_state, kept
     R, Z, N = jnp.split(gates, 3, axis=-1)
-    dN = dH * (1 - Z) * (1 - N * N)
+    dN = once(dH * (1 - Z) * (1 - N * N))
     d_hidden = _beside(dN * inner * R * (1 - R), dH * (H_previous - N) * Z * (1 - Z), dN * R)
     return (dH * Z + times_transposed(d_hidden, weights["w_h"]),), (d_hidden, dN)
 
@@ -123,6 +123,6 @@ def _beside(*parts: jax.Array) -> jax.Array:
 
 
 # benchmarks/tricks: jax, backward pass by hand
-RNN = Derivative(rnn_keep, rnn_step_back, rnn_gradients)
+RNN = Derivative(rnn_keep, rnn_step_back, rnn_gradients, in_place=True)
 GRU = Derivative(gru_keep, gru_step_back, gru_gradients)
-LSTM = Derivative(lstm_keep, lstm_step_back, rnn_gradients)
+LSTM = Derivative(lstm_keep, lstm_step_back, rnn_gradients, in_place=True)

@@ -44,16 +44,19 @@ class Derivative(NamedTuple):
     Attributes:
         keep: ``(state_previous, state, activations) -> kept``, where `activations` is the second result of
             the formula: what `step_back` needs of a step, if possible the factors of the gradients, so that
-            the backward pass only multiplies.
+            the backward pass only multiplies. The first of them has the shape of X, and is written over it.
         step_back: ``(weights, d_state, H_previous, kept) -> (d_state_previous, (d_hidden, …))``, where
             d_hidden is the gradient at the product of the state, followed by whatever else `gradients`
             needs.
         gradients: ``(H_previous, kept, (d_hidden, …)) -> (d_weights, dX)``, all steps at once, (T, B, …).
+        in_place: whether d_hidden is written over the first of what was kept: that one is then needed for
+            nothing else, and is not given to `gradients`.
     """
 
     keep: Callable[[Arrays, Arrays, Arrays], Arrays]
     step_back: Callable[[Weights, Arrays, jax.Array, Arrays], tuple[Arrays, Arrays]]
     gradients: Callable[[jax.Array, Arrays, Arrays], tuple[Weights, jax.Array]]
+    in_place: bool = False
 
 
 def differentiated_by(derivative: Derivative) -> Callable[[Formula], Formula]:
@@ -121,33 +124,76 @@ def _forward(
 ) -> tuple[tuple[jax.Array, Arrays], _Residuals]:
     keep = _derivative(formula).keep
 
-    def body(before: Arrays, X: jax.Array) -> tuple[Arrays, tuple[jax.Array, Arrays]]:
+    def body(before: Arrays, spent: Arrays, _: Arrays) -> tuple[Arrays, Arrays]:
+        (X,) = spent
         after, activations = formula(X, before, weights)
-        return after, (after[0], keep(before, after, activations))
+        return after, (*keep(before, after, activations), after[0])
 
-    final, (outputs, kept) = lax.scan(body, state, inputs)
-    return (outputs, final), (weights, state[0], outputs, kept)
+    final, (*kept, outputs) = scan_in_place(body, state, (inputs,), ())
+    return (outputs, final), (weights, state[0], outputs, tuple(kept))
 
 
 def _backward(
     formula: Formula, residuals: _Residuals, d_results: tuple[jax.Array, Arrays]
 ) -> tuple[Weights, Arrays, jax.Array]:
-    _, step_back, gradients = _derivative(formula)
+    _, step_back, gradients, in_place = _derivative(formula)
     weights, H_0, outputs, kept = residuals
     d_outputs, d_final = d_results
+    spent, kept = (kept[:1], kept[1:]) if in_place else ((), kept)
 
-    def body(d_state: Arrays, values: tuple[jax.Array, jax.Array, Arrays]) -> tuple[Arrays, Arrays]:
-        d_output, H_previous, kept = values
+    def body(d_state: Arrays, spent: Arrays, read: Arrays) -> tuple[Arrays, Arrays]:
+        d_output, H_previous, *kept = read
         d_state = (d_state[0] + d_output, *d_state[1:])
-        return step_back(weights, d_state, H_previous, kept)
+        return step_back(weights, d_state, H_previous, (*spent, *kept))
 
     H_previous = jnp.concatenate([H_0[None], outputs[:-1]])
-    d_state, results = lax.scan(body, d_final, (d_outputs, H_previous, kept), reverse=True)
+    d_state, results = scan_in_place(body, d_final, spent, (d_outputs, H_previous, *kept), reverse=True)
     d_weights, dX = gradients(H_previous, kept, results)
     return d_weights, d_state, dX
 
 
 scan_recurrence.defvjp(_forward, _backward)
+
+
+# benchmarks/tricks: jax, results written over what a step was given
+def scan_in_place(
+    body: Callable[[Arrays, Arrays, Arrays], tuple[Arrays, Arrays]],
+    carry: Arrays,
+    spent: Arrays,
+    read: Arrays,
+    *,
+    reverse: bool = False,
+) -> tuple[Arrays, Arrays]:
+    """`lax.scan`, with the first results written over what the step was given.
+
+    `lax.scan` first fills the memory for its results with zeros, and XLA often copies these zeros once more.
+
+    Args:
+        body: ``(carry, spent, read) -> (carry, results)`` for one time step.
+        carry: what goes from step to step.
+        spent: arrays (T, …). As many of the results, the first ones, have their shapes and take their place.
+        read: further arrays (T, …).
+        reverse: whether to go from the last step to the first.
+
+    Returns:
+        The last carry, and the results of all steps (T, …).
+    """
+
+    def step(
+        held: tuple[Arrays, Arrays], values: tuple[jax.Array, Arrays]
+    ) -> tuple[tuple[Arrays, Arrays], Arrays]:
+        (carry, arrays), (t, read_here) = held, values
+        spent_here = tuple(lax.dynamic_index_in_dim(array, t, keepdims=False) for array in arrays)
+        carry, results = body(carry, spent_here, read_here)
+        arrays = tuple(
+            lax.dynamic_update_index_in_dim(array, result, t, axis=0)
+            for array, result in zip(arrays, results, strict=False)
+        )
+        return (carry, arrays), results[len(arrays) :]
+
+    times = jnp.arange(len((*spent, *read)[0]))
+    (carry, arrays), others = lax.scan(step, (carry, spent), (times, read), reverse=reverse)
+    return carry, (*arrays, *others)
 
 
 # benchmarks/tricks: jax, the larger factor on the left

@@ -18,7 +18,7 @@ from jax import numpy as jnp
 
 from d2lrnn.contract import cells
 from d2lrnn_jax import derivatives
-from d2lrnn_jax.activations import lstm_gates
+from d2lrnn_jax.activations import lstm_gates, once, sigmoid
 from d2lrnn_jax.dropout import drop
 from d2lrnn_jax.inputs import stacked, takes_tokens
 from d2lrnn_jax.layer import ScratchLayer
@@ -101,15 +101,15 @@ class GRUScratch(ScratchLayer):
         X_rz, X_n = X[:, : 2 * h], X[:, 2 * h :]
         if "b_hn" in weights:
             product = H @ w_h
-            RZ = jax.nn.sigmoid(X_rz + product[:, : 2 * h])
+            RZ = once(sigmoid(X_rz + product[:, : 2 * h]))
             R, Z = jnp.split(RZ, 2, axis=-1)
             inner = product[:, 2 * h :] + weights["b_hn"]
-            N = jnp.tanh(X_n + R * inner)
+            N = once(jnp.tanh(X_n + R * inner))
         else:
-            RZ = jax.nn.sigmoid(X_rz + H @ w_h[:, : 2 * h])
+            RZ = once(sigmoid(X_rz + H @ w_h[:, : 2 * h]))
             R, Z = jnp.split(RZ, 2, axis=-1)
             inner = R * H
-            N = jnp.tanh(X_n + inner @ w_h[:, 2 * h :])
+            N = once(jnp.tanh(X_n + inner @ w_h[:, 2 * h :]))
         return (Z * H + (1 - Z) * N,), (RZ, N, inner)
 
 

@@ -14,7 +14,8 @@ class Elsewhere:
 
     A call takes about as long as a small model's single step: one call should do a hundred of them.
 
-    The process starts at the first call, so that it does not disturb earlier measurements.
+    The process starts at the first call, so that it does not disturb earlier measurements, and again at the
+    first one after `stop`.
 
     Args:
         prepare: a function of a module, called once in the new process; it returns the function to call.
@@ -33,7 +34,8 @@ class Elsewhere:
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, self._prepare, *self._arguments)
         with patch.dict(os.environ, self._environment):
-            context.Process(target=_serve, args=arguments, daemon=True).start()
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process.start()
         theirs.close()
 
     def __call__(self) -> Any:
@@ -42,6 +44,13 @@ class Elsewhere:
             self._start()
         self._pipe.send(None)
         return self._pipe.recv()
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._process.join()
+            self._pipe = None
 
 
 def _serve(pipe: Any, prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> None:

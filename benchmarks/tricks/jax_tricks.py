@@ -17,6 +17,7 @@ from jax import numpy as jnp
 from run import Trick
 
 import d2lrnn
+from d2lrnn.contract import cells
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.training.initialization import initial_parameters
 
@@ -33,6 +34,8 @@ def tricks() -> list[Trick]:
         *(_derivative(kind, False, *sizes) for kind in with_derivative for sizes in (C, M)),
         *(_derivative(scratch.GRUScratch, True, *sizes) for sizes in (C, M)),
         *(_left_factor(kind) for kind in with_derivative),
+        *(_in_place(kind, *sizes) for kind in with_derivative for sizes in (C, M)),
+        *(_gates_once(reset_after, *sizes) for reset_after in (False, True) for sizes in (C, M)),
         *(_product_over_time(*sizes) for sizes in (C, M)),
         *(_projection(*sizes) for sizes in (C, M)),
         *(_lstm_gates(B, h) for B, _, h in (C, M)),
@@ -59,6 +62,35 @@ def _left_factor(kind: Any) -> Trick:
     return Trick(
         f"{kind.cell.title}, the larger factor on the left", "recurrence.times_transposed",
         f"{B} x {T} x {h}", _forth_and_back(kind, C), _forth_and_back(kind, C, instead=instead), 1e-4,
+    )  # fmt: skip
+
+
+def _in_place(kind: Any, B: int, T: int, h: int) -> Trick:
+    """The loops of `scan_recurrence`, and the same without reuse of memory."""
+
+    def scan(body: Any, carry: Any, spent: Any, read: Any, *, reverse: bool = False) -> Any:
+        return jax.lax.scan(lambda carry, given: body(carry, *given), carry, (spent, read), reverse=reverse)
+
+    instead = [(recurrence, "scan_in_place", scan)]
+    return Trick(
+        f"{kind.cell.title}, results written over what a step was given", "recurrence.scan_in_place",
+        f"{B} x {T} x {h}", _forth_and_back(kind, (B, T, h)),
+        _forth_and_back(kind, (B, T, h), instead=instead), 1e-4,
+    )  # fmt: skip
+
+
+def _gates_once(reset_after: bool, B: int, T: int, h: int) -> Trick:
+    """A GRU, and one whose gates and their gradient are left to XLA."""
+    instead = [
+        (scratch, "sigmoid", jax.nn.sigmoid),
+        (scratch, "once", lambda x: x),
+        (derivatives, "once", lambda x: x),
+    ]
+    sizes, kind = (B, T, h), "GRU that resets after the product" if reset_after else "GRU"
+    return Trick(
+        f"{kind}, gates by a tanh, computed once", "activations.sigmoid", f"{B} x {T} x {h}",
+        _forth_and_back(scratch.GRUScratch, sizes, reset_after),
+        _forth_and_back(scratch.GRUScratch, sizes, reset_after, instead=instead), 1e-4,
     )  # fmt: skip
 
 
@@ -129,12 +161,14 @@ def _concise(name: str, B: int, T: int, h: int) -> Trick:
     """A concise layer, and `flax.linen.RNN` with the same cell."""
     kind = MODELS[name]
     own, flax = kind(h), nn.RNN(kind.flax_cell(h), time_major=True)
+    # Rounding decides on which side of zero a ReLU's argument is: gradients differ by percents.
+    tolerance = 0.05 if kind.cell is cells.RELU_RNN else 1e-4
     inputs, d = _drawn(T, B, h), _drawn(T, B, h)
     params = own.init(jax.random.key(0), inputs[:1])["params"]["cells_0"]
     return Trick(
         f"a concise {kind.cell.title} that is not `nn.RNN`", "concise.RNN", f"{B} x {T} x {h}",
         _gradient(lambda p, X: own.apply({"params": {"cells_0": p}}, X)[0], d, params, inputs),
-        _gradient(lambda p, X: flax.apply({"params": {"cell": p}}, X), d, params, inputs), 1e-4,
+        _gradient(lambda p, X: flax.apply({"params": {"cell": p}}, X), d, params, inputs), tolerance,
     )  # fmt: skip
 
 
@@ -170,17 +204,18 @@ def _forth_and_back(
     scan: Callable[..., Any] = recurrence.scan_recurrence,
     instead: Any = (),
 ) -> Callable[[], Any]:
-    """Outputs of a layer and all its gradients."""
+    """Outputs of a layer that reads tokens, and all its gradients."""
     B, T, h = sizes
-    shapes = kind.cell.shapes(h, h, reset_after=reset_after if kind.cell.reset_bias else None)
-    weights = {name: _drawn(*shape, sigma=h**-0.5) for name, shape in shapes.items() if name != "w_x"}
-    X = _drawn(T, B, *weights.pop("b").shape)
+    shapes = kind.cell.shapes(28, h, reset_after=reset_after if kind.cell.reset_bias else None)
+    weights = {name: _drawn(*shape, sigma=h**-0.5) for name, shape in shapes.items()}
     state = tuple(_drawn(B, h) for _ in kind.cell.states)
 
-    def outputs(weights: Any, state: Any, X: Any) -> Any:
-        return scan(kind.step, weights, state, X)[0]
+    def outputs(weights: Any, state: Any, tokens: Any) -> Any:
+        rest = dict(weights)
+        X = recurrence.project(tokens, rest.pop("w_x"), rest.pop("b"))
+        return scan(kind.step, rest, state, X)[0]
 
-    return _gradient(outputs, _drawn(T, B, h), weights, state, X, instead=instead)
+    return _gradient(outputs, _drawn(T, B, h), weights, state, rest=(_tokens(B, T),), instead=instead)
 
 
 def _gradient(

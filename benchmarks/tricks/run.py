@@ -1,6 +1,7 @@
 """Measures the tricks of one backend against their plain twins, or writes the table of all.
 
 python benchmarks/tricks/run.py            # on the backend that D2LRNN_BACKEND names
+python benchmarks/tricks/run.py lstm gates # only those whose name has one of these words; writes nothing
 python benchmarks/tricks/run.py table
 """
 
@@ -12,21 +13,23 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from elsewhere import Elsewhere
 
 import d2lrnn
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
 
-#: Pairs of each trick, after two for warm-up.
-PAIRS = 41
+#: Rounds of each trick, and the pairs in one, after two for warm-up. A process that has its own (`Elsewhere`)
+#: starts anew for each round: where its memory lies makes it some percent faster or slower for all its life.
+ROUNDS, PAIRS = 3, 9
 #: Least seconds of one side of a pair: what takes microseconds is called many times.
 SECONDS = 0.02
 #: How long both rest before each turn: some libraries' threads wait busily for so long after their work, and
@@ -70,21 +73,31 @@ class Gain:
 
 def measure(trick: Trick) -> Gain:
     """Checks that both give the same results, then times them in turn."""
-    _check(trick)
-    counts = [_repetitions(run) for run in (trick.trick, trick.plain)]
     pairs = []
-    for number in range(PAIRS + 2):
-        order = (0, 1) if number % 2 else (1, 0)
-        times = [0.0, 0.0]
-        for side in order:
-            time.sleep(REST)
-            times[side] = _time((trick.trick, trick.plain)[side], counts[side])
-        if number >= 2:
-            pairs.append(times)
+    for _ in range(ROUNDS):
+        _check(trick)
+        pairs += _round(trick)
+        for run in (trick.trick, trick.plain):
+            if isinstance(run, Elsewhere):
+                run.stop()
     ratios = [plain / fast for fast, plain in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4)
     fast, plain = (1e6 * statistics.median(pair[side] for pair in pairs) for side in (0, 1))
     return Gain(trick.name, trick.where, trick.setting, fast, plain, middle, (low, high))
+
+
+def _round(trick: Trick) -> list[list[float]]:
+    """The times of both sides, in turn."""
+    sides = (trick.trick, trick.plain)
+    counts = [_repetitions(run) for run in sides]
+    pairs = []
+    for number in range(PAIRS + 2):
+        times = [0.0, 0.0]
+        for side in (0, 1) if number % 2 else (1, 0):
+            time.sleep(REST)
+            times[side] = _time(sides[side], counts[side])
+        pairs.append(times)
+    return pairs[2:]
 
 
 def _check(trick: Trick) -> None:
@@ -120,17 +133,21 @@ def _time(run: Callable[[], Any], count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def main() -> None:
-    """Measures, and writes ``results/tricks-<backend>.json``."""
+def main(words: Sequence[str]) -> None:
+    """Measures the tricks, and writes ``results/tricks-<backend>.json`` if no words chose among them."""
     backend = d2lrnn.backend()
     sys.path.insert(0, str(HERE))
     tricks: list[Trick] = import_module(f"{backend.name}_tricks").tricks()
     gains = []
     for trick in tricks:
+        if words and not any(word in trick.name for word in words):
+            continue
         gain = measure(trick)
         gains.append(gain)
         low, high = gain.quartiles
-        print(f"{gain.ratio:6.2f} ({low:.2f} to {high:.2f})  {gain.name}, {gain.setting}")
+        print(f"{gain.ratio:6.2f} ({low:.2f} to {high:.2f})  {gain.name}, {gain.setting}", flush=True)
+    if words:
+        return
     document = {
         "backend": backend.name,
         "versions": backend.versions(),
@@ -163,4 +180,4 @@ def table() -> None:
 if __name__ == "__main__":
     # A module that lists tricks imports `Trick` from here by this name.
     sys.modules["run"] = sys.modules["__main__"]
-    table() if sys.argv[1:] == ["table"] else main()
+    table() if sys.argv[1:] == ["table"] else main(sys.argv[1:])
