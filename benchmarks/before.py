@@ -7,10 +7,10 @@ For every backend, setting and model there are two processes, one with the libra
 that of this checkout. Each is first compared with the reference. Then they take turns of a fraction of a
 second, so that a machine that is slow for a while slows down both. After a third of the turns both start
 anew, as where its memory lies makes a process some percent faster or slower for all its life. The figure is
-the median over the turns of the ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON`` says
-which interpreter has a backend's framework. Results go to ``benchmarks/results/before.json`` after every cell,
-where other cells that were measured against the same commit are kept, and to ``before.md`` at the end. About
-half a minute a cell; nothing else should run on the machine.
+the median over the turns of the ratio before / now; above 1 this checkout is faster. ``--env NAME=PYTHON``
+says which interpreter has a backend's framework. Results go to ``benchmarks/results/before.json`` after
+every cell, where other cells that were measured against the same commit are kept, and to ``before.md`` at
+the end. About half a minute a cell; nothing else should run on the machine.
 """
 
 from __future__ import annotations
