@@ -1,6 +1,8 @@
 """The JAX tab: ``from d2lrnn import jax as d2l``. Modules are flax.linen's."""
 
-from d2lrnn.book import tab
+from typing import Any
+
+from d2lrnn.book import missing_names, tab
 from d2lrnn.book.tab import *
 from d2lrnn_jax import first_edition, tensors
 from d2lrnn_jax.book import DataModule, TimeMachine, Trainer, seed_everything
@@ -34,3 +36,7 @@ __all__ += tensors.__all__
 def __dir__() -> list[str]:
     """What a chapter finds here: the book's names, without the modules behind them."""
     return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return missing_names.answer(name, __all__)

@@ -13,7 +13,9 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-from d2lrnn.book import tab
+from typing import Any
+
+from d2lrnn.book import missing_names, tab
 from d2lrnn.book.tab import *
 from d2lrnn_mxnet import first_edition, tensors
 from d2lrnn_mxnet.book import DataModule, TimeMachine, Trainer, seed_everything
@@ -48,3 +50,7 @@ __all__ += tensors.__all__
 def __dir__() -> list[str]:
     """What a chapter finds here: the book's names, without the modules behind them."""
     return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return missing_names.answer(name, __all__)

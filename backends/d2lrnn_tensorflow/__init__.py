@@ -3,7 +3,9 @@
 # The check that Keras runs on TensorFlow comes before anything that uses Keras.
 from d2lrnn_tensorflow import framework as framework  # isort: split
 
-from d2lrnn.book import tab
+from typing import Any
+
+from d2lrnn.book import missing_names, tab
 from d2lrnn.book.tab import *
 from d2lrnn_tensorflow import first_edition, tensors
 from d2lrnn_tensorflow.book import DataModule, TimeMachine, Trainer, seed_everything
@@ -37,3 +39,7 @@ __all__ += tensors.__all__
 def __dir__() -> list[str]:
     """What a chapter finds here: the book's names, without the modules behind them."""
     return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return missing_names.answer(name, __all__)

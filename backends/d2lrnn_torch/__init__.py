@@ -1,6 +1,8 @@
 """The PyTorch tab: ``from d2lrnn import torch as d2l``."""
 
-from d2lrnn.book import tab
+from typing import Any
+
+from d2lrnn.book import missing_names, tab
 from d2lrnn.book.tab import *
 from d2lrnn_torch import first_edition, tensors
 from d2lrnn_torch.book import DataModule, TimeMachine, Trainer, seed_everything
@@ -56,3 +58,7 @@ __all__ += tensors.__all__
 def __dir__() -> list[str]:
     """What a chapter finds here: the book's names, without the modules behind them."""
     return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return missing_names.answer(name, __all__)

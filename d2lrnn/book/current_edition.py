@@ -34,6 +34,7 @@ from d2lrnn.book.figures import ProgressBoard, arithmetic_mean, geometric_mean
 from d2lrnn.contract.values import State
 from d2lrnn.data.batches import SlidingWindows
 from d2lrnn.data.corpus import normalize
+from d2lrnn.data.downloads import cache_folder
 from d2lrnn.data.time_machine import time_machine_text
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
@@ -222,7 +223,7 @@ class DataModule(HyperParameters):
     """Data as two loaders. A tab adds its `TensorLoader`, a subclass `batch_size`.
 
     Args:
-        root: the folder of the data, as the book calls it. The novel is kept in the user's cache.
+        root: the folder of the data; None is the user's cache, where the book has ``"../data"``.
         num_workers: kept as an attribute; loaders here cut batches out of memory and need none.
     """
 
@@ -230,7 +231,9 @@ class DataModule(HyperParameters):
     #: The tab's.
     tensor_loader: type[TensorLoader]
 
-    def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
+    def __init__(self, root: str | None = None, num_workers: int = 4) -> None:
+        # A user without a home has no cache: for data that is not fetched there need not be one.
+        root = root or str(cache_folder() or "../data")
         self.save_hyperparameters()
 
     def get_tensorloader(

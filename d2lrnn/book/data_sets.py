@@ -1,49 +1,45 @@
-"""The book's data sets, and archives of them."""
+"""The book's data sets under the book's names: `DATA_HUB`, `download`, `extract`, `download_extract`."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from d2lrnn.data.archives import unpack
-from d2lrnn.data.time_machine import (
-    TIME_MACHINE_SHA1,
-    TIME_MACHINE_URL,
-    copy_time_machine,
-    time_machine_file,
-)
+from d2lrnn.data.data_sets import BOOK_URL as DATA_URL
+from d2lrnn.data.data_sets import DATA_SETS, DataSet, data_file, data_folder, unpacked_data
+from d2lrnn.data.time_machine import DATA_VARIABLE
 from d2lrnn.errors import SpecError
 
-#: Where the book keeps its data.
-DATA_URL = TIME_MACHINE_URL.rpartition("/")[0] + "/"
+__all__ = ["DATA_HUB", "DATA_URL", "download", "download_extract", "extract"]
 
-#: The first edition's names of the book's data: address and checksum.
-DATA_HUB = {"time_machine": (TIME_MACHINE_URL, TIME_MACHINE_SHA1)}
+#: By name the address and the checksum of a file. A chapter, or you, may add entries.
+DATA_HUB: dict[str, tuple[str, str]] = {name: (url, sha1) for name, (url, sha1) in DATA_SETS.items()}
 
 # Where the book's own code keeps its data: beside the folder that a chapter happens to run in.
 _BOOK_FOLDER = "../data"
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".gz")
 
 
 def download(
     url: str, folder: str | None = None, sha1_hash: str | None = None, *, cache_dir: str | None = None
 ) -> str:
-    """The path of the novel, the one file of the book's data that its recurrent chapters need.
+    """The path of a file of data, checked; it is fetched where it is not there.
 
     Args:
-        url: its address, or ``"time_machine"``.
-        folder: where to put a copy. None, and ``"../data"``, which is the book's own folder, take the file
-            from the folder of ``D2LRNN_DATA`` or from the user's cache.
-        sha1_hash: the checksum that the chapter expects; the novel's own is checked anyhow.
+        url: a name in `DATA_HUB`, or an address.
+        folder: where to keep it. None, and ``"../data"``, which is the book's own folder, stand for the
+            user's cache; a file that the folder of ``D2LRNN_DATA`` has is taken from there.
+        sha1_hash: the checksum, for an address that is not in `DATA_HUB`.
         cache_dir: the first edition's name of `folder`.
 
     Raises:
-        TextError: it cannot be had, is not what the checksum says, or cannot be copied.
-        SpecError: it is another file.
+        TextError: it cannot be had, is not what the checksum says, or cannot be kept.
+        SpecError: nobody says which checksum it has.
     """
-    address = DATA_HUB[url][0] if url in DATA_HUB else url
-    if address != TIME_MACHINE_URL or sha1_hash not in (None, TIME_MACHINE_SHA1):
-        raise SpecError(f"d2lrnn has no {url}: of the book's data it has {TIME_MACHINE_URL} alone")
     folder = folder if cache_dir is None else cache_dir
-    return str(time_machine_file() if folder in (None, _BOOK_FOLDER) else copy_time_machine(Path(folder)))
+    return str(data_file(_known(url, sha1_hash), None if folder in (None, _BOOK_FOLDER) else Path(folder)))
 
 
 def extract(filename: str, folder: str | None = None) -> None:
@@ -51,10 +47,48 @@ def extract(filename: str, folder: str | None = None) -> None:
 
     Args:
         filename: the archive.
-        folder: where to; None is the folder that the archive is in.
+        folder: where to; None is the folder that the archive is in, or the user's cache where it is in the
+            folder of ``D2LRNN_DATA``, in which nothing is written.
 
     Raises:
         TextError: it cannot be unpacked, or is not to be trusted.
     """
-    archive = Path(filename)
-    unpack(archive, archive.parent if folder is None else Path(folder))
+    unpack(Path(filename), _folder_of(filename) if folder is None else Path(folder))
+
+
+def download_extract(name: str, folder: str | None = None) -> str:
+    """Downloads an archive and unpacks it, once.
+
+    Args:
+        name: a name in `DATA_HUB`.
+        folder: the folder in the archive that is meant; None is the one called as the file, without its end.
+
+    Returns:
+        The path of that folder.
+
+    Raises:
+        TextError: it cannot be had or unpacked.
+        SpecError: nobody says which checksum it has; it is no archive.
+    """
+    data_set = _known(name, None)
+    ending = next((end for end in _ARCHIVES if data_set.file_name.endswith(end)), None)
+    if ending is None:
+        raise SpecError(f"{data_set.file_name} is no archive: d2l.download gives its path")
+    return os.path.join(unpacked_data(data_set), folder or data_set.file_name.removesuffix(ending))
+
+
+def _known(url: str, sha1: str | None) -> DataSet:
+    entry = DATA_HUB.get(url)
+    entry = entry or next((each for each in DATA_HUB.values() if each[0] == url), None)
+    if entry is None and sha1 is None:
+        raise SpecError(
+            f"nothing is known of {url!r}: give its checksum, d2l.download(url, sha1_hash=…), or an entry of "
+            f"your own, d2l.DATA_HUB[name] = (url, sha1). The names there are {', '.join(sorted(DATA_HUB))}"
+        )
+    address, known = entry or (url, "")
+    return DataSet(address, (sha1 or known).lower())
+
+
+def _folder_of(filename: str) -> Path:
+    folder, named = Path(filename).parent, os.environ.get(DATA_VARIABLE)
+    return data_folder() if named and folder == Path(named) else folder

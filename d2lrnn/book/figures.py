@@ -153,7 +153,7 @@ class ProgressBoard:
         xs, ys, weights = zip(*waiting, strict=True)
         waiting.clear()
         points.append(Point(sum(xs) / len(xs), mean([float(y) for y in ys], weights)))
-        if self.display and _can_draw():
+        if self.display and can_draw():
             self._show()
 
     def _show(self) -> None:
@@ -171,7 +171,7 @@ class ProgressBoard:
         if self.axes is not None:
             return self.axes
         if self.fig is None or self._canvas is not None:  # the one that was drawn in has been closed
-            self.fig = _pyplot().figure(figsize=self.figsize)
+            self.fig = load_pyplot().figure(figsize=self.figsize)
         return self.fig.gca()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Animator:
         self.fig: Any = None
         self.axes: Any = None
         self._canvas: _Canvas | None = None
-        if _can_draw():
+        if can_draw():
             self._open()
 
     def add(self, x: Any, y: Any) -> None:
@@ -249,11 +249,11 @@ class Animator:
             if a is not None and b is not None:
                 self.X[number].append(a)
                 self.Y[number].append(b)
-        if _can_draw():
+        if can_draw():
             self._show()
 
     def _open(self) -> _Canvas:
-        self.fig, axes = _pyplot().subplots(self.nrows, self.ncols, figsize=self.figsize)
+        self.fig, axes = load_pyplot().subplots(self.nrows, self.ncols, figsize=self.figsize)
         self.axes = axes if self.nrows * self.ncols > 1 else [axes]
         self._canvas = _Canvas(np.ravel(axes)[0])
         return self._canvas
@@ -311,7 +311,7 @@ def plot(
         xs = xs * len(ys)
     if len(xs) != len(ys):
         raise SpecError(f"there are {len(xs)} rows of x values and {len(ys)} rows of y values: give as many")
-    if not _can_draw():
+    if not can_draw():
         return
     if axes is None:
         axes = _free_axes(figsize)
@@ -325,7 +325,7 @@ def plot(
 
 def _free_axes(figsize: tuple[float, float]) -> Any:
     """The current axes if they are empty, as the book takes them; else a new figure's: nothing is wiped."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     if pyplot.get_fignums() and not pyplot.gca().has_data():
         return pyplot.gca()
     return pyplot.figure(figsize=figsize).gca()
@@ -333,8 +333,8 @@ def _free_axes(figsize: tuple[float, float]) -> Any:
 
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
     """Sets the size of the figures that are opened from here on, in inches."""
-    if _can_draw():
-        _pyplot().rcParams["figure.figsize"] = figsize
+    if can_draw():
+        load_pyplot().rcParams["figure.figsize"] = figsize
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ class _Canvas:
 
 
 def _is_open(figure: Any) -> bool:
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     number = getattr(figure, "number", None)
     if number is None or not pyplot.fignum_exists(number):
         return False
@@ -393,11 +393,13 @@ def _is_open(figure: Any) -> bool:
     return same
 
 
-def _can_draw() -> bool:
+def can_draw() -> bool:
+    """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
+    """matplotlib.pyplot, which takes a second to be imported."""
     return import_module("matplotlib.pyplot")
 
 

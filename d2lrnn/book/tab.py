@@ -13,7 +13,7 @@ from d2lrnn.book.current_edition import (
     check_len,
     check_shape,
 )
-from d2lrnn.book.data_sets import DATA_HUB, DATA_URL, download, extract
+from d2lrnn.book.data_sets import DATA_HUB, DATA_URL, download, download_extract, extract
 from d2lrnn.book.figures import Animator, ProgressBoard, plot, set_figsize
 from d2lrnn.book.first_edition import (
     Timer,
@@ -22,7 +22,9 @@ from d2lrnn.book.first_edition import (
     read_time_machine,
     tokenize,
 )
-from d2lrnn.book.translation import bleu, preprocess_nmt, tokenize_nmt, truncate_pad
+from d2lrnn.book.pictures import set_axes, show_heatmaps, show_list_len_pair_hist, use_svg_display
+from d2lrnn.book.sentiment import read_imdb
+from d2lrnn.book.translation import bleu, preprocess_nmt, read_data_nmt, tokenize_nmt, truncate_pad
 from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
 
 #: What names stand for in the first edition, where that is something else.
@@ -31,6 +33,8 @@ FIRST_EDITION = {"Vocab": FrequencyVocab}
 __all__ = [
     "DATA_HUB", "DATA_URL", "FIRST_EDITION", "Animator", "FrequencyVocab", "HyperParameters",
     "ProgressBoard", "Timer", "Vocab", "add_to_class", "bleu", "check_len", "check_shape",
-    "count_corpus", "download", "extract", "load_corpus_time_machine", "plot", "preprocess_nmt",
-    "read_time_machine", "set_figsize", "tokenize", "tokenize_nmt", "truncate_pad",
+    "count_corpus", "download", "download_extract", "extract", "load_corpus_time_machine", "plot",
+    "preprocess_nmt", "read_data_nmt", "read_imdb", "read_time_machine", "set_axes", "set_figsize",
+    "show_heatmaps", "show_list_len_pair_hist", "tokenize", "tokenize_nmt", "truncate_pad",
+    "use_svg_display",
 ]  # fmt: skip

@@ -71,7 +71,9 @@ def _described(raised: BaseException, cell: Cell, path: str, missing: str | None
 def _missing(raised: BaseException, tab: str, library: ModuleType) -> str | None:
     """Which name or module a cell uses that does not exist here."""
     if isinstance(raised, AttributeError) and raised.obj is library:
-        return f"needs {BOOK}.{raised.name}, which the tab {tab} does not have"
+        needed = f"needs {BOOK}.{raised.name}, which the tab {tab} does not have"
+        # What a tab of the book says of the name beside that.
+        return needed + str(raised).partition(f"{BOOK} has no {raised.name}")[2]
     if isinstance(raised, ModuleNotFoundError) and raised.name is not None:
         if raised.name.split(".")[0] == BOOK:
             return f"needs {raised.name}, which the tab {tab} does not have"

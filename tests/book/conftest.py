@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_data import write_data_sets
 
+from d2lrnn.book.data_sets import DATA_HUB
 from d2lrnn.chapters.source import TAB_NAMES
 from d2lrnn.registry import BackendEntry, find_backend, tab
 
@@ -138,6 +140,23 @@ def numpy_semantics(entry: BackendEntry) -> Iterator[None]:
     npx.set_np()
     yield
     npx.reset_np()
+
+
+@pytest.fixture(scope="session")
+def _small_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[str, str]]]:
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "d2lrnn").mkdir()
+    return folder, write_data_sets(folder / "d2lrnn")
+
+
+@pytest.fixture
+def small_data(_small_data: tuple[Path, dict[str, tuple[str, str]]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts small data sets in place of the book's under the names of ``DATA_HUB``; the folder they are in."""
+    folder, entries = _small_data
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    for name, entry in entries.items():
+        monkeypatch.setitem(DATA_HUB, name, entry)
+    return folder / "d2lrnn"
 
 
 @pytest.fixture(scope="session")

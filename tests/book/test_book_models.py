@@ -714,8 +714,10 @@ def test_trainings_of_the_first_edition_agree(
 # All of them.
 
 
-def test_every_name_of_both_is_compared(d2l: ModuleType, book: Any, request: pytest.FixtureRequest) -> None:
-    files = request.path.parent.glob("test_book_*.py")
+def test_every_name_of_both_is_compared(
+    d2l: ModuleType, book: Any, entry: BackendEntry, request: pytest.FixtureRequest
+) -> None:
+    files = chain(*(request.path.parent.glob(f"test_{kind}_*.py") for kind in ("book", entry.name)))
     marks = re.findall(r"@compares\(([^)]*)\)", "".join(file.read_text(encoding="utf-8") for file in files))
     compared = set(chain.from_iterable(re.findall(r"\w+", mark) for mark in marks))
     assert {name for name in d2l.__all__ if hasattr(book, name)} - compared == set()

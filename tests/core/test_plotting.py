@@ -29,7 +29,7 @@ def pyplot() -> Iterator[Any]:
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_point_is_a_mean(monkeypatch: pytest.MonkeyPatch, installed: bool, pyplot: Any) -> None:
-    monkeypatch.setattr(plotting, "_can_draw", lambda: installed)
+    monkeypatch.setattr(plotting, "can_draw", lambda: installed)
     board = ProgressBoard()
     for x in range(7):
         board.draw(x, np.float32(x * x), "square", every_n=3)
@@ -94,7 +94,7 @@ def test_boards_can_be_copied_and_draw_in_given_axes(pyplot: Any) -> None:
 def test_an_animator_adds_to_every_curve(
     monkeypatch: pytest.MonkeyPatch, installed: bool, pyplot: Any
 ) -> None:
-    monkeypatch.setattr(plotting, "_can_draw", lambda: installed)
+    monkeypatch.setattr(plotting, "can_draw", lambda: installed)
     animator = Animator(xlabel="epoch", legend=["train", "test"], xlim=[10, 10], nrows=2)
     animator.add(10, (3.0, None))
     animator.add(20, [2.0, 4.0])
