@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from d2lrnn.chapters.stand_in import replace_d2l as replace_d2l
     from d2lrnn.contract.specs import ModelSpec as ModelSpec
     from d2lrnn.contract.specs import TrainingSpec as TrainingSpec
     from d2lrnn.contract.values import Batch as Batch
@@ -50,6 +51,7 @@ _HOMES = {
     "ModelSpec": "contract.specs",
     "perplexity": "training.metrics",
     "RandomSampling": "data.batches",
+    "replace_d2l": "chapters.stand_in",
     "save": "saving.models",
     "save_run": "saving.run_folder",
     "SequentialPartitioning": "data.batches",

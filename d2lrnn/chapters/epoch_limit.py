@@ -11,19 +11,24 @@ _NAMES = ("num_epochs", "max_epochs")
 _TRAINER = "Trainer"
 
 
-def cap_epochs(tree: ast.Module, most: int) -> None:
+def cap_epochs(tree: ast.Module, most: int) -> bool:
     """Lowers, in place, the numbers of epochs in a cell to at most `most`.
 
     These are integers assigned to ``num_epochs`` or ``max_epochs`` (also side by side with others:
     ``num_epochs, lr = 500, 1``), keyword arguments and defaults of these names, and the first argument of a
     ``Trainer(...)``.
 
+    Returns:
+        Whether there was a larger one.
+
     Example:
         >>> tree = ast.parse("Trainer(max_epochs=500, gradient_clip_val=1)")
         >>> cap_epochs(tree, 2)
+        True
         >>> ast.unparse(tree)
         'Trainer(max_epochs=2, gradient_clip_val=1)'
     """
+    before = ast.dump(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
@@ -34,6 +39,7 @@ def cap_epochs(tree: ast.Module, most: int) -> None:
             _called(node, most)
         elif isinstance(node, ast.arguments):
             _defaults(node, most)
+    return ast.dump(tree) != before
 
 
 def _assigned(target: ast.expr, value: ast.expr, most: int) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from d2lrnn.chapters.isolation import BOOK
 from d2lrnn.chapters.printed import shortened
-from d2lrnn.chapters.source import Cell
+from d2lrnn.chapters.source import OTHER_LIBRARIES, Cell, other_library
 
 _LONGEST_MESSAGE = 500
 _LONGEST_TRACEBACK = 20_000
@@ -77,6 +77,8 @@ def _missing(raised: BaseException, tab: str, library: ModuleType) -> str | None
     if isinstance(raised, ModuleNotFoundError) and raised.name is not None:
         if raised.name.split(".")[0] == BOOK:
             return f"needs {raised.name}, which the tab {tab} does not have"
+        if raised.name in OTHER_LIBRARIES:
+            return other_library(raised.name)
         return f"needs the module {raised.name}, which is not installed here"
     if isinstance(raised, ImportError) and raised.name in (BOOK, library.__name__):
         wanted = str(raised).partition("'")[2].partition("'")[0]

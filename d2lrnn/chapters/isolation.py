@@ -35,7 +35,7 @@ _SEED = 0
 _SEED_FUNCTION = "seed_everything"
 
 #: A tab has under this name what its names stand for in the first edition, where that is something else.
-_FIRST_EDITION = "FIRST_EDITION"
+FIRST_EDITION = "FIRST_EDITION"
 
 
 @contextmanager
@@ -58,6 +58,8 @@ def notebook_scope(
     name = find_backend(tab).name
     book = ModuleType(BOOK)
     book.__path__ = []
+    # A notebook that begins with `d2lrnn.replace_d2l` is a chapter here.
+    book.__dict__["of_chapter"] = True
     setattr(book, name, library)
     # The first releases had the names in the package itself.
     book.__dict__["__getattr__"] = partial(getattr, library)
@@ -66,7 +68,7 @@ def notebook_scope(
         enter(_modules({"__main__": main, BOOK: book, f"{BOOK}.{name}": library}))
         enter(_unchanged(library))
         if of_first_edition:
-            for each, value in getattr(library, _FIRST_EDITION, {}).items():
+            for each, value in getattr(library, FIRST_EDITION, {}).items():
                 setattr(library, each, value)
         enter(_lines(str(path)))
         enter(_process(path))
@@ -79,14 +81,14 @@ def notebook_scope(
 @contextmanager
 def _modules(ours: dict[str, ModuleType]) -> Iterator[None]:
     """Answers imports with `ours`, hiding an installed ``d2l`` altogether."""
-    theirs = {name: module for name, module in sys.modules.items() if name in ours or _is_book(name)}
+    theirs = {name: module for name, module in sys.modules.items() if name in ours or is_book(name)}
     for name in theirs:
         del sys.modules[name]
     sys.modules.update(ours)
     try:
         yield
     finally:
-        for name in [name for name in sys.modules if name in ours or _is_book(name)]:
+        for name in [name for name in sys.modules if name in ours or is_book(name)]:
             del sys.modules[name]
         sys.modules.update(theirs)
 
@@ -119,7 +121,8 @@ def _restore(thing: ModuleType | type, before: dict[str, Any]) -> None:
             setattr(thing, name, value)
 
 
-def _is_book(name: str) -> bool:
+def is_book(name: str) -> bool:
+    """Whether a module is the book's package, or in it."""
     return name.split(".")[0] == BOOK
 
 

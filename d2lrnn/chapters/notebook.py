@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,9 +26,10 @@ def check_notebooks_can_be_made() -> None:
 
 
 def notebook_of(run: ChapterRun) -> bytes:
-    """The chapter's tab as a notebook file.
+    """The chapter's tab as a notebook file, which can be run in Jupyter: its first cell puts d2lrnn in place.
 
-    Cells that were not begun have no output. The same run gives the same bytes, but for printed times.
+    Cells that were not begun have no output. The metadata ``d2lrnn`` says which cells were given fewer epochs
+    than they ask for, and how many. The same run gives the same bytes, but for printed times.
 
     Raises:
         ChapterError: nbformat is not installed.
@@ -35,7 +37,7 @@ def notebook_of(run: ChapterRun) -> bytes:
     check_notebooks_can_be_made()
     nbformat = import_module("nbformat")
     results = {result.cell.number: result for result in run.results}
-    cells = []
+    cells = [] if _begins_by_itself(run) else [_first_cell(nbformat, run)]
     for position, part in enumerate(run.chapter.parts(run.tab), start=1):
         identity = f"part-{position}"
         if isinstance(part, Cell):
@@ -45,12 +47,28 @@ def notebook_of(run: ChapterRun) -> bytes:
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
-        "d2lrnn": {"version": __version__, "chapter": run.chapter.path.name, "tab": run.tab},
-    }
+        "d2lrnn": {
+            "version": __version__, "chapter": run.chapter.path.name, "tab": run.tab, "epochs": run.epochs,
+            "capped": [result.cell.number for result in run.results if result.capped],
+        },
+    }  # fmt: skip
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     nbformat.validate(notebook)
     text: str = nbformat.writes(notebook)
     return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def _begins_by_itself(run: ChapterRun) -> bool:
+    """Whether the chapter is a notebook that was saved here."""
+    return any("replace_d2l" in cell.code for cell in run.chapter.cells(run.tab))
+
+
+def _first_cell(nbformat: Any, run: ChapterRun) -> Any:
+    lines = ["# In place of the book's package d2l:", "import d2lrnn"]
+    lines.append(f"d2lrnn.replace_d2l({'first_edition=True' * run.chapter.of_first_edition})")
+    if any(re.search(r"\btab\.", cell.code) for cell in run.chapter.cells(run.tab)):
+        lines += ["from d2lrnn.chapters.source import Tab", f"tab = Tab({run.tab!r})"]
+    return nbformat.v4.new_code_cell("\n".join(lines), id="begin")
 
 
 def _code_cell(nbformat: Any, cell: Cell, result: CellResult | None, identity: str) -> Any:

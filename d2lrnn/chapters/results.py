@@ -21,6 +21,7 @@ class CellResult:
         error: what went wrong, in one line; None where nothing did.
         error_kind: the class of the exception; None where there was none.
         traceback: the chapter's lines that led to it; None where there are none.
+        capped: whether it asked for more epochs than it was given.
     """
 
     cell: Cell
@@ -31,6 +32,7 @@ class CellResult:
     error: str | None = None
     error_kind: str | None = None
     traceback: str | None = None
+    capped: bool = False
 
     @property
     def ok(self) -> bool:
@@ -56,6 +58,7 @@ class CellResult:
             "value": self.value,
             "printed": self.printed,
             "error": self.error,
+            "capped": self.capped,
         }
 
 
@@ -67,11 +70,13 @@ class ChapterRun:
         chapter: the chapter.
         tab: the book's name of the tab that ran.
         results: a result for every cell that was begun, in order.
+        epochs: the largest number of epochs that a cell could ask for; None where they were left as they are.
     """
 
     chapter: Chapter
     tab: str
     results: tuple[CellResult, ...]
+    epochs: int | None = None
 
     @property
     def failed(self) -> tuple[CellResult, ...]:

@@ -121,7 +121,7 @@ def run_chapter(
         chapter.path, cells, tab, library, restored=restored, epochs=epochs, watcher=watcher,
         of_first_edition=chapter.of_first_edition,
     )  # fmt: skip
-    return ChapterRun(chapter, tab, results)
+    return ChapterRun(chapter, tab, results, epochs)
 
 
 def run_cells(
@@ -178,12 +178,14 @@ class _Session:
     library: ModuleType
     epochs: int | None
     watcher: Watcher
+    capped: bool = False
 
     def run(self, cell: Cell) -> CellResult:
         printed = Printed()
         value: str | None = None
         failure: Failure | None = None
         figures: tuple[bytes, ...] = ()
+        self.capped = False
         begun = time.perf_counter()
         try:
             with (
@@ -203,14 +205,16 @@ class _Session:
         except BaseException as raised:  # an axis label that cannot be drawn shows only now
             message = f"cell {cell.number}: its figure cannot be drawn: {message_of(raised)}"
             failure = failure or Failure(message, type(raised).__name__)
-        return CellResult(cell, seconds, value, printed.parts(), figures, *(failure or ()))
+        return CellResult(
+            cell, seconds, value, printed.parts(), figures, *(failure or ()), capped=self.capped
+        )
 
     def _execute(self, cell: Cell) -> str | None:
         # The lines before it make the line numbers those of the chapter.
         tree = ast.parse("\n" * (cell.line - 1) + cell.code, self.path)
         list_lines(self.path, cell)
         if self.epochs is not None:
-            cap_epochs(tree, self.epochs)
+            self.capped = cap_epochs(tree, self.epochs)
         last = tree.body[-1] if tree.body else None
         if not isinstance(last, ast.Expr) or _ends_in_semicolon(cell.code):
             exec(_compiled(tree, self.path, "exec"), self.scope)

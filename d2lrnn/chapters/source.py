@@ -13,6 +13,7 @@ in the two styles of the book's editions:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from d2lrnn.chapters.notebook_source import read_notebook
 from d2lrnn.chapters.statements import StatementScanner
-from d2lrnn.errors import ChapterError, reason_of
+from d2lrnn.errors import ChapterError, SpecError, reason_of
 
 #: The tabs of the book. Another package's backend has a tab of its own name.
 TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
@@ -36,13 +37,20 @@ _IMPORT = re.compile(
 )
 #: What only one of the editions has: a notebook has no marks that would tell them apart.
 _FIRST_NAMES = re.compile(
-    r"\bd2l\.(?:load_data_\w+|load_corpus_\w+|read_\w+|\w+_ch8|seq_data_iter_\w+|SeqDataLoader|RNNModel\w*"
-    r"|count_corpus|tokenize|\w+_seq2seq|download_extract)\b"
+    r"\bd2l\.(?:load_data_\w+|load_corpus_\w+|load_array|evaluate_loss|read_\w+|\w+_ch\d+|seq_data_iter_\w+"
+    r"|SeqDataLoader|RNNModel\w*|count_corpus|tokenize|(?:train|predict)_seq2seq|sequence_mask|Animator"
+    r"|MaskedSoftmaxCELoss|download_extract|TokenEmbedding|predict_sentiment)\b"
 )
 _CURRENT_NAMES = re.compile(
     r"\bd2l\.(?:Module|DataModule|Trainer|TimeMachine|Classifier|RNNLM\w*|add_to_class)\b"
 )
 _PLAIN_IMPORT = re.compile(r"^[ \t]*import[ \t]+d2l\b(?!\.)", re.MULTILINE)
+
+#: Libraries of the Chinese book's first edition, which are not the book's package.
+OTHER_LIBRARIES = ("d2lzh", "d2lzh_pytorch")
+_OTHER_LIBRARY = re.compile(
+    rf"^[ \t]*(?:import|from)[ \t]+(?P<name>{'|'.join(OTHER_LIBRARIES)})\b", re.MULTILINE
+)
 
 #: Magics that install something, or change the machine otherwise: what is left out has to be said.
 _COMMAND = re.compile(r"[ \t]*(?:!|%(?:pip|conda|system)\b)")
@@ -95,9 +103,13 @@ class Cell:
 
     @property
     def listing(self) -> str:
-        """The source without the line that marks its tab."""
+        """The source without the line that marks its tab; what is left out of it is a comment."""
         lines = [line for line in self.source.splitlines() if not _MARKER.fullmatch(line.strip())]
-        return "\n".join(lines)
+        return "\n".join(f"# {line}" if self._is_left_out(line) else line for line in lines)
+
+    def _is_left_out(self, line: str) -> bool:
+        # The book's own extension of Jupyter chooses the tab, which is chosen.
+        return line.strip() in self.commands or line.strip().startswith("%load_ext d2lbook")
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ class Chapter:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.is_notebook = self.path.suffix == ".ipynb"
-        lines = _read(self.path)
+        lines = read_source(self.path).split("\n")
         split = _notebook_parts if self.is_notebook else _split
         self._parts = list(split(lines, self.path))
         blocks = [part for part in self._parts if isinstance(part, _Block)]
@@ -163,8 +175,7 @@ class Chapter:
             # All of its cells are of the framework that it imports.
             self._current = True
             code = "\n".join(block.code for block in blocks)
-            first = _FIRST_NAMES.search(code) or _PLAIN_IMPORT.search(code)
-            self.of_first_edition = bool(first and not _CURRENT_NAMES.search(code))
+            self.of_first_edition = is_of_first_edition(code)
             blocks = [replace(block, tabs=(_imported_tab(blocks, self.path),)) for block in blocks]
         named = self._named(blocks)
         self.names_tabs, self.tabs = bool(named), named or TAB_NAMES
@@ -223,8 +234,33 @@ class Tab:
         """In a notebook, draws the buttons that choose the tab; here it is chosen already."""
 
 
-def _read(path: Path) -> list[str]:
-    """The lines of a file, without their ends."""
+def chosen_tab(name: str | None, chapter: Chapter) -> str:
+    """The book's name of the tab to run.
+
+    Args:
+        name: a tab or a backend; None takes the one that a notebook imports, else that of ``D2LRNN_BACKEND``.
+        chapter: the chapter.
+
+    Raises:
+        SpecError: nothing says which.
+        UnknownBackendError: there is no such backend.
+    """
+    from d2lrnn.registry import ENVIRONMENT_VARIABLE
+
+    if name is None and chapter.is_notebook and len(chapter.tabs) == 1:
+        return chapter.tabs[0]
+    name = name or os.environ.get(ENVIRONMENT_VARIABLE)
+    if not name:
+        raise SpecError(f"no tab was chosen: give --tab and one of {', '.join(chapter.tabs)}")
+    return tab_of(name)
+
+
+def read_source(path: Path) -> str:
+    """The text of a file of source, its lines ended by a line feed.
+
+    Raises:
+        ChapterError: it cannot be read, or is not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -237,7 +273,7 @@ def _read(path: Path) -> list[str]:
             f"{path} is not UTF-8 text: line {line} has the byte 0x{content[error.start]:02x}. "
             "Save it as UTF-8"
         ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _split(lines: list[str], path: Path) -> Iterator[str | _Block]:
@@ -286,10 +322,28 @@ def _imported_tab(blocks: list[_Block], path: Path) -> str:
         return tab_of(found["name"])
     if _PLAIN_IMPORT.search(code):
         return _UNMARKED
+    if other := _OTHER_LIBRARY.search(code):
+        raise ChapterError(f"{path} cannot be run: {other_library(other['name'])}")
     raise ChapterError(
         f"{path} does not import the book's package, as a notebook of the book does: a cell must have from "
         "d2l import and the name of a framework"
     )
+
+
+def is_of_first_edition(code: str) -> bool:
+    """Whether code without marks is the first edition's, by the names of the book's package that it uses.
+
+    Example:
+        >>> is_of_first_edition("d2l.train_ch8(net, train_iter, vocab, lr, num_epochs, device)")
+        True
+    """
+    first = _FIRST_NAMES.search(code) or _PLAIN_IMPORT.search(code)
+    return bool(first and not _CURRENT_NAMES.search(code))
+
+
+def other_library(name: str) -> str:
+    """What is said of one of `OTHER_LIBRARIES`."""
+    return f"{name} is another library than the book's package d2l, which d2lrnn stands in for"
 
 
 def tab_of(name: str) -> str:

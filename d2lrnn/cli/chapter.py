@@ -8,18 +8,18 @@ import sys
 from d2lrnn.chapters.notebook import check_notebooks_can_be_made, notebook_of
 from d2lrnn.chapters.report import ChapterReport
 from d2lrnn.chapters.results import ChapterRun
-from d2lrnn.chapters.source import Chapter, tab_of
+from d2lrnn.chapters.source import Chapter, chosen_tab
 from d2lrnn.cli.chapter_process import ChapterProcess
 from d2lrnn.cli.output_files import STANDARD_OUTPUT, check_writable, write_json, write_output
 from d2lrnn.cli.requests import ChapterRequest
-from d2lrnn.errors import INTERRUPTED, WRONG_INPUT, SpecError
-from d2lrnn.registry import ENVIRONMENT_VARIABLE, find_backend
+from d2lrnn.errors import INTERRUPTED, WRONG_INPUT
+from d2lrnn.registry import find_backend
 
 
 def chapter(request: ChapterRequest) -> int:
     """Runs the cells; returns the exit code."""
     source = Chapter(request.file)
-    tab = _tab(request.tab, source)
+    tab = chosen_tab(request.tab, source)
     num_cells = len(source.cells(tab))
     json, notebook = (_absolute(path) for path in (request.json, request.save_notebook))
     check_writable("--json", json)
@@ -58,13 +58,3 @@ def _print_result(run: ChapterRun, num_cells: int) -> None:
 def _absolute(path: str | None) -> str | None:
     """The path of a result: a cell can remove the folder that one is in."""
     return os.path.abspath(path) if path and path != STANDARD_OUTPUT else path
-
-
-def _tab(name: str | None, chapter: Chapter) -> str:
-    """The tab that was named, by the option or the variable; of a notebook, the one that it imports."""
-    if name is None and chapter.is_notebook and len(chapter.tabs) == 1:
-        return chapter.tabs[0]
-    name = name or os.environ.get(ENVIRONMENT_VARIABLE)
-    if not name:
-        raise SpecError(f"no tab was chosen: give --tab and one of {', '.join(chapter.tabs)}")
-    return tab_of(name)

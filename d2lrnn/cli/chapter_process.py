@@ -54,6 +54,7 @@ class ChapterProcess:
 
     def __init__(self, chapter: Chapter, tab: str, epochs: int | None) -> None:
         self._chapter, self._tab, self._cells = chapter, tab, chapter.cells(tab)
+        self._epochs = epochs
         cells = [asdict(cell) for cell in self._cells]
         job = {
             "path": str(chapter.path), "tab": tab, "epochs": epochs, "cells": cells,
@@ -96,9 +97,11 @@ class ChapterProcess:
                     printed.add(stream, text)
                     watcher.printed(text, stream)
                 elif name == "ended":
-                    seconds, value, figures, *failure = values
+                    seconds, value, figures, capped, *failure = values
                     pictures = tuple(map(b64decode, figures))
-                    results.append(CellResult(cell, seconds, value, printed.parts(), pictures, *failure))
+                    results.append(
+                        CellResult(cell, seconds, value, printed.parts(), pictures, *failure, capped=capped)
+                    )
                     watcher.ended(results[-1])
                     printed, begun = Printed(), time.perf_counter()
                 elif name == "finished":
@@ -109,7 +112,7 @@ class ChapterProcess:
                     seconds = time.perf_counter() - begun
                     results.append(self._lost(cell, seconds, printed, interrupted=bool(passed_on)))
                     watcher.ended(results[-1])
-        return ChapterRun(self._chapter, self._tab, tuple(results))
+        return ChapterRun(self._chapter, self._tab, tuple(results), self._epochs)
 
     def _loaded(self, job: bytes) -> str:
         """Hands over the job; the backend that was loaded for it."""

@@ -49,7 +49,7 @@ class _Events:
     def ended(self, result: CellResult) -> None:
         figures = [b64encode(picture).decode() for picture in result.figures]
         failure = result.error, result.error_kind, result.traceback
-        self.send("ended", result.seconds, result.value, figures, *failure)
+        self.send("ended", result.seconds, result.value, figures, result.capped, *failure)
 
 
 def main() -> int:

@@ -217,8 +217,6 @@ def _add_backends(parser: ArgumentParser) -> None:
 
 
 def _add_chapter(parser: ArgumentParser) -> None:
-    from d2lrnn.chapters.source import TAB_NAMES
-
     parser.description = (
         "Run the cells of one tab of a chapter, in order, with d2lrnn in place of d2l, and show the output "
         "of each. A chapter is code: it runs on this machine with all your rights, so run only those that "
@@ -228,12 +226,7 @@ def _add_chapter(parser: ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="the chapter's Markdown source, of either edition, or a notebook"
     )
-    parser.add_argument(
-        "--tab",
-        metavar="NAME",
-        help=f"{', '.join(TAB_NAMES)}, or another package's backend (default: the one that a notebook "
-        "imports, else that of D2LRNN_BACKEND)",
-    )
+    _add_tab(parser)
     parser.add_argument(
         "--epochs", type=int, metavar="N", help="run at most N epochs where a cell asks for more"
     )
@@ -242,6 +235,31 @@ def _add_chapter(parser: ArgumentParser) -> None:
     )
     _add_json(parser)
     _add_debug(parser)
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Run a script that imports the book's package, with d2lrnn in place of d2l and with what the "
+        "frameworks have dropped since put back; or the cells of a notebook or of a chapter, up to the first "
+        "that fails. The exit code is the script's own."
+    )
+    _add_tab(parser, "of a chapter: ")
+    _add_debug(parser)
+    parser.add_argument("file", metavar="FILE", help="a script (.py), a notebook (.ipynb) or a chapter (.md)")
+    parser.add_argument(
+        "arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="what the script finds in sys.argv"
+    )
+
+
+def _add_tab(parser: ArgumentParser, what: str = "") -> None:
+    from d2lrnn.chapters.source import TAB_NAMES
+
+    parser.add_argument(
+        "--tab",
+        metavar="NAME",
+        help=f"{what}{', '.join(TAB_NAMES)}, or another package's backend (default: the one that a notebook "
+        "imports, else that of D2LRNN_BACKEND)",
+    )
 
 
 def add_bench(parser: ArgumentParser) -> None:
@@ -342,5 +360,6 @@ _COMMANDS = {
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),
     "chapter": (_add_chapter, "run a chapter of the book, cell by cell"),
+    "run": (_add_run, "run a script that imports the book's package, with d2lrnn in its place"),
     "bench": (add_bench, "time training steps in every backend that is installed"),
 }

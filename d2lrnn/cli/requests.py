@@ -173,6 +173,23 @@ class ChapterRequest(Request):
 
 
 @dataclass(frozen=True)
+class RunRequest(Request):
+    """``d2lrnn run``.
+
+    Attributes:
+        file: a script, a notebook or a chapter.
+        arguments: what it finds in ``sys.argv``.
+        tab: the name of the tab or of its backend, of a chapter; None takes that of ``D2LRNN_BACKEND``.
+    """
+
+    command = "run"
+
+    file: str
+    arguments: Sequence[str] = ()
+    tab: str | None = None
+
+
+@dataclass(frozen=True)
 class BenchRequest(Request):
     """``d2lrnn bench``. None takes what `d2lrnn.cli.bench` has for a quick run or for a whole one.
 
@@ -225,7 +242,8 @@ class BenchRequest(Request):
 REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
-        TrainRequest, GenerateRequest, EvaluateRequest, BackendsRequest, ChapterRequest, BenchRequest,
+        TrainRequest, GenerateRequest, EvaluateRequest, BackendsRequest, ChapterRequest, RunRequest,
+        BenchRequest,
     )
 }  # fmt: skip
 

@@ -263,7 +263,7 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
         assert raised(lambda: first.bleu("a", "a", 3)) is ZeroDivisionError
 
 
-@shows("`download` of other files")
+@shows("`download` of an address without a checksum")
 def _(ours: Any, book: Any, first: Any, name: str) -> None:
     # What the book's would fetch from the network; here, what it would fetch with.
     asked: list[str] = []
@@ -275,6 +275,13 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
         book.requests = own
     assert asked == ["http://127.0.0.1/other.txt"]
     assert raised(lambda: ours.download("http://127.0.0.1/other.txt")) is SpecError
+
+
+@shows("`DataModule.root`")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    assert book.DataModule().root == "../data"
+    assert Path(ours.DataModule().root).name == "d2lrnn"
+    assert ours.DataModule("mine").root == "mine"
 
 
 def short_text(lib: Any, **sizes: int) -> Any:

@@ -22,6 +22,7 @@ CHAPTERS = [
 ]
 
 
+@pytest.mark.usefixtures("small_data")
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.path.stem)
 def test_every_cell_runs(chapter: Chapter) -> None:
     library, restored = load_tab(TAB)
