@@ -16,7 +16,6 @@ CHAPTERS = {
     "cross_entropy evaluate_accuracy get_dataloader_workers get_fashion_mnist_labels "
     "load_data_fashion_mnist predict_ch3 show_images train_ch3 train_epoch_ch3 updater",
     "Multilayer Perceptrons": "KaggleHouse MLP MLPScratch dropout_layer relu",
-    "Builders' Guide": "corr2d",
     "Convolutional Neural Networks": "LeNet corr2d init_cnn train_ch6 TrainCallback",
     "Modern Convolutional Neural Networks": "AlexNet BatchNorm DenseBlock GoogleNet Inception RegNet ResNeXt "
     "ResNeXtBlock Residual VGG batch_norm resnet18 resnet_block",
@@ -33,8 +32,7 @@ CHAPTERS = {
     "RandomGenerator batchify get_centers_and_contexts get_negatives get_tokens_and_segments load_data_ptb "
     "load_data_wiki read_ptb subsample train_bert",
     "Natural Language Processing: Applications": "SNLIDataset load_data_snli predict_snli read_snli",
-    "Reinforcement Learning": "frozen_lake make_env show_Q_function_progress show_value_function_progress "
-    "update_D",
+    "Reinforcement Learning": "frozen_lake make_env show_Q_function_progress show_value_function_progress",
     "Gaussian Processes": "distance_matrix rbfkernel",
     "Hyperparameter Optimization": "HPOScheduler HPOSearcher HPOTrainer HPOTuner RandomSearcher "
     "SuccessiveHalvingScheduler hpo_objective_lenet",

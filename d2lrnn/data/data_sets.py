@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -168,7 +169,8 @@ def _keep(data_set: DataSet, target: Path, found: Path | None, opener: Opener) -
     except OSError as error:
         raise TextError(f"{target} cannot be written: {reason_of(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _fetch(data_set: DataSet, file: BinaryIO, opener: Opener) -> None:

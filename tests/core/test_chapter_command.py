@@ -93,7 +93,9 @@ def test_failed_cells_are_reported_and_the_others_run(
         "d2lrnn: cell 3, line 16: needs d2l.nonsense, which the tab numpy does not have",
     ]
     data = json.loads(result.read_text())
-    assert [list(cell) for cell in data] == [["cell", "ok", "seconds", "value", "printed", "error"]] * 3
+    assert [list(cell) for cell in data] == [
+        ["cell", "ok", "seconds", "value", "printed", "error", "capped"]
+    ] * 3
     assert [cell["cell"] for cell in data] == [1, 2, 3]
     assert [cell["ok"] for cell in data] == [False, True, False]
     assert data[1]["value"] == "(0, 9)"
@@ -154,7 +156,7 @@ def test_figures_are_reported_and_saved(capsys: pytest.CaptureFixture[str], tmp_
     assert "    figure  " in printed
     assert f"saved    {out}\n" in printed
     made = nbformat.read(out, as_version=4)
-    assert [output.output_type for output in made.cells[0].outputs] == ["display_data"]
+    assert [output.output_type for output in made.cells[1].outputs] == ["display_data"]
 
 
 def test_the_tab_can_come_from_the_environment(

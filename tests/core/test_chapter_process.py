@@ -63,7 +63,7 @@ def test_the_notebook_has_what_was_done(tmp_path: Path) -> None:
     out = tmp_path / "made.ipynb"
     path = _write(tmp_path, "print('one')\n1", "print('two')\nimport os\nos._exit(0)", "3")
     assert main(["chapter", path, "--tab", "numpy", "--save-notebook", str(out)]) == 2
-    first, second, third = nbformat.read(out, as_version=4).cells
+    _, first, second, third = nbformat.read(out, as_version=4).cells
     assert [output.output_type for output in first.outputs] == ["stream", "execute_result"]
     printed, error = second.outputs
     assert printed.text == "two\n"

@@ -157,6 +157,7 @@ def test_the_cells_behind_a_failing_one_run(tmp_path: Path, library: ModuleType)
         "value": None,
         "printed": "before\n",
         "error": failed.error,
+        "capped": False,
     }
 
 

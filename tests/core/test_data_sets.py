@@ -86,7 +86,10 @@ def test_the_named_folder_comes_first(cache: Path, named: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (URLError("no such host"), r"cannot fetch http\S+: no such host\. Put the file words\.txt into"),
+        (
+            URLError(OSError(-2, "no such host")),
+            r"cannot fetch http\S+: no such host\. Put the file words\.txt into",
+        ),
         (b"<!doctype html>", r"answered is not the file .*a web page.*D2LRNN_DATA"),
         (CONTENT[:-1], r"its 5,999 bytes have the SHA-1 checksum [0-9a-f]{40}, not [0-9a-f]{40}"),
         (OSError(28, "No space left on device"), "No space left on device"),

@@ -59,22 +59,22 @@ def test_text_cells_and_outputs(chapter: Chapter) -> None:
     made = json.loads(first)
     assert made["metadata"]["d2lrnn"]["tab"] == "jax"
     kinds = [cell["cell_type"] for cell in made["cells"]]
-    assert kinds == ["markdown", "code", "markdown", "code", "code", "code"]
-    assert made["cells"][0]["source"] == ["# Title é"]
-    assert "".join(made["cells"][1]["source"]).startswith('print("out")')
-    assert made["cells"][3]["source"][0] == "%matplotlib inline\n"
-    printed, warned, value = made["cells"][1]["outputs"]
+    assert kinds == ["code", "markdown", "code", "markdown", "code", "code", "code"]
+    assert made["cells"][1]["source"] == ["# Title é"]
+    assert "".join(made["cells"][2]["source"]).startswith('print("out")')
+    assert made["cells"][4]["source"][0] == "%matplotlib inline\n"
+    printed, warned, value = made["cells"][2]["outputs"]
     assert (printed["name"], printed["text"]) == ("stdout", ["out\n"])
     assert (warned["name"], warned["text"]) == ("stderr", ["err\n"])
     assert value["data"] == {"text/plain": ["2"]}
-    (error,) = made["cells"][3]["outputs"]
+    (error,) = made["cells"][4]["outputs"]
     assert error["ename"] == "ZeroDivisionError"
     assert error["evalue"].startswith("cell 2, line ")
     assert error["evalue"].endswith(": ZeroDivisionError: division by zero")
     assert any("1 / 0" in line for line in error["traceback"])
-    assert made["cells"][4]["outputs"][0]["ename"] == "KeyboardInterrupt"
-    assert [cell.get("execution_count") for cell in made["cells"]] == [None, 1, None, 2, 3, None]
-    assert made["cells"][5]["outputs"] == []
+    assert made["cells"][5]["outputs"][0]["ename"] == "KeyboardInterrupt"
+    assert [cell.get("execution_count") for cell in made["cells"]] == [None, None, 1, None, 2, 3, None]
+    assert made["cells"][6]["outputs"] == []
 
 
 def test_figures_are_in_it(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_figures_are_in_it(tmp_path: Path) -> None:
     code = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
     path.write_text(f"```{{.python .input}}\n%%tab all\n{code}\n```\n", encoding="utf-8")
     made = json.loads(notebook.notebook_of(run_chapter(Chapter(path), "jax", ModuleType("tab"))))
-    (output,) = made["cells"][0]["outputs"]
+    (output,) = made["cells"][1]["outputs"]
     assert output["output_type"] == "display_data"
     assert output["data"]["image/png"].startswith("iVBOR")
 
@@ -94,7 +94,7 @@ def test_what_no_file_can_hold_is_written_out(tmp_path: Path) -> None:
     path = tmp_path / "chapter.md"
     path.write_text("```{.python .input}\n%%tab all\nprint('\\udc80')\n```\n", encoding="utf-8")
     made = json.loads(notebook.notebook_of(run_chapter(Chapter(path), "jax", ModuleType("tab"))))
-    assert made["cells"][0]["outputs"][0]["text"] == ["\udc80\n"]
+    assert made["cells"][1]["outputs"][0]["text"] == ["\udc80\n"]
 
 
 def test_without_nbformat_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,10 +127,11 @@ def test_what_is_saved_runs_again(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     assert main(["chapter", str(source), "--tab", "numpy", "--save-notebook", str(first)]) == 0
     cells = json.loads(first.read_text())["cells"]
-    text = "".join(cells[0]["source"])
+    text = "".join(cells[1]["source"])
     assert text == '# A\n<a id="sec_a"></a>\n\n**Sums** as in [sec_a](#sec_a)'
     assert main(["chapter", str(first), "--save-notebook", str(second)]) == 0
-    assert json.loads(second.read_text())["cells"] == cells
+    again = json.loads(second.read_text())["cells"]
+    assert [cell["source"] for cell in again] == [cell["source"] for cell in cells]
 
 
 @pytest.mark.parametrize(
