@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader
 
 from d2lrnn.book import current_edition as book
 from d2lrnn_torch.devices import full_precision, gpu, num_gpus
 from d2lrnn_torch.gradients import clip
+from d2lrnn_torch.loaders import load_array
 
 
 class DataModule(book.DataModule):
@@ -28,11 +29,7 @@ class DataModule(book.DataModule):
             train: whether to shuffle the rows, in another order in every epoch.
             indices: which rows.
         """
-        dataset = TensorDataset(*(tensor[indices] for tensor in tensors))
-        order = RandomSampler(dataset) if train else SequentialSampler(dataset)
-        sampler = BatchSampler(order, self.batch_size, False)
-        # One look-up for a batch, not one for every row; and a list, as PyTorch's own batches are.
-        return DataLoader(dataset, sampler=sampler, batch_size=None, collate_fn=list)
+        return load_array([tensor[indices] for tensor in tensors], self.batch_size, train)
 
 
 class TimeMachine(book.NovelWindows, DataModule):
