@@ -66,7 +66,7 @@ def _begins_by_itself(run: ChapterRun) -> bool:
 def _first_cell(nbformat: Any, run: ChapterRun) -> Any:
     lines = ["# In place of the book's package d2l:", "import d2lrnn"]
     lines.append(f"d2lrnn.replace_d2l({'first_edition=True' * run.chapter.of_first_edition})")
-    if any(re.search(r"\btab\.", cell.code) for cell in run.chapter.cells(run.tab)):
+    if any(re.search(r"\btab\.(?!interact_select)", cell.code) for cell in run.chapter.cells(run.tab)):
         lines += ["from d2lrnn.chapters.source import Tab", f"tab = Tab({run.tab!r})"]
     return nbformat.v4.new_code_cell("\n".join(lines), id="begin")
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 
 from d2lrnn.chapters.isolation import list_lines
 from d2lrnn.chapters.runner import Restored
@@ -22,8 +23,8 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the file that the arguments name; what it raises, and its exit code, are this process' own."""
     file, tab, *rest = arguments
     path = Path(file)
-    main = ModuleType("__main__")
-    main.__file__ = file
+    module = ModuleType("__main__")
+    module.__file__ = file
     if path.suffix == ".py":
         code = read_source(path)
         first_edition = is_of_first_edition(code)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         chapter = Chapter(path)
         first_edition = chapter.of_first_edition
-        main.__dict__["tab"] = Tab(tab)
+        module.__dict__["tab"] = Tab(tab)
         cells = chapter.cells(tab)
         code = "\n".join(cell.code for cell in cells)
         steps = []
@@ -44,25 +45,18 @@ def main(arguments: Sequence[str]) -> None:
     sys.argv = [file, *rest]
     # As for a script: its own folder comes first, not the one that the module was started in.
     sys.path[0] = str(path.resolve().parent)
-    sys.modules["__main__"] = main
-    _run(steps, main)
-
-
-def _run(steps: Sequence[CodeType], scope: ModuleType) -> None:
-    sys.excepthook = _show
+    sys.modules["__main__"] = module
+    sys.excepthook = partial(_show, file)
     for step in steps:
-        exec(step, scope.__dict__)
+        exec(step, module.__dict__)
 
 
-def _show(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
-    """The traceback without the frames of this module."""
-    while (
-        trace is not None
-        and trace.tb_frame.f_globals.get("__name__") == "__main__"
-        and (trace.tb_frame.f_code.co_filename == __file__)
-    ):
-        trace = trace.tb_next
-    sys.__excepthook__(kind, raised, trace)
+def _show(file: str, kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
+    """The traceback from the script's own first frame on, as Python shows it."""
+    frames = trace
+    while frames is not None and frames.tb_frame.f_code.co_filename != file:
+        frames = frames.tb_next
+    sys.__excepthook__(kind, raised.with_traceback(frames or trace), frames or trace)
 
 
 def _tell(restored: Restored) -> None:

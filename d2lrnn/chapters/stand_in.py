@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
@@ -19,6 +20,10 @@ from d2lrnn.chapters.isolation import BOOK, FIRST_EDITION, is_book
 from d2lrnn.chapters.runner import Restored, load_tab
 from d2lrnn.chapters.source import OTHER_LIBRARIES, other_library
 from d2lrnn.errors import UnknownBackendError
+from d2lrnn.registry import backends
+
+#: Frameworks of the book's package that d2lrnn has no backend for.
+_NOT_HERE = ("paddle",)
 
 #: The tab that the first releases' package was: a plain ``import d2l``.
 _FIRST_TAB = "mxnet"
@@ -58,14 +63,10 @@ class _Book(ModuleType):
     """The package ``d2l``; the first releases had MXNet's names in the package itself."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        # Python looks for a name here before it looks for a module of that name.
+        if name.startswith("__") or name in _NOT_HERE or any(name == entry.name for entry in backends()):
             raise AttributeError(f"module {BOOK!r} has no attribute {name!r}")
-        return getattr(_module(_FIRST_TAB), name)
-
-
-def _module(name: str) -> ModuleType:
-    __import__(f"{BOOK}.{name}")
-    return sys.modules[f"{BOOK}.{name}"]
+        return getattr(import_module(f"{BOOK}.{_FIRST_TAB}"), name)
 
 
 class _Finder(MetaPathFinder, Loader):
@@ -97,7 +98,7 @@ class _Finder(MetaPathFinder, Loader):
         try:
             library, restored = load_tab(name.removeprefix(f"{BOOK}."))
         except UnknownBackendError as error:
-            raise ModuleNotFoundError(f"{name} is not here: {error}", name=name) from None
+            raise ImportError(f"{name} is not here: {error}") from None
         if self._first_edition:
             for each, value in getattr(library, FIRST_EDITION, {}).items():
                 setattr(library, each, value)

@@ -290,9 +290,9 @@ def test_the_novels_file_is_where_it_was_found(monkeypatch: pytest.MonkeyPatch, 
         assert file.parent == Path(os.environ["D2LRNN_DATA"])
         assert file.read_text(encoding="utf-8").startswith("The Time Machine")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(SpecError, match="nothing is known of 'http://example.org/other.txt'"):
+    with pytest.raises(SpecError, match="nothing is known of"):
         data_sets.download("http://example.org/other.txt")
-    with pytest.raises(TextError, match="have the SHA-1 checksum 090b5e7e.*, not 0000000"):
+    with pytest.raises(TextError, match=r"have the SHA-1 checksum 090b5e7e.*, not 0000000"):
         data_sets.download(address, sha1_hash="0" * 40)
 
 
