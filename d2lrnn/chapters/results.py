@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from d2lrnn.chapters.source import Cell, Chapter
@@ -32,7 +32,7 @@ class CellResult:
     error: str | None = None
     error_kind: str | None = None
     traceback: str | None = None
-    capped: bool = False
+    capped: bool = field(default=False, kw_only=True)
 
     @property
     def ok(self) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from d2lrnn.contract.specs import ModelSpec
-from d2lrnn.contract.values import FloatArray
+from d2lrnn.contract.values import DType, FloatArray
 
 _LEVELS = 1 << 16
 
@@ -60,22 +60,23 @@ def dropout_masks(
     """
     T, B, h = num_steps, batch_size, spec.num_hiddens
     masks = DropoutMasks(
-        _mask(spec, spec.input_dropout, seed, step, _INPUTS, (T, B, spec.embedding_size or 0)),
-        _mask(spec, spec.dropout, seed, step, _BETWEEN, (spec.num_layers - 1, T, B, h)),
-        _mask(spec, spec.output_dropout, seed, step, _OUTPUTS, (T, B, h)),
+        dropout_mask(spec.dtype, spec.input_dropout, seed, step, _INPUTS, (T, B, spec.embedding_size or 0)),
+        dropout_mask(spec.dtype, spec.dropout, seed, step, _BETWEEN, (spec.num_layers - 1, T, B, h)),
+        dropout_mask(spec.dtype, spec.output_dropout, seed, step, _OUTPUTS, (T, B, h)),
     )
     return None if all(mask is None for mask in masks) else masks
 
 
-def _mask(
-    spec: ModelSpec, rate: float, seed: int, step: int, stream: int, shape: tuple[int, ...]
+def dropout_mask(
+    dtype: DType, rate: float, seed: int, step: int, stream: int, shape: tuple[int, ...]
 ) -> FloatArray | None:
+    """One mask; None where nothing is dropped. Masks of one step have streams of their own, from 0."""
     size = int(np.prod(shape))
     if rate == 0 or size == 0:
         return None
     # Raw bits of a counter-based generator: the stream is fixed by its definition, whatever NumPy's version.
     bits = np.random.Philox(key=[seed, step], counter=[0, 0, 0, stream]).random_raw(-(-size // 4))
     draws = np.ascontiguousarray(bits, dtype="<u8").view("<u2")[:size]
-    mask = (draws >= round(rate * _LEVELS)).astype(spec.dtype)
+    mask = (draws >= round(rate * _LEVELS)).astype(dtype)
     mask *= 1.0 / (1.0 - rate)
     return mask.reshape(shape)

@@ -60,12 +60,12 @@ def check_parameters(spec: ModelSpec, parameters: Parameters) -> dict[str, Float
     Raises:
         ParameterError: a name is missing or too many, a shape differs, or a value is not a finite number.
     """
-    return _checked("parameter", parameter_shapes(spec), parameters, spec.dtype)
+    return check_arrays("parameter", parameter_shapes(spec), parameters, spec.dtype)
 
 
 def check_optimizer_state(spec: ModelSpec, optimizer: Optimizer, arrays: Parameters) -> dict[str, FloatArray]:
     """The same for what an optimiser remembers of the parameters of `spec`."""
-    return _checked("optimizer state", slot_shapes(optimizer, parameter_shapes(spec)), arrays, spec.dtype)
+    return check_arrays("optimizer state", slot_shapes(optimizer, parameter_shapes(spec)), arrays, spec.dtype)
 
 
 def check_reset(spec: ModelSpec, framework: str) -> None:
@@ -77,9 +77,10 @@ def check_reset(spec: ModelSpec, framework: str) -> None:
         )
 
 
-def _checked(
+def check_arrays(
     what: str, shapes: Mapping[str, tuple[int, ...]], arrays: Parameters, dtype: str
 ) -> dict[str, FloatArray]:
+    """The same for arrays of any names and shapes; `what` is what an error calls one of them."""
     if missing := [name for name in shapes if name not in arrays]:
         raise ParameterError(f"{what}s are missing: {', '.join(missing)}")
     if extra := [name for name in arrays if name not in shapes]:

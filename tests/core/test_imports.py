@@ -30,6 +30,7 @@ ROOMS = {
     "copies": {"contract"},
     "registry": {"contract", "errors"},
     "data": {"atomic_files", "checks", "contract", "errors"},
+    "translation": {"checks", "contract"},
     "generation": {"checks", "contract", "data", "errors"},
     "training": {"checks", "contract", "data", "errors"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training"},
@@ -46,7 +47,7 @@ ROOMS = {
 }  # fmt: skip
 
 #: What a backend computes with, and what its tab may import beside it.
-BACKEND_ROOMS = {"contract", "copies", "errors"}
+BACKEND_ROOMS = {"contract", "copies", "errors", "translation"}
 TAB_ROOMS = {"book", "chapters", "data", "generation", "training"}
 
 

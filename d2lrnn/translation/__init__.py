@@ -1,0 +1,1 @@
+"""Translators: sequence to sequence, one model on every backend."""
