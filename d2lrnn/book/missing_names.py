@@ -43,7 +43,7 @@ CHAPTERS = {
 
 
 def answer(name: str, names: Iterable[str]) -> Any:
-    r"""What a tab has under a name that is not among those that it defines: pyplot under ``plt``.
+    """What a tab has under a name that is not among those that it defines: pyplot under ``plt``.
 
     Args:
         name: what is asked for.
@@ -56,8 +56,7 @@ def answer(name: str, names: Iterable[str]) -> Any:
     Example:
         >>> answer("MultiHeadAttention", ["AdditiveAttention"])
         Traceback (most recent call last):
-        AttributeError: d2l has no MultiHeadAttention: it is of the chapter "Attention Mechanisms and \
-Transformers", which d2lrnn does not cover (there is AdditiveAttention)
+        AttributeError: d2l has no MultiHeadAttention: it is of the chapter "Attention Mechanisms and ...
     """
     if name == "plt":
         return load_pyplot()
