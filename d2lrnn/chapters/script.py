@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the file that the arguments name; what it raises, and its exit code, are this process' own."""
     file, tab, *rest = arguments
     path = Path(file)
+    sys.excepthook = partial(_show, file)
     module = ModuleType("__main__")
     module.__file__ = file
     if path.suffix == ".py":
@@ -46,17 +47,15 @@ def main(arguments: Sequence[str]) -> None:
     # As for a script: its own folder comes first, not the one that the module was started in.
     sys.path[0] = str(path.resolve().parent)
     sys.modules["__main__"] = module
-    sys.excepthook = partial(_show, file)
     for step in steps:
         exec(step, module.__dict__)
 
 
 def _show(file: str, kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
-    """The traceback from the script's own first frame on, as Python shows it."""
-    frames = trace
-    while frames is not None and frames.tb_frame.f_code.co_filename != file:
-        frames = frames.tb_next
-    sys.__excepthook__(kind, raised.with_traceback(frames or trace), frames or trace)
+    """The traceback from the script's own first frame on, as Python shows it; none where it did not begin."""
+    while trace is not None and trace.tb_frame.f_code.co_filename != file:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, raised.with_traceback(trace), trace)
 
 
 def _tell(restored: Restored) -> None:

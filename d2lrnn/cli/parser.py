@@ -246,9 +246,10 @@ def _add_run(parser: ArgumentParser) -> None:
     _add_tab(parser, "of a chapter: ")
     _add_debug(parser)
     parser.add_argument("file", metavar="FILE", help="a script (.py), a notebook (.ipynb) or a chapter (.md)")
-    parser.add_argument(
+    rest = parser.add_argument(
         "arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="what the script finds in sys.argv"
     )
+    rest.required = False  # some Pythons count the rest among what is missing
 
 
 def _add_tab(parser: ArgumentParser, what: str = "") -> None:

@@ -134,6 +134,7 @@ def test_a_saved_notebook_runs_by_itself(tmp_path: Path, entry: BackendEntry, ta
         ("own.txt", "", r"own.txt is no file that can be run: its name must end in .py, .ipynb or .md"),
         ("gone.py", None, "gone.py cannot be read: No such file or directory"),
         ("zh.py", "import d2lzh as d2l\n", "d2lzh is another library than the book's package d2l"),
+        ("open.py", "x = (\n", "SyntaxError: '(' was never closed"),
         ("paddle.py", "from d2l import paddle as d2l\n", "d2l.paddle is not here: unknown backend 'paddle'"),
     ],
 )
@@ -145,3 +146,4 @@ def test_what_cannot_be_run_is_told_in_a_line(
     done = _run(tmp_path, "-m", "d2lrnn", "run", name)
     assert done.returncode != 0
     assert told in done.stderr.splitlines()[-1]
+    assert "d2lrnn/chapters/script.py" not in done.stderr
