@@ -32,3 +32,8 @@ def can_take_tokens(rnn: nn.Module) -> bool:
 def stacked(steps: jax.Array | Iterable[jax.Array]) -> jax.Array:
     """The arrays of all steps as one: chapters pass lists of them, and ``reversed(…)``."""
     return steps if hasattr(steps, "shape") else jnp.stack(list(steps))
+
+
+def as_indices(tokens: jax.Array) -> jax.Array:
+    """Tokens (B, T), which chapters also pass as floats, as indices (T, B)."""
+    return jnp.swapaxes(tokens, 0, 1).astype(jnp.int32)

@@ -14,7 +14,7 @@ from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import continue_prefix
 from d2lrnn_jax.dropout import drop
-from d2lrnn_jax.inputs import can_take_tokens, stacked
+from d2lrnn_jax.inputs import as_indices, can_take_tokens, stacked
 from d2lrnn_jax.module import Classifier, TrainState
 from d2lrnn_jax.precision import precision
 from d2lrnn_jax.prediction import Predictor, compiled_step
@@ -71,11 +71,11 @@ class RNNLMScratch(Classifier):
 
     def one_hot(self, tokens: jax.Array) -> jax.Array:
         """One-hot vectors (T, B, V) of tokens (B, T)."""
-        return jax.nn.one_hot(_as_indices(tokens), self.vocab_size)
+        return jax.nn.one_hot(as_indices(tokens), self.vocab_size)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """The embedding vectors (T, B, E) of tokens (B, T)."""
-        return jnp.take(self.W_e, _as_indices(tokens), axis=0, mode="clip")
+        return jnp.take(self.W_e, as_indices(tokens), axis=0, mode="clip")
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
         """Hidden states (T, B, h), or a list of T, to logits (B, T, V)."""
@@ -209,15 +209,10 @@ class RNNLM(RNNLMScratch):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """The embedding vectors (T, B, E) of tokens (B, T)."""
-        return self.embedding(_as_indices(tokens))
+        return self.embedding(as_indices(tokens))
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
         """Hidden states (T, B, h), or a list of T, to logits (B, T, V)."""
         hiddens = stacked(hiddens)
         logits = self.embedding.attend(hiddens) + self.bias if self.tied else self.linear(hiddens)
         return jnp.swapaxes(logits, 0, 1)
-
-
-def _as_indices(tokens: jax.Array) -> jax.Array:
-    """Tokens (B, T), which chapters also pass as floats, as indices (T, B)."""
-    return jnp.swapaxes(tokens, 0, 1).astype(jnp.int32)
