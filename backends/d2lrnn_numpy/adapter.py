@@ -24,12 +24,14 @@ from d2lrnn.contract.values import (
     StepResult,
     row_slices,
 )
+from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_numpy.devices import CPU
 from d2lrnn_numpy.formulas import FORMULAS
 from d2lrnn_numpy.language_model import RNNLMScratch
 from d2lrnn_numpy.layer import Layer
 from d2lrnn_numpy.optimizers import STEPS
 from d2lrnn_numpy.stack import RecurrentStack
+from d2lrnn_numpy.translator import NumpyTranslator
 
 
 class LanguageModel(RNNLMScratch):
@@ -86,6 +88,13 @@ class NumpyBackend:
         """See `d2lrnn.contract.protocols.Backend`."""
         choose_device(device, self.devices())
         return NumpyLearner(model, training)
+
+    def translator(
+        self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
+    ) -> NumpyTranslator:
+        """See `d2lrnn.translation.backends.TranslatorMaker`."""
+        choose_device(device, self.devices())
+        return NumpyTranslator(spec, parameters, training)
 
 
 class NumpyLearner:

@@ -30,7 +30,7 @@ ROOMS = {
     "copies": {"contract"},
     "registry": {"contract", "errors"},
     "data": {"atomic_files", "checks", "contract", "errors"},
-    "translation": {"checks", "contract"},
+    "translation": {"checks", "contract", "errors"},
     "generation": {"checks", "contract", "data", "errors"},
     "training": {"checks", "contract", "data", "errors"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training"},
