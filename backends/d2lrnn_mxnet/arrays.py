@@ -7,6 +7,8 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from d2lrnn.contract.values import IntArray
+from d2lrnn_mxnet.devices import cpu
 from d2lrnn_mxnet.recurrence import Array
 
 
@@ -24,3 +26,8 @@ def on_device(values: Any, dtype: str, context: Any) -> Array:
     """
     own = np.array(values, dtype=dtype, order="C")
     return mx.nd.from_numpy(own, array_cls=mx.np.ndarray).as_in_ctx(context)
+
+
+def index_array(indices: IntArray) -> Array:
+    """Token indices, or lengths, as an array of int32 on the CPU, where a batch begins."""
+    return on_device(indices, "int32", cpu())

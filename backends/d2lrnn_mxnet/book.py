@@ -128,13 +128,14 @@ class Trainer(book.Trainer):
         """The loss, without gradients or dropout."""
         return self.model.validation_step(self.prepare_batch(batch))
 
-    def copy_parameters(self) -> list[Array]:
-        """Copies of all parameters."""
-        return [array.copy() for array in parameter_arrays(self.model)]
+    def copy_parameters(self) -> list[tuple[Array, Array]]:
+        """All parameters, each with a copy."""
+        return [(array, array.copy()) for array in parameter_arrays(self.model)]
 
-    def put_back_parameters(self, parameters: list[Array]) -> None:
-        """Copies them back into the model."""
-        for array, value in zip(parameter_arrays(self.model), parameters, strict=True):
+    def put_back_parameters(self, parameters: list[tuple[Array, Array]]) -> None:
+        """Writes the copies over the parameters."""
+        # Not over the model's arrays of now: a chapter's block can have kept results as attributes since.
+        for array, value in parameters:
             array[:] = value
 
 

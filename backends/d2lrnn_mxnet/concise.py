@@ -58,6 +58,7 @@ class RNN(Module, nn.HybridBlock):
         with self.name_scope():
             self.rnn = self._native(num_hiddens, num_layers, dropout, num_inputs)
         self.initialize()
+        self._unused = True
 
     def _native(self, num_hiddens: int, num_layers: int, dropout: float, num_inputs: int) -> Any:
         layer = rnn.RNN(num_hiddens, num_layers, "tanh", dropout=dropout, input_size=num_inputs)
@@ -76,6 +77,7 @@ class RNN(Module, nn.HybridBlock):
         Returns:
             The outputs of the last layer (T, B, h) and the final state.
         """
+        self._unused = False
         if state is None:
             infos = self.rnn.state_info(inputs.shape[1])
             parts = [np.zeros(info["shape"], dtype=inputs.dtype, ctx=inputs.ctx) for info in infos]

@@ -39,6 +39,9 @@ class Module(book.Module, nn.Block):
         (2, 1)
     """
 
+    #: Whether its parameters have their values from its constructor, and nothing has run it yet.
+    _unused = False
+
     def forward(self, X: Array) -> Array:
         """``self.net(X)``."""
         return self.net(X)
@@ -94,14 +97,23 @@ class Module(book.Module, nn.Block):
     def initialize(
         self, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
     ) -> None:
-        """As Gluon's ``initialize``; initialised parameters keep their values without a warning."""
-        every = self.collect_params().items()
-        chosen = {name: p for name, p in every if force_reinit or not _is_initialized(p)}
-        _dictionary(chosen).initialize(init or mx.initializer.Uniform(), ctx, verbose, force_reinit)
+        """As Gluon's ``initialize``; initialised parameters keep their values (`initialize_block`)."""
+        initialize_block(self, init, ctx, verbose, force_reinit)
 
     def detach(self, value: Any) -> Any:
         """The value, detached."""
         return value.detach() if isinstance(value, np.ndarray) else value
+
+
+@use_np
+class Block(nn.Block):
+    """A ``gluon.nn.Block`` that is no model: a part of one. The arguments are those of ``gluon.Block``."""
+
+    def initialize(
+        self, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
+    ) -> None:
+        """As Gluon's ``initialize``; initialised parameters keep their values (`initialize_block`)."""
+        initialize_block(self, init, ctx, verbose, force_reinit)
 
 
 @use_np
@@ -147,6 +159,31 @@ class Classifier(Module):
             print(f"{type(layer).__name__} output shape:\t {X.shape}")
 
 
+def initialize_block(
+    block: nn.Block, init: Any = None, ctx: Any = None, verbose: bool = False, force_reinit: bool = False
+) -> None:
+    """Gluon's ``Block.initialize``, which warns of no parameter that has values: it keeps them.
+
+    The library's own layers have values from their constructors, so that they can be called at once. Those
+    inside the block that nothing has run yet get new ones from an initializer that is named: in the book,
+    where they have none until then, it is that which gives them their values.
+
+    Args:
+        block: whose parameters.
+        init: the initializer; None is Gluon's ``Uniform()``.
+        ctx: where they are made; None is the current context.
+        verbose: whether to print what is initialised.
+        force_reinit: whether all parameters get new values.
+    """
+    again = set() if init is None else {id(p) for p in _unused_parameters(block)}
+    chosen = {
+        name: p
+        for name, p in block.collect_params().items()
+        if force_reinit or id(p) in again or not _is_initialized(p)
+    }
+    _dictionary(chosen).initialize(init or mx.initializer.Uniform(), ctx, verbose, force_reinit=True)
+
+
 def parameter_arrays(model: Module) -> list[Array]:
     """All parameters as arrays, also those that are not trained, which have no gradient."""
     return [*model.get_scratch_params(), *(p.data() for p in model.collect_params().values())]
@@ -186,6 +223,14 @@ def _blocks(container: Any) -> Iterator[nn.Block]:
             yield value
         elif isinstance(value, (list, tuple, dict)):
             yield from _blocks(value)
+
+
+def _unused_parameters(block: nn.Block) -> Iterator[gluon.Parameter]:
+    if getattr(block, "_unused", False):
+        block._unused = False
+        yield from block.collect_params().values()
+    for child in block._children.values():
+        yield from _unused_parameters(child)
 
 
 def _is_internal(name: str) -> bool:

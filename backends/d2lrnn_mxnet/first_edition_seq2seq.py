@@ -1,0 +1,204 @@
+"""Sequence to sequence in the first edition's words: its loss, its training, its translations.
+
+The network is a `StatefulEncoderDecoder`, which the tab's ``FIRST_EDITION`` has as ``EncoderDecoder``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mxnet as mx
+from mxnet import autograd, gluon, init, np, npx
+
+from d2lrnn.book.figures import Animator
+from d2lrnn.book.translation import truncate_pad
+from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.errors import SpecError
+from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch
+from d2lrnn.training.interrupts import interrupt_flag
+from d2lrnn_mxnet.arrays import on_device
+from d2lrnn_mxnet.encoder_decoder import write
+from d2lrnn_mxnet.first_edition import grad_clipping
+from d2lrnn_mxnet.recurrence import Array
+from d2lrnn_mxnet.semantics import use_np
+
+# The chapter's largest norm of a gradient.
+_THETA = 1.0
+
+#: How many epochs pass between two points of the figure.
+_EPOCHS_PER_POINT = 10
+
+
+@use_np
+class MaskedSoftmaxCELoss(gluon.loss.SoftmaxCELoss):
+    """Cross-entropy of sequences of different lengths: padding costs nothing.
+
+    Example:
+        >>> losses = MaskedSoftmaxCELoss()(np.ones((3, 4, 10)), np.ones((3, 4)), np.array([4, 2, 0]))
+        >>> [round(loss, 3) for loss in losses.tolist()]
+        [2.303, 1.151, 0.0]
+    """
+
+    def forward(self, pred: Array, label: Array, valid_len: Array) -> Array:
+        """The losses of sequences (B,): sums over their tokens, divided by T.
+
+        Args:
+            pred: logits (B, T, V).
+            label: tokens (B, T).
+            valid_len: how many tokens of each are no padding (B,).
+        """
+        weights = np.ones((*label.shape, 1), dtype=pred.dtype, ctx=pred.ctx)
+        return super().forward(pred, label, npx.sequence_mask(weights, valid_len, True, axis=1))
+
+
+@mx.util.use_np
+def train_seq2seq(
+    net: Any,
+    data_iter: Iterable[Sequence[Array]],
+    lr: float,
+    num_epochs: int,
+    tgt_vocab: Vocab,
+    device: Any,
+) -> None:
+    """Trains with Adam on clipped gradients, plots the loss, and prints it with the speed.
+
+    As in the book the network is initialised again, by Xavier's rule, and the loss is that of
+    `MaskedSoftmaxCELoss`, summed and divided by the number of tokens.
+
+    Args:
+        net: a `StatefulEncoderDecoder`.
+        data_iter: batches (source (B, T), its lengths (B,), target (B, T), its lengths (B,)).
+        lr: the learning rate.
+        num_epochs: how many epochs.
+        tgt_vocab: the target's; it has ``<bos>``.
+        device: where to train.
+
+    Raises:
+        SpecError: `num_epochs` is below 1, or there is no batch.
+        DivergedError: a loss was NaN or infinite; the parameters are those from before that epoch.
+    """
+    if num_epochs < 1:
+        raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
+    training = _Translation(net, lr, tgt_vocab["<bos>"], device)
+    animator = Animator(xlabel="epoch", ylabel="loss", xlim=[_EPOCHS_PER_POINT, num_epochs])
+    for epoch in range(1, num_epochs + 1):
+        loss, tokens_per_second = training.train_epoch(data_iter, epoch)
+        if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
+            animator.add(epoch, [loss])
+    print(f"loss {loss:.3f}, {tokens_per_second:.1f} tokens/sec on {device}")
+
+
+@mx.util.use_np
+def predict_seq2seq(
+    net: Any,
+    src_sentence: str,
+    src_vocab: Vocab,
+    tgt_vocab: Vocab,
+    num_steps: int,
+    device: Any,
+    save_attention_weights: bool = False,
+) -> tuple[str, list[Any]]:
+    """Translates a sentence by the likeliest tokens, up to the first ``<eos>``: no graph, dropout off.
+
+    Args:
+        net: a `StatefulEncoderDecoder`.
+        src_sentence: words with a space between them; it is turned to lower case.
+        src_vocab: of the sentence; it has ``<pad>`` and ``<eos>``.
+        tgt_vocab: of the translation; it has ``<bos>`` and ``<eos>``.
+        num_steps: T: a longer sentence is cut, and a translation is not longer.
+        device: where `net` is.
+        save_attention_weights: whether to collect ``net.decoder.attention_weights``.
+
+    Returns:
+        The translation, and of every step the attention weights, where they were asked for.
+    """
+    words = [*src_vocab[src_sentence.lower().split(" ")], src_vocab["<eos>"]]
+    length = on_device([len(words)], "int32", device)
+    source = on_device([truncate_pad(words, num_steps, src_vocab["<pad>"])], "int32", device)
+    state = net.decoder.init_state(net.encoder(source, length), length)
+    first = on_device([[tgt_vocab["<bos>"]]], "int32", device)
+    tokens, weights = [], []
+    for step in write(net.decoder, first, state, num_steps):
+        if save_attention_weights:
+            weights.append(net.decoder.attention_weights)
+        token = int(step.item())
+        if token == tgt_vocab["<eos>"]:
+            break
+        tokens.append(token)
+    return " ".join(tgt_vocab.to_tokens(tokens)), weights
+
+
+@use_np
+class _Translation:
+    """A network that learns to translate, and its optimiser.
+
+    Args:
+        net: a `StatefulEncoderDecoder`; its parameters get new values.
+        lr: the learning rate.
+        begin: the index of ``<bos>``.
+        device: where to train.
+    """
+
+    def __init__(self, net: Any, lr: float, begin: int, device: Any) -> None:
+        net.initialize(init.Xavier(), force_reinit=True, ctx=device)
+        self._net, self._begin, self._device = net, begin, device
+        self._optimizer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": lr})
+        self._loss, self._step = MaskedSoftmaxCELoss(), 0
+
+    def train_epoch(self, batches: Iterable[Sequence[Array]], number: int) -> tuple[float, float]:
+        """The loss of an epoch's tokens, and how many a second there were.
+
+        Args:
+            batches: see `train_seq2seq`.
+            number: of the epoch, from 1.
+        """
+        epoch = RunningEpoch(number, self._step)
+        parameters = self._parameters(batches)
+        kept = [parameter.copy() for parameter in parameters]
+
+        def rollback() -> None:
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter[:] = value
+
+        with interrupt_flag(reraise=True) as interrupted:
+            record = run_epoch(
+                epoch,
+                batches,
+                lambda batch, state: self._train_step(batch),
+                rollback=rollback,
+                interrupted=interrupted,
+            )
+        assert record is not None  # an interrupt is raised by now
+        self._step = epoch.step
+        nats, num_tokens = epoch.losses.read()
+        return nats / num_tokens, record.tokens_per_second
+
+    def _parameters(self, batches: Iterable[Sequence[Array]]) -> list[Array]:
+        """All that is trained; a first batch lets layers infer their sizes."""
+        if self._step == 0:
+            for batch in batches:
+                X, X_valid_len, Y, _ = self._prepared(batch)
+                self._net(X, self._late(Y), X_valid_len)
+                break
+        return [parameter.data() for parameter in self._net.collect_params().values()]
+
+    def _train_step(self, batch: Sequence[Array]) -> Scored:
+        # Counted before the batch is on the device, which would have to be waited for.
+        num_tokens = int(batch[3].sum())
+        X, X_valid_len, Y, Y_valid_len = self._prepared(batch)
+        with autograd.record():
+            Y_hat, _ = self._net(X, self._late(Y), X_valid_len)
+            loss = self._loss(Y_hat, Y, Y_valid_len).sum()
+        loss.backward()
+        grad_clipping(self._net, _THETA)
+        self._optimizer.step(num_tokens)
+        return Scored(loss.detach() / num_tokens, num_tokens)
+
+    def _prepared(self, batch: Sequence[Array]) -> list[Array]:
+        return [array.as_in_ctx(self._device) for array in batch]
+
+    def _late(self, Y: Array) -> Array:
+        """The targets one step late, behind ``<bos>``: what the decoder reads to tell them."""
+        begin = np.full((len(Y), 1), self._begin, dtype=Y.dtype, ctx=Y.ctx)
+        return np.concatenate([begin, Y[:, :-1]], axis=1)
