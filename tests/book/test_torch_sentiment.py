@@ -84,7 +84,7 @@ def test_vectors_agree(d2l: ModuleType, of_reviews: Any, size: int) -> None:
 @compares("accuracy")
 def test_right_predictions_are_counted_alike(d2l: ModuleType, book: Any) -> None:
     y = torch.tensor([0, 1, 1])
-    for y_hat in (torch.randn(3, 2), torch.tensor([0.0, 1.0, 0.0]), torch.tensor([[0], [1], [1]])):
+    for y_hat in (torch.randn(3, 2), torch.tensor([0.0, 1.0, 0.0]), torch.tensor([[0], [1], [0]])):
         right = y.reshape(-1, 1) if y_hat.dim() == 2 and y_hat.shape[1] == 1 else y
         agree(*(lib.accuracy(y_hat, right) for lib in (d2l, book)))
 
@@ -173,4 +173,10 @@ def test_reviews_are_told_apart(d2l: ModuleType, small_data: Any) -> None:
     d2l.train_ch13(net, train_iter, test_iter, nn.CrossEntropyLoss(reduction="none"), trainer, 4)
     assert d2l.evaluate_accuracy_gpu(net, test_iter) > 0.9
     assert d2l.predict_sentiment(net, vocab, "a brilliant and lovely story great fun") == "positive"
+    modes: list[Any] = []
+    net.train().register_forward_hook(
+        lambda module, _, out: modes.append((module.training, out.requires_grad))
+    )
     assert d2l.predict_sentiment(net, vocab, "the film was awful dull and boring") == "negative"
+    assert modes == [(False, False)]
+    assert net.training
