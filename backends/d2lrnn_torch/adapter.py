@@ -31,6 +31,7 @@ from d2lrnn.contract.values import (
     StepResult,
     row_slices,
 )
+from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_torch.concise import CONCISE_LAYERS, find_concise_layer
 from d2lrnn_torch.devices import devices, full_precision, native_device
 from d2lrnn_torch.gradients import clip_scale, global_norm
@@ -39,6 +40,7 @@ from d2lrnn_torch.optimizers import update
 from d2lrnn_torch.parameters import export_arrays, write_arrays
 from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
 from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays, trainable
+from d2lrnn_torch.translator import TorchTranslator
 
 
 class TorchBackend:
@@ -90,6 +92,13 @@ class TorchBackend:
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> TorchLearner:
         """See `d2lrnn.contract.protocols.Backend`."""
         return TorchLearner(model, training, native_device(choose_device(device, self.devices())))
+
+    def translator(
+        self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
+    ) -> TorchTranslator:
+        """See `d2lrnn.translation.backends.TranslatorMaker`."""
+        own = native_device(choose_device(device, self.devices()))
+        return TorchTranslator(spec, parameters, training, own)
 
 
 class TorchLearner:
