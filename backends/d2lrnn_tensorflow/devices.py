@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -49,6 +50,15 @@ def try_gpu(i: int = 0) -> Any:
 def try_all_gpus() -> list[Any]:
     """The contexts of all GPUs, or that of the CPU where there is none."""
     return [gpu(i) for i in range(num_gpus())] or [cpu()]
+
+
+def on_device(device: AbstractContextManager[Any] | str | None) -> AbstractContextManager[Any]:
+    """The context of a device, in any of the forms that chapters have it in.
+
+    Args:
+        device: what `try_gpu` returns, or TensorFlow's name of a device; None leaves it to TensorFlow.
+    """
+    return tf.device(device) if isinstance(device, str) else device or nullcontext()
 
 
 def native_name(device: Device) -> str:

@@ -70,21 +70,68 @@ def _swapped(tensor: Any) -> Any:
 def _initial_states_of_a_type() -> Iterator[None]:
     """``cell.get_initial_state(batch_size=…, dtype=…)``: one tensor where the state is one, not a list."""
     layers = keras.layers
+    cells = (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
     with ExitStack() as stack:
-        for cell in (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell, layers.StackedRNNCells):
-            stack.enter_context(_replaced(cell, get_initial_state=_with_type(cell.get_initial_state)))
+        for cell, form in (*((cell, _sole) for cell in cells), (layers.StackedRNNCells, _of_each_cell)):
+            patched = _with_type(cell.get_initial_state, form)
+            stack.enter_context(_replaced(cell, get_initial_state=patched))
         yield
 
 
-def _with_type(method: Callable[..., Any]) -> Callable[..., Any]:
+def _sole(states: Any) -> Any:
+    """A tensor where the state is one."""
+    return states[0] if len(states) == 1 else states
+
+
+def _of_each_cell(states: Any) -> Any:
+    """A list of the cells' states, also of those of one cell."""
+    return [_sole(state) if isinstance(state, (list, tuple)) else state for state in states]
+
+
+def _with_type(method: Callable[..., Any], form: Callable[[Any], Any]) -> Callable[..., Any]:
     def get_initial_state(self: Any, batch_size: int | None = None, dtype: Any = None) -> Any:
         states = method(self, batch_size)
         if dtype is None:  # Keras 3 itself asks so
             return states
-        states = tf.nest.map_structure(lambda state: tf.cast(state, dtype), states)
-        return states[0] if len(states) == 1 else states
+        return form(tf.nest.map_structure(lambda state: tf.cast(state, dtype), states))
 
     return get_initial_state
+
+
+@contextmanager
+def _states_of_stacked_cells() -> Iterator[None]:
+    """The states of stacked cells: a tensor of each cell that has one; one tensor of all is taken, too."""
+    RNN = keras.layers.RNN
+    call = RNN.__call__
+
+    def run(self: Any, sequences: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+        if not isinstance(self.cell, keras.layers.StackedRNNCells):
+            return call(self, sequences, initial_state=initial_state, **kwargs)
+        # The library's GRU has the states of its layers as one tensor (L, B, h).
+        if tf.is_tensor(initial_state) and initial_state.shape.rank == 3:
+            initial_state = tf.unstack(initial_state)
+        results = call(self, sequences, initial_state=initial_state, **kwargs)
+        return (results[0], *_of_each_cell(results[1:])) if self.return_state else results
+
+    with _replaced(RNN, __call__=run):
+        yield
+
+
+@contextmanager
+def _labels_of_their_own_type() -> Iterator[None]:
+    """A loss of the cells' own gets whole labels as whole numbers."""
+    Loss = keras.losses.Loss
+    call = Loss.__call__
+
+    def run(self: Any, y_true: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
+        own = not type(self).__module__.startswith(("keras", "d2lrnn"))
+        if not (own and tf.is_tensor(y_true) and y_true.dtype.is_integer):
+            return call(self, y_true, y_pred, *args, **kwargs)
+        with _replaced(self, call=lambda _, y_pred: type(self).call(self, y_true, y_pred)):
+            return call(self, y_true, y_pred, *args, **kwargs)
+
+    with _replaced(Loss, __call__=run):
+        yield
 
 
 @contextmanager
@@ -136,6 +183,18 @@ RESTORED = (
         why="Keras 3 takes the batch size only, and gives a list also of one state",
         needed_in=_contains(r"\bget_initial_state\("),
         put_back=_initial_states_of_a_type,
+    ),
+    Restored(
+        name="a tensor as the state of each of Keras' stacked cells",
+        why="Keras 3 gives a list also of one tensor, and takes no tensor of the states of all layers",
+        needed_in=_contains(r"\bStackedRNNCells\(|\blayers\.RNN\(\s*(?:\[|\w*cells\b)"),
+        put_back=_states_of_stacked_cells,
+    ),
+    Restored(
+        name="whole labels in a loss of one's own",
+        why="Keras 3 turns them into floating-point numbers before it calls the loss",
+        needed_in=_contains(r"\blosses\.Loss\b"),
+        put_back=_labels_of_their_own_type,
     ),
     Restored(
         name="SGD(1), a whole learning rate",

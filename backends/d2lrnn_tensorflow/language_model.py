@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import KindError
 from d2lrnn.generation import continue_prefix
+from d2lrnn_tensorflow.devices import on_device
 from d2lrnn_tensorflow.dropout import drop
 from d2lrnn_tensorflow.module import Classifier
 from d2lrnn_tensorflow.prediction import SingleStep
@@ -160,7 +161,7 @@ class RNNLMScratch(Classifier):
             PromptError: the prefix is empty.
             SpecError: `num_preds` is negative.
         """
-        with tf.device(device) if isinstance(device, str) else device or nullcontext():
+        with on_device(device):
             return continue_prefix(_Predictor(self), vocab, prefix, num_preds)
 
     def __reduce__(self) -> tuple[Any, ...]:
