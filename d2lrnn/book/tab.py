@@ -24,8 +24,9 @@ from d2lrnn.book.first_edition import (
 )
 from d2lrnn.book.pictures import set_axes, show_heatmaps, show_list_len_pair_hist, use_svg_display
 from d2lrnn.book.sentiment import read_imdb
-from d2lrnn.book.translation import bleu, preprocess_nmt, read_data_nmt, tokenize_nmt, truncate_pad
+from d2lrnn.book.translation import preprocess_nmt, read_data_nmt, tokenize_nmt, truncate_pad
 from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
+from d2lrnn.translation.bleu import bleu
 
 #: What names stand for in the first edition, where that is something else.
 FIRST_EDITION = {"Vocab": FrequencyVocab}

@@ -5,9 +5,6 @@ A text has a pair a line: a sentence, a tab, its translation.
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,14 +13,11 @@ import numpy as np
 
 from d2lrnn.book.data_sets import download_extract
 from d2lrnn.contract.values import IntArray
+from d2lrnn.data.sentences import with_marks_apart
 from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
 from d2lrnn.errors import TextError, reason_of
 
 _Token = TypeVar("_Token")
-
-_NON_BREAKING = re.compile("[\u202f\xa0]")
-#: A mark that does not stand after a space.
-_ATTACHED_MARK = re.compile(r"(?<=[^ ])(?=[,.!?])")
 
 
 def preprocess_nmt(text: str) -> str:
@@ -33,7 +27,7 @@ def preprocess_nmt(text: str) -> str:
         >>> preprocess_nmt("Go.\tVa\u202f!")
         'go .\tva !'
     """
-    return _ATTACHED_MARK.sub(" ", _NON_BREAKING.sub(" ", text).lower())
+    return with_marks_apart(text)
 
 
 def tokenize_nmt(text: str, num_examples: int | None = None) -> tuple[list[list[str]], list[list[str]]]:
@@ -221,33 +215,3 @@ class SentencePairs:
         lines = [f"{source}\t{target}" for source, target in zip(src_sentences, tgt_sentences, strict=True)]
         arrays, _, _ = self._build_arrays("\n".join(lines), self.src_vocab, self.tgt_vocab)
         return arrays
-
-
-def bleu(pred_seq: str, label_seq: str, k: int) -> float:
-    """How well a predicted text matches the right one; 1 where they are the same.
-
-    With p_n the share of the prediction's n-grams that the label has too:
-    exp(min(0, 1 - len(label) / len(prediction))) · Π_{n=1}^{k} p_n^(1/2^n).
-
-    Args:
-        pred_seq: the prediction, words with a space between them.
-        label_seq: the right text.
-        k: the longest n-gram that is looked at; one that is longer than the prediction counts for nothing.
-
-    Example:
-        >>> bleu("he is calm", "he is calm", k=2), round(bleu("he is", "he is calm", k=2), 3)
-        (1.0, 0.607)
-
-    Source: Papineni et al. 2002, with the weights of Zhang et al., Dive into Deep Learning, section 10.7.
-    """
-    predicted, right = pred_seq.split(" "), label_seq.split(" ")
-    score = math.exp(min(0.0, 1 - len(right) / len(predicted)))
-    for n in range(1, min(k, len(predicted)) + 1):
-        found = _ngrams(predicted, n)
-        matches = (found & _ngrams(right, n)).total()
-        score *= (matches / found.total()) ** 0.5**n
-    return score
-
-
-def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1))

@@ -33,7 +33,10 @@ def parse(argv: Sequence[str]) -> Request:
     given = vars(_parser(argv).parse_args(argv))
     from d2lrnn.cli.requests import REQUESTS
 
-    return request_of(REQUESTS[given.pop("command")], given)
+    command = given.pop("command")
+    if "action" in given:
+        command += f"_{given.pop('action')}"
+    return request_of(REQUESTS[command], given)
 
 
 def request_of(kind: type[Request], given: dict[str, Any]) -> Request:
@@ -263,6 +266,90 @@ def _add_tab(parser: ArgumentParser, what: str = "") -> None:
     )
 
 
+def _add_translate(parser: ArgumentParser) -> None:
+    parser.description = "Train a translator on pairs of sentences, or translate with one."
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=ArgumentParser
+    )
+    _add_translate_train(
+        actions.add_parser("train", help="learn from a text with a pair of sentences a line")
+    )
+    _add_translate_run(actions.add_parser("run", help="translate sentences with a saved translator"))
+
+
+def _add_translate_train(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Train a translator, a recurrent encoder and decoder, on pairs of sentences, and report perplexity, "
+        "BLEU and samples. A part of the pairs is kept for validation."
+    )
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?",
+        help="a text with a pair a line: a sentence, a tab, its translation; more columns do not count",
+    )  # fmt: skip
+    groups = {name: parser.add_argument_group(name) for name in ("model", "pairs", "training")}
+    for group, option, kind, text in (
+        ("model", "--embedding", int, "size of the embeddings (default: 64)"),
+        ("model", "--hidden", int, "hidden units of every layer (default: 64)"),
+        ("model", "--layers", int, "recurrent layers of encoder and decoder (default: 2)"),
+        ("model", "--dropout", float, "rate between layers, while training (default: 0)"),
+        ("pairs", "--batch-size", int, "pairs in a batch (default: 64)"),
+        ("pairs", "--max-tokens", int, "leave out pairs with longer sentences (default: 20)"),
+        ("pairs", "--min-freq", int, "words that come less often are unknown (default: 2)"),
+        ("pairs", "--val-share", float, "share of the pairs for validation (default: 0.1)"),
+        ("training", "--lr", float, "learning rate (default: the optimizer's)"),
+        ("training", "--clip", float, "largest norm of the gradient (default: 1)"),
+    ):
+        field = _FIELDS.get(option, option.strip("-").replace("-", "_"))
+        metavar = "N" if kind is int else "X"
+        groups[group].add_argument(option, type=kind, metavar=metavar, dest=f"{group}.{field}", help=text)
+    groups["model"].add_argument(
+        "--no-attention", action="store_false", dest="model.attention",
+        help="read the encoder's last state in every step, without attention",
+    )  # fmt: skip
+    training = groups["training"]
+    training.add_argument("--optimizer", metavar="NAME", help="as for d2lrnn train (default: adam)")
+    training.add_argument("--epochs", type=int, metavar="N", help="epochs of the run, in all (default: 30)")
+    training.add_argument(
+        "--seed", type=int, metavar="N", help="of parameters, order, validation and dropout (default: 0)"
+    )
+    _add_backend(training)
+    _add_device(training)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace another translator that --out holds"
+    )
+    output.add_argument(
+        "--resume", metavar="DIR",
+        help="go on with a saved run, on any backend, until it has --epochs; FILE is that of the run",
+    )  # fmt: skip
+    _add_json(output)
+    _add_debug(parser)
+
+
+#: Options that have another name than the field that they set.
+_FIELDS = {
+    "--embedding": "embedding_size", "--hidden": "num_hiddens", "--layers": "num_layers",
+    "--lr": "learning_rate",
+}  # fmt: skip
+
+
+def _add_translate_run(parser: ArgumentParser) -> None:
+    parser.description = "Translate sentences, a line each, with a saved translator."
+    parser.add_argument("run", metavar="DIR", help="the folder that translate train --out wrote")
+    parser.add_argument(
+        "sentences", metavar="SENTENCE", nargs="*",
+        help="what to translate; none takes the lines of standard input",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam", type=int, metavar="K", help="beginnings to keep in the search (default: 1, greedy)"
+    )
+    _add_backend(parser)
+    _add_device(parser)
+    _add_json(parser)
+    _add_debug(parser)
+
+
 def add_bench(parser: ArgumentParser) -> None:
     """The arguments of ``d2lrnn bench``; ``benchmarks/run.py`` has them, too."""
     parser.description = (
@@ -360,6 +447,7 @@ _COMMANDS = {
     "generate": (_add_generate, "continue a text with a saved model"),
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),
+    "translate": (_add_translate, "train a translator on pairs of sentences, or translate with one"),
     "chapter": (_add_chapter, "run a chapter of the book, cell by cell"),
     "run": (_add_run, "run a script that imports the book's package, with d2lrnn in its place"),
     "bench": (add_bench, "time training steps in every backend that is installed"),

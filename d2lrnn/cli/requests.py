@@ -190,6 +190,83 @@ class RunRequest(Request):
 
 
 @dataclass(frozen=True)
+class TranslateTrainRequest(Request):
+    """``d2lrnn translate train``.
+
+    Attributes:
+        file: a text with a pair of sentences a line; None where a run is resumed.
+        model: what was given of a `d2lrnn.translation.spec.TranslatorSpec`.
+        pairs: of a `d2lrnn.translation.pairs.PairSpec`.
+        training: of a `d2lrnn.contract.specs.TrainingSpec`.
+        optimizer: its name.
+        epochs: how many epochs; None takes `d2lrnn.cli.translate_train.NUM_EPOCHS`, or those of the run.
+        seed: of the parameters, the order of the pairs and the dropout.
+        out: the folder to save to.
+        resume: the folder of the run to go on with.
+        overwrite: whether another run in the folder is replaced.
+        backend: the name of the backend; None takes that of ``D2LRNN_BACKEND``.
+        device: as for `d2lrnn.contract.devices.choose_device`.
+        json: the file to write the result to.
+
+    Raises:
+        SpecError: a number is out of its range.
+    """
+
+    command = "translate_train"
+
+    file: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    pairs: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    out: str | None = None
+    resume: str | None = None
+    overwrite: bool = False
+    backend: str | None = None
+    device: str = "auto"
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("--epochs", self.epochs)
+        if self.resume is not None and (self.model or self.pairs or self.training or self.optimizer):
+            raise SpecError("--resume goes on with the run as it is: leave out all but --epochs")
+        for option, folder in (("--out", self.out), ("--resume", self.resume)):
+            if folder == "":
+                raise SpecError(f"{option} needs the name of a folder")
+
+
+@dataclass(frozen=True)
+class TranslateRunRequest(Request):
+    """``d2lrnn translate run``.
+
+    Attributes:
+        run: the folder of a saved translator.
+        sentences: what to translate; none takes the lines of standard input.
+        beam: the width of the beam; 1 is greedy search.
+        backend: the name of the backend; None takes that of ``D2LRNN_BACKEND``.
+        device: as for `d2lrnn.contract.devices.choose_device`.
+        json: the file to write the translations to.
+
+    Raises:
+        SpecError: a number is out of its range.
+    """
+
+    command = "translate_run"
+
+    run: str
+    sentences: Sequence[str] = ()
+    beam: int = 1
+    backend: str | None = None
+    device: str = "auto"
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("--beam", self.beam)
+
+
+@dataclass(frozen=True)
 class BenchRequest(Request):
     """``d2lrnn bench``. None takes what `d2lrnn.cli.bench` has for a quick run or for a whole one.
 
@@ -243,7 +320,7 @@ REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
         TrainRequest, GenerateRequest, EvaluateRequest, BackendsRequest, ChapterRequest, RunRequest,
-        BenchRequest,
+        TranslateTrainRequest, TranslateRunRequest, BenchRequest,
     )
 }  # fmt: skip
 

@@ -63,9 +63,9 @@ def write_checkpoint(run: Run, folder: Path) -> None:
             raise RunError(f"{name} is not finite: training has diverged, and such a run is not saved")
     sums = ""
     for name, content in _files(run, description):
-        _write_synced(folder / name, content)
+        write_synced(folder / name, content)
         sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
-    _write_synced(folder / _SUMS, sums.encode())
+    write_synced(folder / _SUMS, sums.encode())
     sync_folder(folder)
 
 
@@ -89,11 +89,11 @@ def read_checkpoint(folder: Path) -> Run:
         RunError: it cannot be read or is damaged.
         MissingCellError: its cell comes from a package that is not installed here.
     """
-    content = _read_file(folder / DESCRIPTION, _MAX_DESCRIPTION)
-    sums = _read_sums(folder / _SUMS)
+    content = read_file(folder / DESCRIPTION, _MAX_DESCRIPTION)
+    sums = read_sums(folder / _SUMS)
     if sums and sums.get(DESCRIPTION) != hashlib.sha256(content).hexdigest():
         raise RunError(f"{folder / DESCRIPTION} is damaged: its digest is not the one in {_SUMS}")
-    with _opened(folder / MODEL) as file:
+    with opened(folder / MODEL) as file:
         parsed = _parsed(folder / DESCRIPTION, content, _size(file))
         del content  # the arrays may take its place
         run = parsed.run
@@ -104,13 +104,13 @@ def read_checkpoint(folder: Path) -> Run:
         run = replace(run, parameters=read_safetensors(file, folder / MODEL, shapes, dtype, digest))
     if _OPTIMIZER in parsed.files and run.training is not None:
         slots, path = slot_shapes(run.training.optimizer, shapes), folder / _OPTIMIZER
-        with _opened(path) as file:
+        with opened(path) as file:
             slot_arrays = read_safetensors(file, path, slots, dtype, sums[_OPTIMIZER])
         run = replace(run, optimizer_state=slot_arrays)
     part, data = run.position.part, run.data
     if _STATE in parsed.files and part is not None and data is not None:
         state_shapes, path = _state_shapes(run.model, data.batch_size), folder / _STATE
-        with _opened(path) as file:
+        with opened(path) as file:
             state = tuple(read_safetensors(file, path, state_shapes, dtype, sums[_STATE]).values())
         run = replace(run, position=replace(run.position, part=replace(part, state=state)))
     return run
@@ -123,8 +123,8 @@ def read_description(folder: Path) -> Run:
         RunError: it cannot be read or is damaged.
         MissingCellError: its cell comes from a package that is not installed here.
     """
-    content = _read_file(folder / DESCRIPTION, _MAX_DESCRIPTION)
-    with _opened(folder / MODEL) as file:
+    content = read_file(folder / DESCRIPTION, _MAX_DESCRIPTION)
+    with opened(folder / MODEL) as file:
         return _parsed(folder / DESCRIPTION, content, _size(file)).run
 
 
@@ -196,19 +196,28 @@ def _parsed(path: Path, content: bytes, model_bytes: int) -> _Parsed:
         raise RunError(f"{path} is damaged: {error}") from error
 
 
-def _read_sums(path: Path) -> dict[str, str]:
-    """Names to digests; none where there is no such file, as in format 1."""
+def read_sums(path: Path) -> dict[str, str]:
+    """Names to digests; none where there is no such file, as in format 1.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     if not os.path.lexists(path):
         return {}
-    lines = _read_file(path, _MAX_SUMS).decode("ascii", "replace").splitlines()
+    lines = read_file(path, _MAX_SUMS).decode("ascii", "replace").splitlines()
     matches = [_SUM.fullmatch(line) for line in lines]
     if not lines or not all(matches):
         raise RunError(f"{path} is damaged: its lines must be a digest, two spaces and a name")
     return {match[2]: match[1] for match in matches if match}
 
 
-def _read_file(path: Path, most: int) -> bytes:
-    with _opened(path) as file:
+def read_file(path: Path, most: int) -> bytes:
+    """The content of a checkpoint's file of at most so many bytes.
+
+    Raises:
+        RunError: it is longer, or cannot be read.
+    """
+    with opened(path) as file:
         size = _size(file)
         if size > most:
             raise RunError(f"{path} is damaged: it has more than {most:,} bytes")
@@ -220,8 +229,12 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A checkpoint's file lies in its folder: no pipe that never ends, no link to somewhere else."""
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A checkpoint's file, which lies in its folder: no pipe that never ends, no link to somewhere else.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     try:
         if path.is_symlink():
             raise RunError(f"{path} is damaged: it must be a file, and is a link")
@@ -237,7 +250,8 @@ def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes) -> None:
+    """Writes a file, and waits until it is on the disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()

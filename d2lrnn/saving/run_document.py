@@ -160,7 +160,7 @@ def _read_tokens(reader: JSONReader, model: Any, model_bytes: int) -> list[Any]:
 
 
 def _read_epochs(reader: JSONReader) -> tuple[EpochRecord, ...]:
-    return tuple(_read_record(record, number) for number, record in enumerate(reader.elements(), start=1))
+    return tuple(read_record(record, number) for number, record in enumerate(reader.elements(), start=1))
 
 
 def read_run(document: dict[str, Any]) -> Run:
@@ -197,7 +197,7 @@ def read_run(document: dict[str, Any]) -> Run:
         parameters={},
         vocab=vocab,
         data=spec,
-        training=None if training is None else _read_training(training, "the training"),
+        training=None if training is None else read_training(training, "the training"),
         position=_read_position(document["position"]),
         versions=versions,
         changes=document["changes"],
@@ -223,7 +223,8 @@ def _read_data(data: Any) -> DataSpec:
     return decode(DataSpec, data, "the data")
 
 
-def _read_training(data: Any, where: str) -> TrainingSpec:
+def read_training(data: Any, where: str) -> TrainingSpec:
+    """How a model is trained; a RunError says what is wrong with `data`."""
     check_type(dict, data, where)
     if not any(name in data for name in ("optimizer", "schedule", "accumulate")):  # before format 3
         data = {**data, "optimizer": SGD().to_json(), "schedule": None, "accumulate": 1}
@@ -248,7 +249,7 @@ def _read_change(data: Any) -> Change:
     check_type(dict, data, "a change")
     check_names(data, ["step", "before"], "a change")
     return Change(
-        check_type(int, data["step"], "the step of a change"), _read_training(data["before"], "a change")
+        check_type(int, data["step"], "the step of a change"), read_training(data["before"], "a change")
     )
 
 
@@ -314,7 +315,8 @@ def _read_position(data: Any) -> Position:
     return Position(step, data["epochs"], part)
 
 
-def _read_record(data: Any, number: int) -> EpochRecord:
+def read_record(data: Any, number: int) -> EpochRecord:
+    """The record of an epoch; a RunError says what is wrong with `data`."""
     where = f"the record of epoch {number}"
     check_type(dict, data, where)
     # A perplexity that overflowed is infinite, for which JSON has no number.

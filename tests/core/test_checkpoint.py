@@ -343,7 +343,7 @@ def test_what_the_optimizer_remembers_comes_back(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["_write_synced", "sync_folder", "_point"])
+@pytest.mark.parametrize("broken", ["write_synced", "sync_folder", "_point"])
 def test_a_write_that_fails_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

@@ -30,18 +30,18 @@ ROOMS = {
     "copies": {"contract"},
     "registry": {"contract", "errors"},
     "data": {"atomic_files", "checks", "contract", "errors"},
-    "translation": {"checks", "contract", "errors"},
     "generation": {"checks", "contract", "data", "errors"},
     "training": {"checks", "contract", "data", "errors"},
-    "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training"},
-    "book": {"contract", "data", "errors", "training"},
+    "translation": {"checks", "contract", "data", "errors", "training"},
+    "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training", "translation"},
+    "book": {"contract", "data", "errors", "training", "translation"},
     "chapters": {"errors", "registry", "version"},
     "benchmark": {
         "allocator", "atomic_files", "contract", "data", "errors", "generation", "registry", "training",
     },
     "cli": {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
-        "registry", "saving", "training", "version",
+        "registry", "saving", "training", "translation", "version",
     },
     "__main__": {"cli", "errors"},
 }  # fmt: skip

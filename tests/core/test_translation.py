@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from d2lrnn.book.translation import bleu, preprocess_nmt, tokenize_nmt, truncate_pad
+from d2lrnn.book.translation import preprocess_nmt, tokenize_nmt, truncate_pad
+from d2lrnn.translation.bleu import bleu
 
 
 def test_marks_stand_alone_and_spaces_are_ordinary() -> None:
