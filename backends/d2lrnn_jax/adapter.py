@@ -30,6 +30,7 @@ from d2lrnn.contract.values import (
     row_slices,
 )
 from d2lrnn.copies import restored_learner
+from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_jax.compiled import (
     compiled_gradient,
     compiled_layers,
@@ -49,6 +50,7 @@ from d2lrnn_jax.precision import precision
 from d2lrnn_jax.scratch import LAYERS, StackedRNNScratch
 from d2lrnn_jax.specification import module_of, spec_of
 from d2lrnn_jax.states import from_arrays, initial_state, to_arrays
+from d2lrnn_jax.translator import JaxTranslator
 
 
 class JaxBackend:
@@ -109,6 +111,13 @@ class JaxBackend:
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> JaxLearner:
         """The learner trains a copy: the parameters that `model` is bound to stay as they are."""
         return JaxLearner(model, training, native_device(choose_device(device, self.devices()).name))
+
+    def translator(
+        self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
+    ) -> JaxTranslator:
+        """See `d2lrnn.translation.backends.TranslatorMaker`."""
+        native = native_device(choose_device(device, self.devices()).name)
+        return JaxTranslator(spec, parameters, training, native)
 
 
 class JaxLearner:
