@@ -29,6 +29,7 @@ from d2lrnn.contract.values import (
 )
 from d2lrnn.copies import restored_learner
 from d2lrnn.errors import SpecError
+from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_tensorflow.concise import CONCISE
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
 from d2lrnn_tensorflow.gradients import clip_scale, dense
@@ -44,6 +45,7 @@ from d2lrnn_tensorflow.parameters import (
 from d2lrnn_tensorflow.prediction import SingleStep
 from d2lrnn_tensorflow.recurrence import Tensor
 from d2lrnn_tensorflow.scratch import SCRATCH, StackedRNNScratch, find_scratch
+from d2lrnn_tensorflow.translator import TensorFlowTranslator
 
 
 class TensorFlowBackend:
@@ -101,6 +103,13 @@ class TensorFlowBackend:
     ) -> TensorFlowLearner:
         """See `d2lrnn.contract.protocols.Backend`."""
         return TensorFlowLearner(model, training, native_name(choose_device(device, self.devices())))
+
+    def translator(
+        self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
+    ) -> TensorFlowTranslator:
+        """See `d2lrnn.translation.backends.TranslatorMaker`."""
+        place = native_name(choose_device(device, self.devices()))
+        return TensorFlowTranslator(spec, parameters, training, place)
 
 
 def _concise_layers(spec: ModelSpec) -> keras.layers.Layer:
