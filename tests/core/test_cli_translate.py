@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def test_what_was_learned_translates(capsys: pytest.CaptureFixture[str], monkeyp
     result = json.loads(Path("result.json").read_text())
     assert result["val_perplexity"] < 1.2
     assert result["bleu"] > 0.9
+    # Of all sentences together, by the package that the field uses, where it is installed.
+    assert ("sacrebleu" in result) == (find_spec("sacrebleu") is not None)
+    assert result.get("sacrebleu", 100) > 80
     for beam in ("1", "3"):
         assert main(["translate", "run", "run", "Tom goes.", "We sing now.", "--beam", beam]) == 0
         printed, told = capsys.readouterr()
