@@ -28,6 +28,7 @@ from d2lrnn.contract.values import (
     row_slices,
 )
 from d2lrnn.copies import restored_learner
+from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.concise import CONCISE, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
@@ -42,6 +43,7 @@ from d2lrnn_mxnet.program import Program
 from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.scratch import SCRATCH, ScratchCell, StackedRNNScratch, find_scratch
 from d2lrnn_mxnet.states import detached, export_state, import_state, join_rows, rows_of, whole, zero_state
+from d2lrnn_mxnet.translator import MXNetTranslator
 
 
 @mx.util.use_np
@@ -101,6 +103,12 @@ class MXNetBackend:
     def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> MXNetLearner:
         """See `d2lrnn.contract.protocols.Backend`."""
         return MXNetLearner(model, training, context_of(choose_device(device, self.devices())))
+
+    def translator(
+        self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
+    ) -> MXNetTranslator:
+        """See `d2lrnn.translation.backends.TranslatorMaker`."""
+        return MXNetTranslator(spec, parameters, training, context_of(choose_device(device, self.devices())))
 
 
 def rebuilt_model(spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
