@@ -74,8 +74,11 @@ def batch(seed: int, size: int = 12, longest: int = 6) -> PairBatch:
 TRAININGS = [TrainingSpec(learning_rate=0.5, seed=4), TrainingSpec(0.01, seed=4, optimizer=Adam())]
 
 
-@pytest.mark.parametrize("training", TRAININGS, ids=["sgd", "adam"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+#: In float64 one optimiser is enough: the others have a file of their own.
+RUNS = [("float32", TRAININGS[0]), ("float32", TRAININGS[1]), ("float64", TRAININGS[1])]
+
+
+@pytest.mark.parametrize(("dtype", "training"), RUNS, ids=["float32-sgd", "float32-adam", "float64-adam"])
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
 def test_fifty_steps(
     backend: Backend, reference: Backend, spec: TranslatorSpec, dtype: Any, training: TrainingSpec
