@@ -7,6 +7,8 @@ ways that type checkers follow.
 
 from __future__ import annotations
 
+from typing import Any
+
 from d2lrnn.book.current_edition import (
     HyperParameters,
     add_to_class,
@@ -29,7 +31,7 @@ from d2lrnn.data.vocabulary import FrequencyVocab, Vocab
 from d2lrnn.translation.bleu import bleu
 
 #: What names stand for in the first edition, where that is something else.
-FIRST_EDITION = {"Vocab": FrequencyVocab}
+FIRST_EDITION: dict[str, Any] = {"Vocab": FrequencyVocab}
 
 __all__ = [
     "DATA_HUB", "DATA_URL", "FIRST_EDITION", "Animator", "FrequencyVocab", "HyperParameters",

@@ -537,6 +537,57 @@ def test_plots_agree(
     assert seen[0] == seen[1]
 
 
+@compares("set_axes show_heatmaps show_list_len_pair_hist use_svg_display")
+def test_pictures_agree(d2l: ModuleType, book: Any, entry: BackendEntry, pyplot: Any) -> None:
+    weights = np.random.default_rng(0).random((2, 3, 4, 5)).astype("float32")
+    seen: list[Any] = []
+    for lib in (d2l, book):
+        lib.use_svg_display()
+        _, axes = pyplot.subplots()
+        axes.plot([1, 2], [3, 4])
+        lib.set_axes(axes, "x", "y", [1, 5], None, "linear", "log", ["curve"])
+        seen.append([drawn(axes), axes.get_xlim(), axes.xaxis.get_gridlines()[0].get_visible()])
+        lib.show_heatmaps(lib.tensor(weights), "keys", "queries", titles=["a", "b", "c"], figsize=(4, 3))
+        *grid, _ = pyplot.gcf().axes
+        seen[-1] += [
+            (drawn(each)["labels"], each.get_title(), numbers(each.images[0].get_array()).tolist())
+            for each in grid
+        ]
+        seen[-1].append(pyplot.gcf().get_size_inches().tolist())
+        pyplot.close("all")
+        lib.show_list_len_pair_hist(["a", "b"], "tokens", "count", [[1], [1, 2]], [[1, 2, 3]])
+        axes = pyplot.gca()
+        seen[-1] += [drawn(axes), [(bar.get_height(), bar.get_hatch()) for bar in axes.patches]]
+        pyplot.close("all")
+    assert seen[0] == seen[1]
+
+
+# Data sets.
+
+
+@compares("download_extract read_data_nmt read_imdb")
+def test_data_sets_are_read_alike(
+    d2l: ModuleType, book: Any, entry: BackendEntry, small_data: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    if not hasattr(book, "read_data_nmt"):
+        pytest.skip(f"the book's tab for {entry.name} does not read them")
+    # Where the book's package looks first: beside the folder that it runs in.
+    (tmp_path / "work").mkdir()
+    shutil.copytree(small_data, tmp_path / "data")
+    monkeypatch.chdir(tmp_path / "work")
+    for name in ("fra-eng", "aclImdb"):
+        monkeypatch.setitem(book.DATA_HUB, name, d2l.DATA_HUB[name])
+    assert d2l.read_data_nmt() == book.read_data_nmt()
+    folders = [lib.download_extract("aclImdb", "aclImdb") for lib in (d2l, book)]
+    for is_train in (True, False):
+        (ours, our_labels), (theirs, their_labels) = (
+            lib.read_imdb(folder, is_train) if hasattr(lib, "read_imdb") else d2l.read_imdb(folder, is_train)
+            for lib, folder in zip((d2l, book), folders, strict=True)
+        )
+        # In the book in the order of the file system.
+        assert sorted(zip(ours, our_labels, strict=True)) == sorted(zip(theirs, their_labels, strict=True))
+
+
 # Devices and tensors.
 
 
