@@ -362,7 +362,7 @@ def test_a_model_learns_to_copy(d2l: ModuleType) -> None:
     X = jnp.array([[3, 4, 5], [4, 3, 3], [5, 5, 3], [3, 3, 4]])
     end = jnp.full((4, 1), 6)
     batch = [X, jnp.concatenate((end, X[:, :1]), 1), jnp.full(4, 3), jnp.concatenate((X[:, :1], end), 1)]
-    encoder, decoder = d2l.Seq2SeqEncoder(7, 8, 16, 2, 0.1), d2l.Seq2SeqDecoder(7, 8, 16, 2, 0.1)
+    encoder, decoder = d2l.Seq2SeqEncoder(7, 8, 16, 1), d2l.Seq2SeqDecoder(7, 8, 16, 1)
     model = d2l.Seq2Seq(encoder, decoder, tgt_pad=0, lr=0.02, training=True)
     trainer = trained(d2l, model, [batch], epochs=60)
     written, (_, nothing) = model.predict_step(trainer.state.params, batch, 2)
@@ -380,11 +380,9 @@ def valid_lens_of(kind: str | None, rows: int, queries: int, keys: int, seed: in
 
 @compares("masked_softmax")
 @few
-@given(kind=lengths, seed=seeds, rows=st.integers(1, 3), queries=st.integers(1, 3), keys=st.integers(1, 4))
-def test_masked_softmaxes_agree(
-    d2l: ModuleType, current: Any, kind: Any, seed: int, rows: int, queries: int, keys: int
-) -> None:
-    X, valid_lens = array((rows, queries, keys), seed), valid_lens_of(kind, rows, queries, keys, seed)
+@given(kind=lengths, seed=seeds, keys=st.sampled_from([1, 4]))
+def test_masked_softmaxes_agree(d2l: ModuleType, current: Any, kind: Any, seed: int, keys: int) -> None:
+    X, valid_lens = array((2, 3, keys), seed), valid_lens_of(kind, 2, 3, keys, seed)
     agree(*(lib.masked_softmax(X, valid_lens) for lib in (d2l, current)))
 
 
