@@ -1,11 +1,6 @@
-"""The translator (`d2lrnn.translation.spec`) as Gluon blocks, each compiled for one shape of batch.
+"""The translator (`d2lrnn.translation.spec`): Gluon blocks, each compiled for one shape of batch.
 
-B = batch size, S = source steps, T = target steps, h = hidden units, E = embedding size, L = layers, V =
-vocabulary size. Parameters have the canonical names and layouts; all weights are (in, out).
-
-What a sentence is padded with needs no care in the encoder: its states after the last token are computed and
-not used. ``SequenceLast`` takes a layer's state after the last token, and attention's weights are zero behind
-it.
+B = batch size, S = source steps, h = hidden units, V = vocabulary size.
 """
 
 from __future__ import annotations
@@ -15,7 +10,6 @@ from typing import Any, NamedTuple
 
 import mxnet as mx
 from mxnet import autograd, gluon, np, npx
-from mxnet.gluon import nn
 
 from d2lrnn.contract.optimizers import slot_name, slot_shapes
 from d2lrnn.contract.parameters import check_arrays
@@ -85,9 +79,9 @@ class MXNetTranslator:
             name: {slot: np.zeros_like(parameter.data()) for slot in training.optimizer.slots}
             for name, parameter in self._parameters.items()
         }
+        self._blocks: dict[tuple[Any, ...], Part] = {}
         self._loss = CrossEntropy(spec.dtype)
         self._loss_gradient = CrossEntropyGradient(spec.target_size, spec.dtype)
-        self._blocks: dict[tuple[Any, ...], nn.HybridBlock] = {}
         for block in (self._loss, self._loss_gradient):
             block.hybridize()
 
@@ -193,12 +187,11 @@ class MXNetTranslator:
 
     def _block(self, kind: type[Part], arguments: Sequence[Any], *, training: bool) -> Any:
         """One block for each shape of its arguments and each purpose, as its memory is planned for these."""
-        key = (kind, training, _shapes(arguments))
+        shapes = _shapes(arguments)
+        key = kind, training, shapes
         if key not in self._blocks:
-            num_steps = arguments[2].shape[1] if kind is Teach else 1
-            block = kind(self.spec, self._parameters, len(arguments[0]), num_steps)
-            # Planned memory is used again by the next call: what callers keep must not lie there.
-            block.hybridize(static_alloc=kind is Teach, static_shape=kind is Teach)
+            block = kind(self.spec, self._parameters, shapes)
+            block.hybridize(static_alloc=True, static_shape=True)
             self._blocks[key] = block
         return self._blocks[key]
 

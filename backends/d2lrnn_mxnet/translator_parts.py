@@ -13,7 +13,7 @@ behind it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -39,18 +39,17 @@ class Part(nn.HybridBlock):
     Args:
         spec: the translator.
         parameters: by canonical name; they stay their owner's.
-        batch_size: B of its arguments: a symbol has no known shape.
-        num_steps: T of its arguments, where it has target steps.
+        shapes: those of its arguments: a symbol has none.
     """
 
     #: What the names of the parameters that it uses begin with.
     uses: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, spec: TranslatorSpec, parameters: gluon.ParameterDict, batch_size: int, num_steps: int = 1
+        self, spec: TranslatorSpec, parameters: gluon.ParameterDict, shapes: Sequence[tuple[Any, ...]]
     ) -> None:
         super().__init__()
-        self._spec, self._batch_size, self._num_steps = spec, batch_size, num_steps
+        self._spec, self._shapes = spec, shapes
         self.params.update({name: each for name, each in parameters.items() if name.startswith(self.uses)})
 
     def _weights(self, like: Array) -> Weights:
@@ -76,9 +75,9 @@ class Teach(Part):
             of_encoder: dropout masks, L - 1 arrays (S, B, h), or none.
             of_decoder: L - 1 arrays (T, B, h), or none.
         """
-        spec, T, weights = self._spec, self._num_steps, self._weights(source)
-        memory, states = encode(F, spec, weights, source, lengths, of_encoder, self._batch_size)
-        decoder = Decoder(F, spec, weights, memory, self._batch_size, _by_cut_weight)
+        spec, weights, (B, T) = self._spec, self._weights(source), self._shapes[2]
+        memory, states = encode(F, spec, weights, source, lengths, of_encoder, B)
+        decoder = Decoder(F, spec, weights, memory, B, _by_cut_weight)
         X, masks = (
             [cut(F, part, T, squeeze=True) for part in parts]
             for parts in (decoder.embed(inputs.T), of_decoder)
@@ -100,7 +99,8 @@ class Read(Part):
 
     def hybrid_forward(self, F: Any, source: Array, lengths: Array) -> tuple[list[Array], list[Array]]:
         """What `encode` returns, of int32 (B, S) and (B,)."""
-        return encode(F, self._spec, self._weights(source), source, lengths, [], self._batch_size)
+        B = self._shapes[0][0]
+        return encode(F, self._spec, self._weights(source), source, lengths, [], B)
 
 
 @mx.util.use_np
@@ -111,8 +111,8 @@ class Write(Part):
 
     def hybrid_forward(self, F: Any, tokens: Array, memory: Any, states: Any) -> tuple[Array, list[Array]]:
         """Logits (B, V) and the next states, of tokens (B,) and what `encode` or a step before returned."""
-        weights = self._weights(tokens)
-        decoder = Decoder(F, self._spec, weights, memory, self._batch_size, _by_whole_weight)
+        weights, (B,) = self._weights(tokens), self._shapes[0]
+        decoder = Decoder(F, self._spec, weights, memory, B, _by_whole_weight)
         states = decoder.step(decoder.embed(tokens), states, [])
         # Not `linear`, which takes a weight (out, in): to transpose it takes longer than the product.
         return F.np.dot(states[-1], weights["head.w"]) + weights["head.b"], states
@@ -191,27 +191,27 @@ class Decoder:
         product: Callable[[Any, Array, int], Product],
     ) -> None:
         self._F, self._spec, self._embedding = F, spec, weights["decoder.embedding"]
-        self._F, self._spec, self._embedding = F, spec, weights["decoder.embedding"]
-        layers = [
-            {name: weights[f"decoder.{l}.{name}"] for name in ("w_x", "w_h", "b", "b_hn")}
+        E, h = spec.embedding_size, spec.num_hiddens
+        w_x = [weights[f"decoder.{l}.w_x"].as_nd_ndarray() for l in range(spec.num_layers)]
+        self._of_token = product(F, F.slice_axis(w_x[0], axis=0, begin=0, end=E), h)
+        of_context = product(F, F.slice_axis(w_x[0], axis=0, begin=E, end=None), h)
+        self._of_context = _context(F, spec, weights, memory, of_context)
+        # What is below the first layer comes in two parts, which are added.
+        self._of_below = [None, *(product(F, weight, h) for weight in w_x[1:])]
+        self._layers = [
+            _Layer(
+                product(F, weights[f"decoder.{l}.w_h"].as_nd_ndarray(), h),
+                [_rows(F, bias, batch_size) for bias in cut(F, weights[f"decoder.{l}.b"], len(GRU.gates))],
+                _rows(F, weights[f"decoder.{l}.b_hn"], batch_size),
+            )
             for l in range(spec.num_layers)
         ]
-        E, h, w_x = spec.embedding_size, spec.num_hiddens, layers[0]["w_x"].as_nd_ndarray()
-        self._of_token = product(F, F.slice_axis(w_x, axis=0, begin=0, end=E), h)
-        of_context = product(F, F.slice_axis(w_x, axis=0, begin=E, end=None), h)
-        self._of_context = _context(F, spec, weights, memory, of_context)
-        self._of_below = [product(F, layer["w_x"].as_nd_ndarray(), h) for layer in layers[1:]]
-        self._of_state = [product(F, layer["w_h"].as_nd_ndarray(), h) for layer in layers]
-        self._b = [
-            [_rows(F, bias, batch_size) for bias in cut(F, layer["b"], len(GRU.gates))] for layer in layers
-        ]
-        self._b_hn = [_rows(F, layer["b_hn"], batch_size) for layer in layers]
 
     def embed(self, tokens: Array) -> list[Array]:
         """What the tokens (…) give the first layer: (…, h) for each gate."""
         sizes = self._spec.target_size, self._spec.embedding_size
         vectors = self._F.npx.embedding(tokens, self._embedding, *sizes, dtype=self._spec.dtype)
-        return self._of_token(vectors.as_nd_ndarray())
+        return [X.as_np_ndarray() for X in self._of_token(vectors.as_nd_ndarray())]
 
     def step(self, X: Sequence[Array], states: Sequence[Array], masks: Sequence[Array]) -> list[Array]:
         """The next states, each (B, h).
@@ -222,20 +222,41 @@ class Decoder:
             masks: dropout masks, L - 1 arrays (B, h), or none.
         """
         H = [state.as_nd_ndarray() for state in states]
+        masks = [mask.as_nd_ndarray() for mask in masks]
         X = _sums([part.as_nd_ndarray() for part in X], self._of_context(H[-1]))
-        for l, of_state in enumerate(self._of_state):
-            if l:
-                below = H[l - 1] * masks[l - 1].as_nd_ndarray() if masks else H[l - 1]
-                X = self._of_below[l - 1](below)
-            gates = _Gates(_sums(X, self._b[l]), of_state(H[l]), self._b_hn[l])
-            (H[l],) = GRUScratch.step(gates, (H[l],))
+        for l, (layer, of_below) in enumerate(zip(self._layers, self._of_below, strict=True)):
+            if of_below is not None:
+                X = of_below(drop(H[l - 1], self._spec.dropout, masks, l - 1))
+            H[l] = layer.step(X, H[l])
         return [state.as_np_ndarray() for state in H]
+
+
+class _Layer(NamedTuple):
+    """A GRU of the decoder.
+
+    Attributes:
+        of_state: the product with w_h.
+        b: (B, h) for each gate.
+        b_hn: (B, h).
+    """
+
+    of_state: Product
+    b: list[Array]
+    b_hn: Array
+
+    def step(self, X: Sequence[Array], H: Array) -> Array:
+        """The next state (B, h), of x w_x (B, h) for each gate and the state before."""
+        (H_next,) = GRUScratch.step(_Gates(_sums(X, self.b), self.of_state(H), self.b_hn), (H,))
+        return H_next
 
 
 def _context(
     F: Any, spec: TranslatorSpec, weights: Weights, memory: Sequence[Array], product: Product
 ) -> Product:
-    """From the last layer's state (B, h) to what the context gives the first layer."""
+    """From the last layer's state (B, h) to what the context gives the first layer.
+
+    With attention by additive scores (Bahdanau et al. 2015, section 3.1).
+    """
     memory = [part.as_nd_ndarray() for part in memory]
     if not spec.attention:
         constant = product(memory[0])
