@@ -644,6 +644,20 @@ def test_classifiers_of_few_batches_and_of_none(d2l: ModuleType) -> None:
         d2l.split_batch(tokens(4, 5), tokens(3), d2l.try_all_gpus())
 
 
+def test_a_part_that_takes_no_part_in_a_step(d2l: ModuleType) -> None:
+    from mxnet import gluon
+    from mxnet.gluon import nn
+
+    net, _ = classifier(0)
+    idle = nn.Dense(1, in_units=1)
+    idle.initialize()
+    parameters = net.collect_params()
+    parameters.update(idle.collect_params())
+    trainer, loss = gluon.Trainer(parameters, "sgd"), gluon.loss.SoftmaxCrossEntropyLoss()
+    for _ in range(2):
+        d2l.train_batch_ch13(net, tokens(4, 5), tokens(4, size=2), loss, trainer, [d2l.cpu()])
+
+
 @compares("predict_sentiment")
 def test_judgements_agree(d2l: ModuleType, book: Any) -> None:
     vocab = d2l.FrequencyVocab(["a", "lovely", "awful", "film"])
