@@ -348,6 +348,39 @@ def test_the_decoder_goes_on_where_it_was(d2l: ModuleType) -> None:
     np.testing.assert_allclose(tf.stack(state[1]), tf.stack(final), rtol=1e-5, atol=1e-6)
 
 
+def decoder_on(lib: Any, num_layers: int) -> Any:
+    """A decoder of an embedding, a GRU and a dense layer on the book's package, which has none."""
+    layers = layers_of(lib)
+
+    class Writer(lib.Decoder):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = layers.Embedding(V, 5)
+            self.rnn = lib.GRU(6, num_layers)
+            self.dense = layers.Dense(V)
+
+        def call(self, X: Any, state: Any) -> Any:
+            read, hidden = state
+            vectors = tf.unstack(self.embedding(X), axis=1)
+            inputs = tf.stack([tf.concat([vector, read[-1]], -1) for vector in vectors])
+            outputs, hidden = self.rnn(inputs, hidden)
+            return tf.transpose(self.dense(outputs), (1, 0, 2)), [read, list(hidden)]
+
+    return Writer()
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_decoders_agree(d2l: ModuleType, current: Any, num_layers: int) -> None:
+    ours, theirs = d2l.Seq2SeqDecoder(V, 5, 6, num_layers), decoder_on(current, num_layers)
+    state = [array((4, 3, 6), 0), [array((3, 6), n) for n in range(num_layers)]]
+    Y = sentences(3, 5, 1)
+    for decoder in (ours, theirs):
+        decoder(Y, state)
+    adopt(ours, theirs)
+    agree(*(decoder(Y, state) for decoder in (ours, theirs)))
+    assert ours.init_state(state, None) is state
+
+
 def parts_of(lib: Any, h: int = 6, dropout: float = 0) -> tuple[Any, Any]:
     """A chapter's own encoder and decoder with attention, the same code on either library."""
     layers = layers_of(lib)
