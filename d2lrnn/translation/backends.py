@@ -37,7 +37,8 @@ def make_translator(
     """A backend's translator; see `TranslatorMaker.translator`.
 
     Raises:
-        SpecError: the backend has none.
+        SpecError: the backend has none; or `training` has a schedule or accumulates gradients, which a
+            translator's does not.
 
     Example:
         >>> import d2lrnn
@@ -52,4 +53,8 @@ def make_translator(
     maker: TranslatorMaker | None = backend if hasattr(backend, "translator") else None  # type: ignore[assignment]
     if maker is None:
         raise SpecError(f"the backend {backend.name} has no translator")
+    if training.accumulate != 1 or training.schedule is not None:
+        raise SpecError(
+            "a translator is trained at a constant rate, on whole batches: leave schedule and accumulate out"
+        )
     return maker.translator(spec, parameters, training, device=device)

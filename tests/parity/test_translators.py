@@ -12,7 +12,8 @@ from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.contract.values import PADDING
-from d2lrnn.errors import ParameterError
+from d2lrnn.errors import ParameterError, SpecError
+from d2lrnn.training.schedules import Cosine
 from d2lrnn.translation.backends import make_translator
 from d2lrnn.translation.search import translate
 from d2lrnn.translation.spec import TranslatorSpec, initial_translator
@@ -160,6 +161,9 @@ def test_a_training_is_moved_in_the_middle(backend: Backend, reference: Backend)
 
 
 def test_what_does_not_fit_is_refused(backend: Backend) -> None:
+    for training in (TrainingSpec(accumulate=2), TrainingSpec(schedule=Cosine(steps=5))):
+        with pytest.raises(SpecError, match="at a constant rate, on whole batches"):
+            _made(backend, SMALL, training)
     parameters = initial_translator(SMALL)
     parameters.pop("attention.w_q")
     with pytest.raises(ParameterError, match=r"parameters are missing: attention\.w_q"):
