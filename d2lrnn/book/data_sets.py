@@ -78,15 +78,15 @@ def download_extract(name: str, folder: str | None = None) -> str:
 
 
 def _known(url: str, sha1: str | None) -> DataSet:
-    entry = DATA_HUB.get(url)
-    entry = entry or next((each for each in DATA_HUB.values() if each[0] == url), None)
-    if entry is None and sha1 is None:
+    address = DATA_HUB[url][0] if url in DATA_HUB else url
+    known = [*([DATA_HUB[url]] if url in DATA_HUB else []), *DATA_HUB.values(), *DATA_SETS.values()]
+    sha1 = sha1 or next((checksum for each, checksum in known if each == address and checksum), None)
+    if sha1 is None:
         raise SpecError(
             f"nothing is known of {url!r}: give its checksum, d2l.download(url, sha1_hash=…), or an entry of "
             f"your own, d2l.DATA_HUB[name] = (url, sha1). The names there are {', '.join(sorted(DATA_HUB))}"
         )
-    address, known = entry or (url, "")
-    return DataSet(address, (sha1 or known).lower())
+    return DataSet(address, sha1.lower())
 
 
 def _folder_of(filename: str) -> Path:

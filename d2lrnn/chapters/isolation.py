@@ -97,17 +97,27 @@ def _modules(ours: dict[str, ModuleType]) -> Iterator[None]:
 def _unchanged(library: ModuleType) -> Iterator[None]:
     """Undoes what cells change in the library: ``add_to_class(d2l.Trainer)`` is for this chapter alone."""
     packages = {"d2lrnn", library.__name__.partition(".")[0]}
-    public = [value for value in vars(library).values() if isinstance(value, type)]
+    names = {**vars(library), **getattr(library, FIRST_EDITION, {})}
+    public = [value for value in names.values() if isinstance(value, type)]
     classes = {
         base for cls in public for base in cls.__mro__ if base.__module__.partition(".")[0] in packages
     }
     things: list[ModuleType | type] = [library, *classes]
     kept = [(thing, dict(vars(thing))) for thing in things]
+    # Such as the table of data sets, to which chapters add their own.
+    tables = [
+        (value, dict(value))
+        for name, value in vars(library).items()
+        if type(value) is dict and not name.startswith("_")
+    ]
     try:
         yield
     finally:
         for thing, before in kept:
             _restore(thing, before)
+        for table, entries in tables:
+            table.clear()
+            table.update(entries)
 
 
 def _restore(thing: ModuleType | type, before: dict[str, Any]) -> None:

@@ -423,9 +423,10 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
 
 @shows("names")
 def _(ours: Any, book: Any, first: Any, name: str) -> None:
-    for each in ("use_svg_display", "set_axes", "plt"):
+    for each in ("MultiHeadAttention", "TransformerEncoder"):
         assert hasattr(book, each)
-        assert not hasattr(ours, each)
+        with pytest.raises(AttributeError, match='is of the chapter "Attention Mechanisms and Transformers"'):
+            getattr(ours, each)
 
 
 @shows("what classes have for themselves")

@@ -437,3 +437,14 @@ def test_figures_are_collected_and_closed(tmp_path: Path, library: ModuleType) -
     assert all(picture.startswith(b"\x89PNG") for result in run.results for picture in result.figures)
     assert [result.ok for result in run.results] == [True, True, True, False]
     assert "its figure cannot be drawn" in str(run.results[3].error)
+
+
+def test_what_cells_add_to_a_table_of_the_library_is_gone_afterwards(
+    tmp_path: Path, library: ModuleType
+) -> None:
+    table = {"novel": 1}
+    library.__dict__["DATA_HUB"] = table
+    cell = "from d2l import torch as d2l\nd2l.DATA_HUB['mine'] = d2l.DATA_HUB.pop('novel')\nd2l.DATA_HUB"
+    run = _run(tmp_path, library, cell)
+    assert run.results[0].value == "{'mine': 1}"
+    assert library.__dict__["DATA_HUB"] is table == {"novel": 1}
