@@ -56,7 +56,7 @@ class TorchTranslator:
         self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, device: torch.device
     ) -> None:
         values = check_arrays("parameter", translator_shapes(spec), parameters, spec.dtype)
-        # Drawn values, which are overwritten below, would advance the caller's generator: here none are drawn.
+        # Drawn values are overwritten below, and would advance the caller's generator: none are drawn here.
         with torch.device("meta"):
             model = TranslatorModule(spec)
         self.model = model.to_empty(device=device).to(getattr(torch, spec.dtype)).eval()
