@@ -5,8 +5,8 @@
     python tests/exchange.py compare FOLDER     # on any
 
 Every backend trains each run for half of its epochs, stopped inside one; every backend resumes every other's,
-and writes down its losses, the text that it generates and the logits behind it. All must agree, whoever began
-and whoever ended.
+and writes down its losses, the text that it generates and the logits behind it; and so with a translator,
+from one epoch on. All must agree, whoever began and whoever ended.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from small_data import pairs
 
 import d2lrnn
 from d2lrnn.cli.main import main
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.saving.run_folder import load_run
+from d2lrnn.saving.translator_folder import load_translator
 from d2lrnn.training.trainer import Trainer
 
 #: A carried state and dropout; the book's GRU; a shuffled order; optimisers that remember. As argv.
@@ -41,6 +43,11 @@ RUNS = {
     "mgu": ["--cell", "mgu", "--layers", "2", "--hidden", "24", "--embedding", "8", "--iterator", "random",
             "--optimizer", "rmsprop", "--momentum", "0.5", "--lr", "0.002", "--weight-decay", "0.0001"],
 }  # fmt: skip
+#: A translator, with attention and dropout, as argv; and what it translates in the end.
+TRANSLATOR = ["--embedding", "16", "--hidden", "24", "--layers", "2", "--dropout", "0.1", "--max-tokens", "6",
+              "--batch-size", "32", "--lr", "0.01"]  # fmt: skip
+SENTENCES = ["I win.", "They sleep here, too.", "Cats sing!"]
+
 NUM_EPOCHS = 4
 PREFIX, NUM_TOKENS = "it has", 80
 
@@ -58,6 +65,11 @@ def write(folder: Path) -> None:
         out = folder / name / d2lrnn.backend().name
         assert main(["train", *words, "--epochs", "1", "--out", str(out)]) == 0
         _train_half_an_epoch(out)
+    translators = folder.parent / "translators"
+    translators.mkdir(exist_ok=True)
+    (translators / "pairs.txt").write_text(pairs(), encoding="utf-8")
+    words = [str(translators / "pairs.txt"), *TRANSLATOR, "--epochs", "1"]
+    assert main(["translate", "train", *words, "--out", str(translators / d2lrnn.backend().name)]) == 0
 
 
 def _train_half_an_epoch(out: Path) -> None:
@@ -102,7 +114,24 @@ def read(folder: Path) -> None:
             "text": json.loads(result.read_text())["text"],
             "logits": _logits(path),
         }
+    for path in sorted(path for path in (folder.parent / "translators").iterdir() if path.is_dir()):
+        results[f"translator/{path.name}"] = _translated(path)
     (folder.parent / f"{backend.name}.json").write_text(json.dumps(results))
+
+
+def _translated(path: Path) -> dict[str, Any]:
+    """What comes of a translator when this backend goes on with it."""
+    own = shutil.copytree(
+        path, path.parent.parent / "resumed" / d2lrnn.backend().name / "translator" / path.name
+    )
+    assert main(["translate", "train", "--resume", str(own), "--epochs", str(NUM_EPOCHS)]) == 0
+    result = own.with_suffix(".json")
+    assert main(["translate", "run", str(own), *SENTENCES, "--beam", "2", "--json", str(result)]) == 0
+    epochs = load_translator(own).epochs
+    return {
+        "losses": [[np.log2(each.train_perplexity), np.log2(each.val_perplexity)] for each in epochs],
+        "text": [each["translation"] for each in json.loads(result.read_text())["translations"]],
+    }
 
 
 def _logits(path: Path) -> list[list[float]]:
@@ -121,21 +150,21 @@ def compare(folder: Path) -> None:
     readers = {path.stem: json.loads(path.read_text()) for path in sorted(folder.parent.glob("*.json"))}
     begun = sorted(next(iter(readers.values())))
     wrong = 0
-    for name in RUNS:
+    for name in [*RUNS, "translator"]:
         of_run = [each for each in begun if each.startswith(f"{name}/")]
         assert len(of_run) == len(readers) > 1, f"{name}: begun by {of_run}, read by {list(readers)}"
         losses = np.array([[readers[reader][each]["losses"] for each in of_run] for reader in readers])
         assert losses.shape == (len(readers), len(readers), NUM_EPOCHS, 2)
         spread = float((losses.max((0, 1)) / losses.min((0, 1)) - 1).max())
         # Who trained the first half decides its parameters to a few digits; the readers of one file do not.
-        logits = np.array([[readers[reader][each]["logits"] for each in of_run] for reader in readers])
+        logits = np.array([[readers[reader][each].get("logits", 0) for each in of_run] for reader in readers])
         apart = float((logits.max(0) - logits.min(0)).max())
-        texts = [{readers[reader][each]["text"] for reader in readers} for each in of_run]
+        texts = [{str(readers[reader][each]["text"]) for reader in readers} for each in of_run]
         same = all(len(text) == 1 for text in texts)
         fits = same and spread <= LOSSES and apart <= LOGITS
         wrong += not fits
         print(
-            f"{name:<5} {len(readers)} backends began and ended it: losses within {spread:.1e}, "
+            f"{name:<10} {len(readers)} backends began and ended it: losses within {spread:.1e}, "
             f"logits within {apart:.1e}, {'the same' if same else 'OTHER'} text{'' if fits else ': FAILED'}"
         )
     sys.exit(wrong)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mxnet as mx
-from mxnet import autograd, gluon, init, np, npx
+from mxnet import autograd, gluon, init, np, npx, optimizer
 
 from d2lrnn.book.figures import Animator
 from d2lrnn.book.translation import truncate_pad
@@ -143,7 +143,7 @@ class _Translation:
     def __init__(self, net: Any, lr: float, begin: int, device: Any) -> None:
         net.initialize(init.Xavier(), force_reinit=True, ctx=device)
         self._net, self._begin, self._device = net, begin, device
-        self._optimizer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": lr})
+        self._optimizer = gluon.Trainer(net.collect_params(), optimizer.Adam(learning_rate=lr))
         self._loss, self._step = MaskedSoftmaxCELoss(), 0
 
     def train_epoch(self, batches: Iterable[Sequence[Array]], number: int) -> tuple[float, float]:

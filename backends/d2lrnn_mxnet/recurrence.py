@@ -25,8 +25,9 @@ LayerState = tuple[Array, ...]
 
 _shape_while_tracing: ContextVar[tuple[int, int] | None] = ContextVar("_shape_while_tracing", default=None)
 
-#: The largest batch for which OpenBLAS's products, ``dot``, are faster than oneDNN's, ``FullyConnected``.
-SMALL = 64
+#: The largest state, B · h, for which OpenBLAS's products, ``dot``, are faster than oneDNN's,
+#: ``FullyConnected``.
+SMALL = 4096
 
 
 class Gates(ABC):
@@ -138,7 +139,7 @@ def unroll(
     """
     # Transposing the weights for OpenBLAS pays only over several steps.
     # benchmarks/tricks: mxnet, products by OpenBLAS, and by oneDNN
-    by_openblas = num_steps > 1 and batch_size <= SMALL
+    by_openblas = num_steps > 1 and batch_size * num_hiddens <= SMALL
 
     def dot(H: Array, W: Array) -> Array:
         if by_openblas:

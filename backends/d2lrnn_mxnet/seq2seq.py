@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mxnet import gluon, init, np
+from mxnet import gluon, init, np, optimizer
 from mxnet.gluon import nn, rnn
 
 from d2lrnn_mxnet.concise import GRU
@@ -200,4 +200,4 @@ class Seq2Seq(EncoderDecoder):
 
     def configure_optimizers(self) -> Any:
         """Gluon's Adam at the rate ``self.lr``."""
-        return gluon.Trainer(self.parameters(), "adam", {"learning_rate": self.lr})
+        return gluon.Trainer(self.parameters(), optimizer.Adam(learning_rate=self.lr))

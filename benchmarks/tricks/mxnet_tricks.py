@@ -178,7 +178,7 @@ def _unrolled(name: str, B: int, T: int, h: int) -> Trick:
 
 def _products(name: str, B: int, T: int, h: int) -> Trick:
     """The products of a recurrence by OpenBLAS if they are small, else by oneDNN; each against the other."""
-    small = B <= recurrence.SMALL
+    small = B * h <= recurrence.SMALL
     own, other = (Elsewhere(multiplied, name, (B, T, h), by_openblas) for by_openblas in (small, not small))
     return Trick(
         f"{cells.find_cell(name).title}, products by {'OpenBLAS' if small else 'oneDNN'}",
@@ -190,7 +190,7 @@ def multiplied(name: str, sizes: tuple[int, int, int], by_openblas: bool) -> Cal
     """In a process of its own, as the threads of either library slow down the other's."""
     npx.set_np()
     B, T, h = sizes
-    limit = (recurrence, "SMALL", B if by_openblas else 0)
+    limit = (recurrence, "SMALL", B * h if by_openblas else 0)
     run = _forth_and_back(ModelSpec(V, name, num_hiddens=h), B, T, limit)
     return lambda: [result.asnumpy() for result in run()]
 

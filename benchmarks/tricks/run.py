@@ -1,7 +1,7 @@
 """Measures the tricks of one backend against their plain twins, or writes the table of all.
 
 python benchmarks/tricks/run.py            # on the backend that D2LRNN_BACKEND names
-python benchmarks/tricks/run.py lstm gates # only those whose name has one of these words; writes nothing
+python benchmarks/tricks/run.py gates tanh # only those whose name has one of these words
 python benchmarks/tricks/run.py table
 """
 
@@ -135,7 +135,7 @@ def _time(run: Callable[[], Any], count: int) -> float:
 
 
 def main(words: Sequence[str]) -> None:
-    """Measures the tricks, and writes ``results/tricks-<backend>.json`` if no words chose among them."""
+    """Measures tricks, and writes ``results/tricks-<backend>.json``, where others stay as they were."""
     backend = d2lrnn.backend()
     sys.path.insert(0, str(HERE))
     tricks: list[Trick] = import_module(f"{backend.name}_tricks").tricks()
@@ -147,15 +147,19 @@ def main(words: Sequence[str]) -> None:
         gains.append(gain)
         low, high = gain.quartiles
         print(f"{gain.ratio:6.2f} ({low:.2f} to {high:.2f})  {gain.name}, {gain.setting}", flush=True)
-    if words:
-        return
-    document = {
+    document: dict[str, Any] = {
         "backend": backend.name,
         "versions": backend.versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "gains": [asdict(gain) for gain in gains],
+        "gains": [],
     }
-    (RESULTS / f"tricks-{backend.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    file = RESULTS / f"tricks-{backend.name}.json"
+    before = json.loads(file.read_text())["gains"] if words and file.exists() else []
+    rows = {(row["name"], row["setting"]): row for row in [*before, *map(asdict, gains)]}
+    # In the order of the list, without those that are gone.
+    names = [(trick.name, trick.setting) for trick in tricks]
+    document["gains"] = [rows[name] for name in names if name in rows]
+    file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def table() -> None:
