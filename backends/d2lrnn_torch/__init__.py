@@ -127,4 +127,4 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    return missing_names.answer(name, __all__)
+    return missing_names.answer(name, globals())

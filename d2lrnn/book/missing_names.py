@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -42,28 +42,54 @@ CHAPTERS = {
 }  # fmt: skip
 
 
-def answer(name: str, names: Iterable[str]) -> Any:
-    """What a tab has under a name that is not among those that it defines: pyplot under ``plt``.
+#: Names of releases before 0.16, and what they are called since.
+EARLIER = {
+    "MLPAttention": "AdditiveAttention",
+    "predict_s2s_ch9": "predict_seq2seq",
+    "seq_data_iter_consecutive": "seq_data_iter_sequential",
+    "train_s2s_ch9": "train_seq2seq",
+}
+
+
+def answer(name: str, tab: Mapping[str, Any]) -> Any:
+    """What a tab has under a name that is not among those that it defines: pyplot, and earlier names.
 
     Args:
         name: what is asked for.
-        names: those that the tab defines.
+        tab: the tab's variables.
 
     Raises:
         AttributeError: it has nothing of that name; the message has the chapter of the book that the name
             belongs to, and names that are like it.
 
     Example:
-        >>> answer("MultiHeadAttention", ["AdditiveAttention"])
+        >>> answer("MultiHeadAttention", {"__all__": ["AdditiveAttention"]})
         Traceback (most recent call last):
         AttributeError: d2l has no MultiHeadAttention: it is of the chapter "Attention Mechanisms and ...
     """
     if name == "plt":
         return load_pyplot()
+    if EARLIER.get(name) in tab["__all__"]:
+        return _earlier(name, tab)
     message = f"d2l has no {name}"
     if chapter := next((title for title, its in CHAPTERS.items() if name in its.split()), None):
         message += f': it is of the chapter "{chapter}", which d2lrnn does not cover'
     # Python's own protocols ask for names with underscores.
-    near = [] if name.startswith("_") else get_close_matches(name, sorted(names), n=3)
+    near = [] if name.startswith("_") else get_close_matches(name, sorted(tab["__all__"]), n=3)
     # Without a name of its own, as Python adds it together with the object.
     raise AttributeError(message + (f" (there is {', '.join(near)})" if near else ""))
+
+
+def _earlier(name: str, tab: Mapping[str, Any]) -> Any:
+    """What a name of an earlier release stands for: in the first edition, of which they all are."""
+    since = EARLIER[name]
+    found = tab.get("FIRST_EDITION", {}).get(since, tab[since])
+    if name != "predict_s2s_ch9":
+        return found
+
+    def predict_s2s_ch9(*args: Any) -> str:
+        """As `predict_seq2seq`, whose attention weights came later: the translation alone."""
+        translation: str = found(*args)[0]
+        return translation
+
+    return predict_s2s_ch9

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from agreement import numbers
+from small_data import pairs
 
 from d2lrnn.errors import DivergedError, PromptError, SpecError, TextError
 from d2lrnn.generation import UnknownTokenWarning
@@ -70,6 +73,7 @@ def test_a_row_is_true(
     load_book: Callable[[str], Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    small_data: Path,
 ) -> None:
     if entry.name not in dict(rows())[row]:
         return
@@ -421,6 +425,35 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
         assert "% 10 == 0" in source
 
 
+@shows("`Seq2SeqDecoder`")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    assert hasattr(ours, "Seq2SeqDecoder")
+    assert not hasattr(book, "Seq2SeqDecoder")
+
+
+@shows("`Seq2Seq.loss`")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib in (ours, book):
+        Y, losses = tokens_of(lib, name, [[3, 1]]), []
+        for surely in (0, 50):
+            values = np.zeros((1, 2, 4), "float32")
+            values[0, 1, 0] = surely  # in the place of padding
+            logits, options = lib.tensor(values), {"training": False} if name == "jax" else {}
+            model = lib.Seq2Seq(None, None, tgt_pad=1, lr=0.1, **options)
+            if name != "jax":
+                losses.append(float(numbers(model.loss(logits, Y))))
+                continue
+
+            def told(variables: Any, mutable: Any = False, logits: Any = logits, **options: Any) -> Any:
+                return (logits, {}) if mutable else logits
+
+            state = SimpleNamespace(apply_fn=told, dropout_rng=None, batch_stats=None)
+            with import_module("jax").disable_jit():
+                losses.append(float(model.loss({}, (), Y, state)[0]))
+        assert losses[0] == pytest.approx(np.log(4))
+        assert (losses[1] == pytest.approx(losses[0])) is (lib is ours)
+
+
 @shows("names")
 def _(ours: Any, book: Any, first: Any, name: str) -> None:
     for each in ("MultiHeadAttention", "TransformerEncoder"):
@@ -569,6 +602,344 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
         p.grad[:] = 1
         lib.SGD([p], 0.5).step(2)
         assert float(p) == expected
+
+
+def made_of(lib: Any, name: str) -> tuple[Any, Any, str]:
+    """Of a framework: the class of networks, that of tables of vectors, and the method that a call runs."""
+    if name == "tensorflow":
+        keras = getattr(lib, "tf", import_module("tensorflow")).keras
+        return keras.Model, keras.layers.Embedding, "call"
+    nn = import_module("torch").nn if name == "torch" else import_module("mxnet").gluon.nn
+    return nn.Module if name == "torch" else nn.Block, nn.Embedding, "forward"
+
+
+def next_tokens(lib: Any, name: str, factor: float = 1) -> Any:
+    """A network that tells each token from the one before, by a table."""
+    base, table, method = made_of(lib, name)
+
+    def told(self: Any, X: Any, Y: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.table(Y) * factor, None
+
+    net = type("Net", (base,), {method: told})()
+    net.table = table(8, 8)
+    return net
+
+
+def translator(lib: Any, name: str) -> Any:
+    """An ``EncoderDecoder`` that tells each token from the one before, by a table."""
+    _, table, method = made_of(lib, name)
+
+    def read(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        return X
+
+    def write(self: Any, X: Any, state: Any, **kwargs: Any) -> Any:
+        return self.table(X), state
+
+    def init_state(self: Any, outputs: Any, *args: Any) -> Any:
+        return outputs
+
+    reader = type("Reader", (lib.Encoder,), {method: read})()
+    writer = type("Writer", (lib.Decoder,), {method: write, "init_state": init_state})()
+    writer.table = table(8, 8)
+    return lib.EncoderDecoder(reader, writer)
+
+
+def vocab_of(ours: Any) -> Any:
+    """Eight words."""
+    return ours.FrequencyVocab(list("abcd"), reserved_tokens=["<pad>", "<bos>", "<eos>"])
+
+
+def translate(ours: Any, lib: Any, name: str, net: Any, epochs: int) -> None:
+    """Trains a network by ``train_seq2seq`` of either library."""
+    words, lengths = tokens_of(ours, name, [[4, 5, 3], [5, 6, 3]]), tokens_of(ours, name, [3, 3])
+    target = words.astype("float32") if name == "mxnet" else words
+    lib.train_seq2seq(net, [(words, lengths, target, lengths)], 0.01, epochs, vocab_of(ours), ours.cpu())
+
+
+def tell_apart(ours: Any, lib: Any, name: str, batches: int, epochs: int) -> None:
+    """Trains a layer by ``train_ch13`` of either library."""
+    if name == "torch":
+        torch = import_module("torch")
+        net, loss = torch.nn.Linear(3, 2), torch.nn.CrossEntropyLoss(reduction="none")
+        trainer = torch.optim.SGD(net.parameters(), 0.1)
+    else:
+        gluon = import_module("mxnet").gluon
+        net, loss = gluon.nn.Dense(2, in_units=3), gluon.loss.SoftmaxCrossEntropyLoss()
+        net.initialize()
+        trainer = gluon.Trainer(net.collect_params(), "sgd")
+    data = [(ours.ones((2, 3)), tokens_of(ours, name, [0, 1]))] * batches
+    lib.train_ch13(net, data, data, loss, trainer, epochs, [ours.cpu()])
+
+
+def drawn_by(train: Callable[[], None], owner: Any) -> list[float]:
+    """Where a training adds points to its figure, which it makes with the ``Animator`` of a module."""
+    drawn: list[float] = []
+
+    class Recorded(owner.Animator):  # type: ignore[name-defined, misc]
+        def add(self, x: Any, y: Any) -> None:
+            drawn.append(x)
+
+    with patch.object(owner, "Animator", Recorded):
+        train()
+    return drawn
+
+
+@shows("the figure of `train_seq2seq`: torch, tensorflow, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    own = import_module(ours.train_seq2seq.__module__)
+    for lib, owner, points in ((ours, own, [10, 11]), (first, first, [10])):
+        net = next_tokens(lib, name)
+        assert drawn_by(partial(translate, ours, lib, name, net, epochs=11), owner) == points
+
+
+@shows("`train_seq2seq` with a loss that is NaN: torch, tensorflow, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, expected in ((ours, DivergedError), (first, None)):
+        net = next_tokens(lib, name, factor=float("nan"))
+        assert raised(partial(translate, ours, lib, name, net, epochs=2)) is expected
+        weights = net.table.embeddings if name == "tensorflow" else net.table.weight
+        weights = weights.data() if name == "mxnet" else weights
+        assert bool(np.isfinite(numbers(weights)).all()) is (lib is ours)
+
+
+@shows("`train_seq2seq`, `train_ch13` of 0 epochs: torch, tensorflow, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, expected in ((ours, SpecError), (first, UnboundLocalError)):
+        net = next_tokens(lib, name)
+        assert raised(partial(translate, ours, lib, name, net, epochs=0)) is expected
+        if name != "tensorflow":
+            assert raised(partial(tell_apart, ours, lib, name, batches=9, epochs=0)) is expected
+
+
+@shows("`train_ch13` of fewer than five batches: torch, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    assert raised(partial(tell_apart, ours, first, name, batches=2, epochs=1)) is ZeroDivisionError
+    train = partial(tell_apart, ours, ours, name, batches=2, epochs=1)
+    assert drawn_by(train, import_module(ours.train_ch13.__module__)) == [0.5, 1, 1]
+
+
+@shows("the device of `predict_sentiment`: torch, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    if name == "torch":
+        torch = import_module("torch")
+        place, net = torch.device("meta"), torch.nn.EmbeddingBag(9, 2, device="meta")
+    else:
+        mxnet = import_module("mxnet")
+        place, net = mxnet.cpu(1), mxnet.gluon.nn.Embedding(9, 2)
+        net.initialize(ctx=place)
+    seen: list[Any] = []
+    where = "device" if name == "torch" else "ctx"
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(getattr(inputs[0], where)))
+    for lib in (ours, first):
+        raised(partial(lib.predict_sentiment, net, ours.Vocab(["good"]), "good film"))
+    assert seen == [place, first.try_gpu()]
+
+
+@shows("the vocabularies of `load_data_nmt`, `load_data_imdb`: torch, tensorflow, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    found = []
+    for lib in (ours, first, book):
+        with ExitStack() as stack:
+            if lib is not ours:
+                stack.enter_context(patch.object(lib, "read_data_nmt", pairs))
+                stack.enter_context(patch.object(lib, "download_extract", ours.download_extract))
+            vocabs = [lib.load_data_nmt(64, 6, num_examples=50)[1]]
+            if name != "tensorflow":
+                vocabs.append(lib.load_data_imdb(64, 20)[2])
+            found.append([vocab.idx_to_token for vocab in vocabs])
+    for in_ours, in_first, in_current in zip(*found, strict=True):
+        assert in_ours == in_first != in_current
+        assert sorted(in_ours) == sorted(in_current)
+
+
+@shows("the device of `predict_step`: torch, tensorflow, mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    words, lengths = tokens_of(ours, name, [[4, 5]]), tokens_of(ours, name, [2])
+    device = {"torch": "meta", "tensorflow": "nowhere", "mxnet": None}[name]
+    for lib in (ours, book):
+        model = translator(lib, name)
+        if name == "mxnet":
+            model.initialize()
+        error = raised(partial(model.predict_step, (words, words, lengths, words), device, 1))
+        if name == "torch":
+            assert model.decoder.table.weight.device.type == ("meta" if lib is ours else "cpu")
+        else:
+            assert (error is None) is (lib is (ours if name == "mxnet" else book))
+
+
+@shows("`predict_step`, `predict_seq2seq`, `predict_sentiment`: torch")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    words, lengths, vocab = tokens_of(ours, name, [[4, 5]]), tokens_of(ours, name, [2]), vocab_of(ours)
+    for of_steps, of_texts in ((ours, ours), (book, first)):
+        model, judge = translator(of_steps, name), import_module("torch").nn.EmbeddingBag(8, 2)
+        seen: list[tuple[bool, bool]] = []  # whether dropout is on, and whether there is a graph
+        for part in (model.decoder, judge):
+            part.register_forward_hook(
+                lambda module, _, out, seen=seen: seen.append((module.training, out[0].requires_grad))
+            )
+        model.predict_step((words, words, lengths, words), ours.cpu(), 1)
+        assert model.training
+        of_texts.predict_seq2seq(model, "a b", vocab, vocab, 1, ours.cpu())
+        assert model.training is (of_texts is ours)
+        of_texts.predict_sentiment(judge, vocab, "a b")
+        assert seen == (
+            [(False, False)] * 3 if of_texts is ours else [(True, True), (False, True), (True, True)]
+        )
+
+
+@shows("`evaluate_loss`: torch")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    nn = import_module("torch").nn
+    for lib in (ours, first):
+        net, seen = nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.5)), []
+        net.register_forward_hook(
+            lambda module, _, out, seen=seen: seen.append((module.training, out.requires_grad))
+        )
+        lib.evaluate_loss(net, [(lib.ones((2, 3)), lib.ones((2, 1)))], nn.MSELoss())
+        assert seen == [(lib is first, lib is first)]
+        assert net.training
+
+
+@shows("`sequence_mask`, `masked_softmax`: torch")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib in (ours, first):
+        X, scores = lib.ones((2, 3)), lib.ones((1, 2, 3))
+        lib.sequence_mask(X, tokens_of(lib, name, [1, 2]))
+        lib.masked_softmax(scores, tokens_of(lib, name, [2]))
+        assert bool((X != 1).any()) is bool((scores != 1).any()) is (lib is first)
+
+
+@shows("`masked_softmax`, masked scores: torch")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, weights in ((ours, [1, 0]), (first, [0, 1])):
+        scores = lib.tensor([[[-3e6, 0.0]]])
+        assert lib.masked_softmax(scores, tokens_of(lib, name, [1])).tolist() == [[weights]]
+
+
+@shows("`MaskedSoftmaxCELoss` with an infinite loss behind the end: torch")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib in (ours, first):
+        logits = lib.zeros((1, 2, 4))
+        logits[0, 1, 3] = -np.inf
+        losses = lib.MaskedSoftmaxCELoss()(logits, tokens_of(lib, name, [[1, 3]]), tokens_of(lib, name, [1]))
+        assert losses.tolist() == pytest.approx([np.log(4) / 2 if lib is ours else np.nan], nan_ok=True)
+
+
+@shows("`LinearRegression.get_w_b` before the first batch: tensorflow")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, error in ((ours, SpecError), (book, IndexError)):
+        assert raised(lib.LinearRegression(0.1).get_w_b) is error
+
+
+@shows("`load_array` order: tensorflow")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib in (ours, first):
+        (rows_,) = next(iter(lib.load_array((np.arange(9000),), 500)))
+        assert (numbers(rows_).max() < 1500) is (lib is first)
+
+
+@shows("`EncoderDecoder`, dropout: tensorflow")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    X = ours.ones((2, 50))
+    for lib in (ours, book):
+
+        class Reader(lib.Encoder):  # type: ignore[name-defined, misc]
+            def call(self, X: Any, *args: Any, training: bool = False) -> Any:
+                return X / 2 if training else X
+
+        class Writer(lib.Decoder):  # type: ignore[name-defined, misc]
+            def init_state(self, outputs: Any, *args: Any) -> Any:
+                return outputs
+
+            def call(self, X: Any, state: Any, training: bool = False) -> Any:
+                return state / 2 if training else state, state
+
+        model = lib.EncoderDecoder(Reader(), Writer())
+        assert float(model(X, X)[0, 0]) == (1 if lib is ours else 0.25)
+    assert float(ours.EncoderDecoder(Reader(), Writer())(X, X, training=True)[0, 0]) == 0.25
+
+
+@shows("`GRU`, `Seq2SeqEncoder`, dropout: tensorflow")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    X = tokens_of(ours, name, np.arange(40).reshape(4, 10))
+    for lib in (ours, book):
+        for layers in (1, 2):
+            for layer, inputs in (
+                (lib.GRU(8, layers, 0.9), lib.ones((10, 4, 8))),
+                (lib.Seq2SeqEncoder(40, 8, 8, layers, 0.9), X),
+            ):
+                still, dropped = (numbers(layer(inputs, training=on)[0]) for on in (False, True))
+                # Of one layer there is nothing between layers.
+                assert np.array_equal(still, dropped) is (lib is ours and layers == 1)
+
+
+@shows("`LinearRegression.loss` of targets (B,): jax")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    X, y = ours.ones((2, 3)), ours.tensor(np.array([0.0, 4.0], "float32"))
+    for lib in (ours, book):
+        # What is told is the target itself, in a column.
+        state = SimpleNamespace(apply_fn=lambda variables, X: y[:, None])
+        loss = float(lib.LinearRegression(lr=0.1).loss({}, (X,), y, state))
+        assert loss == pytest.approx(0 if lib is ours else 4)
+
+
+@shows("`GRU` of three layers or more: jax")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    jax, dropped = import_module("jax"), import_module("d2lrnn_jax.dropped")
+    X = ours.ones((5, 4, 2))
+    for lib in (ours, book):
+        with dropped.cells_without_features(), dropped.carries_of_a_class():
+            layer = lib.GRU(3, 3)
+            params = layer.init(jax.random.PRNGKey(0), X)["params"]
+            lowest = min(params)
+            changed = {**params, lowest: jax.tree.map(lambda weights: weights + 1, params[lowest])}
+            outputs = [numbers(layer.apply({"params": each}, X)[0]) for each in (params, changed)]
+        # What nothing reads changes nothing.
+        assert np.array_equal(*outputs) is (lib is book)
+
+
+@shows("`AttentionDecoder`: jax")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    assert issubclass(ours.AttentionDecoder, ours.Decoder)
+    assert not hasattr(book, "AttentionDecoder")
+
+
+@shows("`load_array` of arrays of different lengths: mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, error in ((ours, SpecError), (first, AssertionError)):
+        assert raised(partial(lib.load_array, (lib.ones((3, 1)), lib.ones((2, 1))), 2)) is error
+
+
+@shows("`load_data_imdb`, `MTFraEng`, tokens: mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, of_reviews, kind in ((ours, ours, "int32"), (book, first, "float32")):
+        data = type("Pairs", (lib.MTFraEng,), {"_download": lambda self: pairs()})(8)
+        with patch.object(of_reviews, "download_extract", ours.download_extract):
+            X, _ = next(iter(of_reviews.load_data_imdb(64, 20)[0]))
+        assert {np.dtype(array.dtype) for array in (data.arrays[0], data.arrays[3], X)} == {np.dtype(kind)}
+
+
+@shows("`attention_weights` before the first call: mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    for lib, error in ((ours, None), (book, AttributeError)):
+        for attention in (lib.DotProductAttention(0.0), lib.AdditiveAttention(3, 0.0)):
+            assert raised(partial(getattr, attention, "attention_weights")) is error
+    assert ours.DotProductAttention(0.0).attention_weights is None
+
+
+@shows("`initialize` of an `Encoder`, a `Decoder` or attention that has its values: mxnet")
+def _(ours: Any, book: Any, first: Any, name: str) -> None:
+    nn = import_module("mxnet").gluon.nn
+    for lib in (ours, book):
+        for part in (lib.Encoder(), lib.Decoder(), lib.DotProductAttention(0.0)):
+            part.dense = nn.Dense(2, in_units=3)
+            part.initialize()
+            before = numbers(part.dense.weight.data()).copy()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                part.initialize()
+            assert any("already initialized" in str(each.message) for each in caught) is (lib is book)
+            assert np.array_equal(numbers(part.dense.weight.data()), before)
 
 
 def test_the_page_is_linked() -> None:

@@ -1,4 +1,4 @@
-"""Every name that the book's recurrent chapters ask of ``d2l``, with the signature that they call."""
+"""Every name that the book's chapters on sequences ask of ``d2l``, with the signature that they call."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ CURRENT_EDITION = {
     "gru": "Module GRUScratch GRU sigmoid tanh RNN RNNLM RNNLMScratch Trainer TimeMachine",
     "deep-rnn": "Module RNNScratch RNNLMScratch stack RNN GRU RNNLM Trainer TimeMachine",
     "bi-rnn": "Module RNNScratch concat RNN",
-    "machine-translation-and-dataset": "DataModule extract download DATA_URL Vocab",
-    "seq2seq": "bleu",
+    "sequence": "DataModule LinearRegression Trainer plot add_to_class",
+    "machine-translation-and-dataset": "DataModule MTFraEng show_list_len_pair_hist extract download "
+    "DATA_URL Vocab",
+    "encoder-decoder": "Classifier Encoder Decoder EncoderDecoder",
+    "seq2seq": "Encoder Decoder EncoderDecoder Seq2SeqEncoder Seq2Seq GRU MTFraEng Trainer bleu check_shape "
+    "init_seq2seq",
+    "attention-scoring-functions": "masked_softmax DotProductAttention AdditiveAttention show_heatmaps",
+    "bahdanau-attention": "AttentionDecoder AdditiveAttention Decoder Seq2SeqEncoder Seq2Seq MTFraEng "
+    "Trainer show_heatmaps bleu",
     "oo-design": "HyperParameters ProgressBoard Module DataModule Trainer num_gpus",
 }
 FIRST_EDITION = {
@@ -33,7 +40,14 @@ FIRST_EDITION = {
     "rnn-scratch": "load_data_time_machine reshape arange zeros normal tensor concat size Timer Accumulator "
     "Animator sgd try_gpu RNNModelScratch predict_ch8 grad_clipping train_epoch_ch8 train_ch8",
     "rnn-concise": "load_data_time_machine RNNModel predict_ch8 train_ch8 try_gpu",
-    "machine-translation-and-dataset": "preprocess_nmt tokenize_nmt truncate_pad Vocab",
+    "sequence": "load_array evaluate_loss plot",
+    "machine-translation-and-dataset": "read_data_nmt preprocess_nmt tokenize_nmt truncate_pad "
+    "build_array_nmt load_data_nmt load_array show_list_len_pair_hist Vocab",
+    "seq2seq": "Encoder Decoder EncoderDecoder Seq2SeqEncoder MaskedSoftmaxCELoss sequence_mask "
+    "train_seq2seq predict_seq2seq load_data_nmt bleu grad_clipping",
+    "attention": "masked_softmax AdditiveAttention DotProductAttention AttentionDecoder show_heatmaps",
+    "sentiment": "read_imdb load_data_imdb load_array TokenEmbedding train_batch_ch13 train_ch13 "
+    "predict_sentiment accuracy evaluate_accuracy_gpu evaluate_accuracy_gpus split_batch",
     "gru, lstm, deep-rnn": "load_data_time_machine RNNModelScratch RNNModel train_ch8 zeros normal",
 }
 HELPERS = (
@@ -42,10 +56,21 @@ HELPERS = (
     "expand_dims repeat numpy tensor float32 int32 int64"
 )
 
+#: What only the tabs have on which the book tells reviews apart.
+REVIEWS = (
+    "load_data_imdb TokenEmbedding train_batch_ch13 train_ch13 predict_sentiment accuracy "
+    "evaluate_accuracy_gpu evaluate_accuracy_gpus split_batch"
+)
+
 #: By backend, what its tab of the book does without.
 WITHOUT = {
-    # Random arrays are JAX's own, from a key.
-    "jax": "randn rand normal",
+    "torch": "evaluate_accuracy_gpus split_batch",
+    "mxnet": "init_seq2seq sequence_mask evaluate_accuracy_gpu",
+    # The book has no reviews on it.
+    "tensorflow": f"init_seq2seq {REVIEWS}",
+    # Random arrays are JAX's own, from a key; of the first edition, it has the recurrent models alone.
+    "jax": "randn rand normal init_seq2seq load_array evaluate_loss build_array_nmt load_data_nmt "
+    f"sequence_mask MaskedSoftmaxCELoss train_seq2seq predict_seq2seq {REVIEWS}",
 }
 
 #: By backend and name, the parameters that a chapter passes, in order.
@@ -70,6 +95,23 @@ SIGNATURES = {
         "train_ch8": "net train_iter vocab lr num_epochs device use_random_iter",
         "sgd": "params lr batch_size",
         "Trainer.clip_gradients": "self grad_clip_val model",
+        "EncoderDecoder": "encoder decoder",
+        "EncoderDecoder.predict_step": "self batch device num_steps save_attention_weights",
+        "Seq2Seq": "encoder decoder tgt_pad lr",
+        "AdditiveAttention": "num_hiddens dropout",
+        "evaluate_loss": "net data_iter loss",
+        "load_array": "data_arrays batch_size is_train",
+        "load_data_nmt": "batch_size num_steps num_examples",
+        "build_array_nmt": "lines vocab num_steps",
+        "train_seq2seq": "net data_iter lr num_epochs tgt_vocab device",
+        "predict_seq2seq": "net src_sentence src_vocab tgt_vocab num_steps device save_attention_weights",
+        "sequence_mask": "X valid_len value",
+        "load_data_imdb": "batch_size num_steps",
+        "predict_sentiment": "net vocab sequence",
+        "accuracy": "y_hat y",
+        "train_batch_ch13": "net X y loss trainer devices",
+        "train_ch13": "net train_iter test_iter loss trainer num_epochs devices",
+        "evaluate_accuracy_gpu": "net data_iter device",
     },
     "tensorflow": {
         "RNNScratch": "num_inputs num_hiddens sigma",
@@ -91,6 +133,18 @@ SIGNATURES = {
         "train_ch8": "net train_iter vocab lr num_epochs strategy use_random_iter",
         "sgd": "params grads lr batch_size",
         "Trainer.clip_gradients": "self grad_clip_val grads",
+        "EncoderDecoder": "encoder decoder",
+        "EncoderDecoder.predict_step": "self batch device num_steps save_attention_weights",
+        "Seq2Seq": "encoder decoder tgt_pad lr",
+        "AdditiveAttention": "key_size query_size num_hiddens dropout",
+        "evaluate_loss": "net data_iter loss",
+        "load_array": "data_arrays batch_size is_train",
+        "load_data_nmt": "batch_size num_steps num_examples",
+        "build_array_nmt": "lines vocab num_steps",
+        "train_seq2seq": "net data_iter lr num_epochs tgt_vocab device",
+        "predict_seq2seq": "net src_sentence src_vocab tgt_vocab num_steps save_attention_weights",
+        "sequence_mask": "X valid_len value",
+        "MaskedSoftmaxCELoss": "valid_len",
     },
     "mxnet": {
         "RNNScratch": "num_inputs num_hiddens sigma",
@@ -116,6 +170,23 @@ SIGNATURES = {
         "train_epoch_ch8": "net train_iter loss updater device use_random_iter",
         "train_ch8": "net train_iter vocab lr num_epochs device use_random_iter",
         "sgd": "params lr batch_size",
+        "EncoderDecoder": "encoder decoder",
+        "EncoderDecoder.predict_step": "self batch device num_steps save_attention_weights",
+        "Seq2Seq": "encoder decoder tgt_pad lr",
+        "AdditiveAttention": "num_hiddens dropout",
+        "evaluate_loss": "net data_iter loss",
+        "load_array": "data_arrays batch_size is_train",
+        "load_data_nmt": "batch_size num_steps num_examples",
+        "build_array_nmt": "lines vocab num_steps",
+        "train_seq2seq": "net data_iter lr num_epochs tgt_vocab device",
+        "predict_seq2seq": "net src_sentence src_vocab tgt_vocab num_steps device save_attention_weights",
+        "load_data_imdb": "batch_size num_steps",
+        "predict_sentiment": "net vocab sequence",
+        "accuracy": "y_hat y",
+        "train_batch_ch13": "net features labels loss trainer devices split_f",
+        "train_ch13": "net train_iter test_iter loss trainer num_epochs devices split_f",
+        "evaluate_accuracy_gpus": "net data_iter split_f",
+        "split_batch": "X y devices",
     },
     "jax": {
         "Module": "",  # its hyperparameters are the fields that a subclass declares
@@ -144,6 +215,11 @@ SIGNATURES = {
         "train_epoch_ch8": "net train_iter loss updater use_random_iter params",
         "train_ch8": "net train_iter vocab lr num_epochs params use_random_iter",
         "sgd": "params grads lr batch_size",
+        "LinearRegression.get_w_b": "self state",
+        "EncoderDecoder": "encoder decoder training",
+        "EncoderDecoder.predict_step": "self params batch num_steps save_attention_weights",
+        "Seq2Seq": "encoder decoder training tgt_pad lr",
+        "AdditiveAttention": "num_hiddens dropout",
     },
 }
 
@@ -156,6 +232,13 @@ COMMON_SIGNATURES = {
     "Trainer": "max_epochs num_gpus gradient_clip_val",
     "TimeMachine": "batch_size num_steps num_train num_val",
     "TimeMachine.build": "self raw_text vocab",
+    "MTFraEng": "batch_size num_steps num_train num_val",
+    "MTFraEng.build": "self src_sentences tgt_sentences",
+    "LinearRegression": "lr",
+    "Seq2SeqEncoder": "vocab_size embed_size num_hiddens num_layers dropout",
+    "Seq2SeqDecoder": "vocab_size embed_size num_hiddens num_layers dropout",
+    "DotProductAttention": "dropout",
+    "masked_softmax": "X valid_lens",
     "Vocab": "tokens min_freq reserved_tokens",
     "ProgressBoard": "xlabel ylabel xlim ylim xscale yscale ls colors fig axes figsize display",
     "ProgressBoard.draw": "self x y label every_n",

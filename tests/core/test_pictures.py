@@ -54,7 +54,7 @@ def test_lengths_side_by_side() -> None:
 
 def test_figures_outside_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures.use_svg_display()  # there is none here
-    assert missing_names.answer("plt", []) is pyplot
+    assert missing_names.answer("plt", {"__all__": []}) is pyplot
     monkeypatch.setattr(pictures, "can_draw", lambda: False)
     pictures.show_heatmaps(np.ones((1, 1, 2, 2)), "", "")
     pictures.show_list_len_pair_hist([], "", "", [[1]], [[1]])
