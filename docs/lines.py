@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- lines: begin -->\n", "<!-- lines: end -->"
 
-ROOMS = ("contract", "data", "training", "saving", "book", "chapters", "cli", "benchmark")
+ROOMS = ("contract", "data", "training", "translation", "saving", "book", "chapters", "cli", "benchmark")
 BACKENDS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 #: What is what everybody may use: no room.
 COMMON = "errors, registry, generation, …"
