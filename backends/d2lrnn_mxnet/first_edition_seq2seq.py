@@ -5,18 +5,16 @@ The network is a `StatefulEncoderDecoder`, which the tab's ``FIRST_EDITION`` has
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import mxnet as mx
 from mxnet import autograd, gluon, init, np, npx, optimizer
 
-from d2lrnn.book.figures import Animator
+from d2lrnn.book.epochs import check_epochs, draw_epochs, run_epochs
 from d2lrnn.book.translation import truncate_pad
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
-from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch
-from d2lrnn.training.interrupts import interrupt_flag
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.encoder_decoder import write
 from d2lrnn_mxnet.first_edition import grad_clipping
@@ -25,9 +23,6 @@ from d2lrnn_mxnet.semantics import use_np
 
 # The chapter's largest norm of a gradient.
 _THETA = 1.0
-
-#: How many epochs pass between two points of the figure.
-_EPOCHS_PER_POINT = 10
 
 
 @use_np
@@ -78,15 +73,10 @@ def train_seq2seq(
         SpecError: `num_epochs` is below 1, or there is no batch.
         DivergedError: a loss was NaN or infinite; the parameters are those from before that epoch.
     """
-    if num_epochs < 1:
-        raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
-    training = _Translation(net, lr, tgt_vocab["<bos>"], device)
-    animator = Animator(xlabel="epoch", ylabel="loss", xlim=[_EPOCHS_PER_POINT, num_epochs])
-    for epoch in range(1, num_epochs + 1):
-        loss, tokens_per_second = training.train_epoch(data_iter, epoch)
-        if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
-            animator.add(epoch, [loss])
-    print(f"loss {loss:.3f}, {tokens_per_second:.1f} tokens/sec on {device}")
+    check_epochs(num_epochs)
+    training = _Translation(net, data_iter, lr, tgt_vocab["<bos>"], device)
+    epochs = run_epochs(data_iter, num_epochs, training.step, training.begin_epoch)
+    draw_epochs(epochs, num_epochs, device)
 
 
 @mx.util.use_np
@@ -135,55 +125,42 @@ class _Translation:
 
     Args:
         net: a `StatefulEncoderDecoder`; its parameters get new values.
+        batches: see `train_seq2seq`; the first one lets layers infer their sizes.
         lr: the learning rate.
         begin: the index of ``<bos>``.
         device: where to train.
+
+    Raises:
+        SpecError: there is no batch.
     """
 
-    def __init__(self, net: Any, lr: float, begin: int, device: Any) -> None:
+    def __init__(
+        self, net: Any, batches: Iterable[Sequence[Array]], lr: float, begin: int, device: Any
+    ) -> None:
         net.initialize(init.Xavier(), force_reinit=True, ctx=device)
         self._net, self._begin, self._device = net, begin, device
         self._optimizer = gluon.Trainer(net.collect_params(), optimizer.Adam(learning_rate=lr))
-        self._loss, self._step = MaskedSoftmaxCELoss(), 0
+        self._loss = MaskedSoftmaxCELoss()
+        for batch in batches:
+            X, X_valid_len, Y, _ = self._prepared(batch)
+            net(X, self._late(Y), X_valid_len)
+            break
+        else:
+            raise SpecError("there is no batch to train on")
 
-    def train_epoch(self, batches: Iterable[Sequence[Array]], number: int) -> tuple[float, float]:
-        """The loss of an epoch's tokens, and how many a second there were.
-
-        Args:
-            batches: see `train_seq2seq`.
-            number: of the epoch, from 1.
-        """
-        epoch = RunningEpoch(number, self._step)
-        parameters = self._parameters(batches)
+    def begin_epoch(self) -> Callable[[], None]:
+        """What puts back the parameters as they are now."""
+        parameters = [parameter.data() for parameter in self._net.collect_params().values()]
         kept = [parameter.copy() for parameter in parameters]
 
-        def rollback() -> None:
+        def put_back() -> None:
             for parameter, value in zip(parameters, kept, strict=True):
                 parameter[:] = value
 
-        with interrupt_flag(reraise=True) as interrupted:
-            record = run_epoch(
-                epoch,
-                batches,
-                lambda batch, state: self._train_step(batch),
-                rollback=rollback,
-                interrupted=interrupted,
-            )
-        assert record is not None  # an interrupt is raised by now
-        self._step = epoch.step
-        nats, num_tokens = epoch.losses.read()
-        return nats / num_tokens, record.tokens_per_second
+        return put_back
 
-    def _parameters(self, batches: Iterable[Sequence[Array]]) -> list[Array]:
-        """All that is trained; a first batch lets layers infer their sizes."""
-        if self._step == 0:
-            for batch in batches:
-                X, X_valid_len, Y, _ = self._prepared(batch)
-                self._net(X, self._late(Y), X_valid_len)
-                break
-        return [parameter.data() for parameter in self._net.collect_params().values()]
-
-    def _train_step(self, batch: Sequence[Array]) -> Scored:
+    def step(self, batch: Sequence[Array]) -> tuple[Array, int]:
+        """Learns from a batch: the loss of its tokens, and how many they are."""
         # Counted before the batch is on the device, which would have to be waited for.
         num_tokens = int(batch[3].sum())
         X, X_valid_len, Y, Y_valid_len = self._prepared(batch)
@@ -193,7 +170,7 @@ class _Translation:
         loss.backward()
         grad_clipping(self._net, _THETA)
         self._optimizer.step(num_tokens)
-        return Scored(loss.detach() / num_tokens, num_tokens)
+        return loss.detach() / num_tokens, num_tokens
 
     def _prepared(self, batch: Sequence[Array]) -> list[Array]:
         return [array.as_in_ctx(self._device) for array in batch]

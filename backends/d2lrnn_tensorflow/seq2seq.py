@@ -5,22 +5,16 @@ B = batch size, S and T = time steps of source and target, L = layers, h = hidde
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from d2lrnn.book.figures import Animator
+from d2lrnn.book.epochs import check_epochs, draw_epochs, run_epochs
 from d2lrnn.book.translation import truncate_pad
-from d2lrnn.contract.values import State
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import SpecError
-from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch
-from d2lrnn.training.history import EpochRecord
-from d2lrnn.training.interrupts import interrupt_flag
 from d2lrnn_tensorflow.compiled import Compiled
 from d2lrnn_tensorflow.concise import GRU
 from d2lrnn_tensorflow.devices import on_device
@@ -32,9 +26,6 @@ from d2lrnn_tensorflow.recurrence import Tensor
 
 # The chapter's largest norm of a gradient.
 _THETA = 1.0
-
-#: How many epochs pass between two points of the figure.
-_EPOCHS_PER_POINT = 10
 
 
 class Seq2SeqEncoder(Encoder):
@@ -218,53 +209,39 @@ def train_seq2seq(
         SpecError: `num_epochs` is below 1.
         DivergedError: a loss was NaN or infinite; the parameters are those from before that epoch.
     """
-    if num_epochs < 1:
-        raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
-    animator = Animator(xlabel="epoch", ylabel="loss", xlim=[1, num_epochs])
+    check_epochs(num_epochs)
     with on_device(device):
         training = _Training(net, lr, tgt_vocab["<bos>"])
-        for epoch in range(1, num_epochs + 1):
-            record = training.train_epoch(data_iter, epoch)
-            loss = record.train_bits_per_token * math.log(2)
-            if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
-                animator.add(epoch, [loss])
-    where = getattr(device, "_device_name", device)
-    print(f"loss {loss:.3f}, {record.tokens_per_second:.1f} tokens/sec on {where}")
+        epochs = run_epochs(data_iter, num_epochs, training.step, training.begin_epoch)
+        draw_epochs(epochs, num_epochs, getattr(device, "_device_name", device))
 
 
 class _Training:
-    """A network, its optimiser, and the steps taken."""
+    """A network and its optimiser."""
 
     def __init__(self, net: keras.Model, lr: float, bos: int) -> None:
         self._net, self._bos = net, bos
         self._optimizer = keras.optimizers.Adam(float(lr))  # Keras takes no integer
         self._differentiate = Compiled(self._loss_and_gradients)
-        self._step = 0
+        self._begun = False
 
-    def train_epoch(self, data_iter: Iterable[Sequence[Tensor]], number: int) -> EpochRecord:
+    def begin_epoch(self) -> Callable[[], None]:
+        """What puts back the parameters as they are now, or were made by the first step."""
         self._remember_parameters()
-        with interrupt_flag(reraise=True) as interrupted:
-            record = run_epoch(
-                RunningEpoch(number, self._step),
-                data_iter,
-                self._train_step,
-                rollback=self._put_back_parameters,
-                interrupted=interrupted,
-            )
-        assert record is not None  # an interrupt is raised by now
-        return record
+        return self._put_back_parameters
 
-    def _train_step(self, batch: Sequence[Tensor], state: State) -> Scored:
+    def step(self, batch: Sequence[Tensor]) -> tuple[Tensor, int]:
+        """Learns from a batch: the loss of its words, and how many they are."""
         source, source_lens, target, target_lens = batch
-        if self._step == 0:
+        if not self._begun:
             # Layers make their weights at their first use, which must not be inside a graph.
             self._net(source[:1], target[:1], source_lens[:1], training=False)
             self._remember_parameters()
+            self._begun = True
         loss, gradients = self._differentiate(source, source_lens, target, target_lens)
         self._optimizer.apply_gradients(zip(gradients, self._net.trainable_variables, strict=True))
-        self._step += 1
         num_words = int(tf.reduce_sum(target_lens))
-        return Scored(loss / num_words, num_words)
+        return loss / num_words, num_words
 
     def _loss_and_gradients(
         self, source: Tensor, source_lens: Tensor, target: Tensor, target_lens: Tensor

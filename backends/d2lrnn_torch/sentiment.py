@@ -6,17 +6,19 @@ What all tabs share is in `d2lrnn.book.sentiment`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from d2lrnn.book import sentiment as book
+from d2lrnn.book.epochs import check_epochs, run_epochs
 from d2lrnn.book.figures import Animator
 from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_torch.devices import as_device, full_precision, try_all_gpus
-from d2lrnn_torch.epochs import run_epochs
+from d2lrnn_torch.epochs import begin_epoch
 from d2lrnn_torch.first_edition import Accumulator
 from d2lrnn_torch.language_model import predicting
 from d2lrnn_torch.loaders import load_array
@@ -151,6 +153,7 @@ def train_ch13(
         SpecError: `num_epochs` is below 1.
         DivergedError: a loss was NaN or infinite; the parameters are those from before the epoch.
     """
+    check_epochs(num_epochs)
     devices = try_all_gpus() if devices is None else list(devices)
     net.to(devices[0])
     model = nn.DataParallel(net, device_ids=devices) if len(devices) > 1 else net
@@ -162,7 +165,7 @@ def train_ch13(
         figure.add(total, right, y)
         return total / len(y), len(y)
 
-    for epoch in run_epochs(model, train_iter, num_epochs, train_step):
+    for epoch in run_epochs(train_iter, num_epochs, train_step, partial(begin_epoch, model)):
         train_accuracy = figure.accuracy
         test_accuracy = evaluate_accuracy_gpu(model, test_iter)
         figure.end_epoch(epoch.number, test_accuracy)

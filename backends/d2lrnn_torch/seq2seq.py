@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -10,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from d2lrnn.book.figures import Animator
+from d2lrnn.book.epochs import check_epochs, draw_epochs, run_epochs
 from d2lrnn.book.translation import truncate_pad
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn_torch.concise import GRU
 from d2lrnn_torch.devices import as_device, full_precision
 from d2lrnn_torch.encoder_decoder import Decoder, Encoder, EncoderDecoder, likeliest_tokens
-from d2lrnn_torch.epochs import run_epochs
+from d2lrnn_torch.epochs import begin_epoch
 from d2lrnn_torch.gradients import clip
 from d2lrnn_torch.language_model import predicting
 from d2lrnn_torch.masking import MaskedSoftmaxCELoss
 from d2lrnn_torch.tokens import check_tensor
 
-# The first edition's largest norm of a gradient, and how many epochs pass between two points of its figure.
-_THETA, _EPOCHS_PER_POINT = 1.0, 10
+# The first edition's largest norm of a gradient.
+_THETA = 1.0
 
 
 def init_seq2seq(module: nn.Module) -> None:
@@ -181,6 +182,7 @@ def train_seq2seq(
         SpecError: `num_epochs` is below 1.
         DivergedError: a loss was NaN or infinite; the parameters are those from before the epoch.
     """
+    check_epochs(num_epochs)
     device = as_device(device)
     net.apply(init_seq2seq)
     net.to(device)
@@ -201,11 +203,7 @@ def train_seq2seq(
         optimizer.step()
         return total.detach() / num_tokens, num_tokens
 
-    animator = Animator(xlabel="epoch", ylabel="loss", xlim=[1, num_epochs])
-    for epoch in run_epochs(net, data_iter, num_epochs, train_step):
-        if epoch.number % _EPOCHS_PER_POINT == 0 or epoch.number == num_epochs:
-            animator.add(epoch.number, [epoch.loss])
-    print(f"loss {epoch.loss:.3f}, {epoch.per_second:.1f} tokens/sec on {device}")
+    draw_epochs(run_epochs(data_iter, num_epochs, train_step, partial(begin_epoch, net)), num_epochs, device)
 
 
 def predict_seq2seq(

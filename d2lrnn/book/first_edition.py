@@ -17,6 +17,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from d2lrnn.book.current_edition import num_targets
+from d2lrnn.book.epochs import EPOCHS_PER_POINT, check_epochs
 from d2lrnn.book.figures import Animator
 from d2lrnn.contract.values import Batch, IntArray, State
 from d2lrnn.data.batches import random_batches, sequential_batches
@@ -27,9 +28,6 @@ from d2lrnn.errors import SpecError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch
 from d2lrnn.training.history import EpochRecord
 from d2lrnn.training.interrupts import interrupt_flag
-
-#: How many epochs pass between two points of the figure.
-_EPOCHS_PER_POINT = 10
 
 
 def read_time_machine() -> list[str]:
@@ -356,14 +354,13 @@ class Training:
             SpecError: `num_epochs` is below 1.
             DivergedError: see `train_epoch`.
         """
-        if num_epochs < 1:
-            raise SpecError(f"the number of epochs is {num_epochs}: it must be at least 1")
+        check_epochs(num_epochs)
         animator = Animator(xlabel="epoch", ylabel="perplexity", legend=["train"], xlim=[1, num_epochs])
         for epoch in range(1, num_epochs + 1):
             record = self.train_epoch(train_iter, use_random_iter, epoch)
-            if epoch % _EPOCHS_PER_POINT == 0 and self.writes_between:
+            if epoch % EPOCHS_PER_POINT == 0 and self.writes_between:
                 print(predict("time traveller"))
-            if epoch % _EPOCHS_PER_POINT == 0 or epoch == num_epochs:
+            if epoch % EPOCHS_PER_POINT == 0 or epoch == num_epochs:
                 animator.add(epoch, [record.train_perplexity])
         speed = f"{record.tokens_per_second:.1f} tokens/sec on {device}"
         print(f"perplexity {record.train_perplexity:.1f}, {speed}")

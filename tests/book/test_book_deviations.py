@@ -686,7 +686,7 @@ def drawn_by(train: Callable[[], None], owner: Any) -> list[float]:
 
 @shows("the figure of `train_seq2seq`: torch, tensorflow, mxnet")
 def _(ours: Any, book: Any, first: Any, name: str) -> None:
-    own = import_module(ours.train_seq2seq.__module__)
+    own = import_module("d2lrnn.book.epochs")
     for lib, owner, points in ((ours, own, [10, 11]), (first, first, [10])):
         net = next_tokens(lib, name)
         assert drawn_by(partial(translate, ours, lib, name, net, epochs=11), owner) == points
