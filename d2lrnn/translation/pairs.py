@@ -84,9 +84,10 @@ class PairCorpus:
         TextError: the text cannot be read, or has no pair to train on.
 
     Example:
-        >>> corpus = PairCorpus(PairSpec("pairs.txt", min_freq=1, val_share=0), "Go.\\tVa !\\nno pair\\n")
-        >>> corpus.train, corpus.num_left_out
-        ([(['go', '.'], ['va', '!'])], 1)
+        >>> text = "Go.\tVa !\nno pair\nHi!\tSalut !\n"
+        >>> corpus = PairCorpus(PairSpec("pairs.txt", min_freq=1), text)
+        >>> len(corpus.train), len(corpus.val), corpus.num_left_out
+        (1, 1, 1)
     """
 
     def __init__(

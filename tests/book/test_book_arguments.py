@@ -249,7 +249,6 @@ def test_windows_agree(
         made.append(short(batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val))
     ours, theirs = made
     agree(ours.hparams, theirs.hparams)
-    assert ours.root == theirs.root
     for method, argument in (("_preprocess", text), ("_tokenize", text), ("build", text)):
         a, b = (getattr(each, method)(argument) for each in made)
         if method == "build":
