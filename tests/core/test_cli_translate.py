@@ -83,7 +83,12 @@ def test_ctrl_c_ends_with_the_last_whole_epoch(
         return plain(self, batch, state)
 
     monkeypatch.setattr(trainer.TranslatorTrainer, "_train_step", interrupting)
-    assert _train("--epochs", "9", "--out", "run") == 130
+    # A process in the background of a shell ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert _train("--epochs", "9", "--out", "run") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "to go on: d2lrnn translate train --resume run" in capsys.readouterr().out
     assert steps == 30
     assert load_translator("run").step == 22
