@@ -26,8 +26,8 @@ from d2lrnn.errors import ChapterError, SpecError, reason_of
 #: The tabs of the book. Another package's backend has a tab of its own name.
 TAB_NAMES = ("pytorch", "tensorflow", "jax", "mxnet")
 
-#: The first edition's cells without a marker are this tab's.
-_UNMARKED = "mxnet"
+#: The first edition's cells without a marker are this tab's, and so is a plain ``import d2l``.
+FIRST_TAB = "mxnet"
 
 _EVERY_TAB = "all"
 
@@ -209,14 +209,14 @@ class Chapter:
     def _belongs(self, block: _Block, tab: str) -> bool:
         if block.tabs:
             return tab in block.tabs or _EVERY_TAB in block.tabs
-        return self._current or tab == _UNMARKED
+        return self._current or tab == FIRST_TAB
 
     def _named(self, blocks: list[_Block]) -> tuple[str, ...]:
         named: list[str] = []
         for block in blocks:
             named += _announced(block.code)
         for block in blocks:
-            named += block.tabs or (() if self._current else (_UNMARKED,))
+            named += block.tabs or (() if self._current else (FIRST_TAB,))
         return tuple(name for name in dict.fromkeys(named) if name != _EVERY_TAB)
 
 
@@ -321,7 +321,7 @@ def _imported_tab(blocks: list[_Block], path: Path) -> str:
     if found := _IMPORT.search(code):
         return tab_of(found["name"])
     if _PLAIN_IMPORT.search(code):
-        return _UNMARKED
+        return FIRST_TAB
     if other := _OTHER_LIBRARY.search(code):
         raise ChapterError(f"{path} cannot be run: {other_library(other['name'])}")
     raise ChapterError(

@@ -18,15 +18,12 @@ from typing import Any
 
 from d2lrnn.chapters.isolation import BOOK, FIRST_EDITION, is_book
 from d2lrnn.chapters.runner import Restored, load_tab
-from d2lrnn.chapters.source import OTHER_LIBRARIES, other_library
+from d2lrnn.chapters.source import FIRST_TAB, OTHER_LIBRARIES, other_library
 from d2lrnn.errors import UnknownBackendError
 from d2lrnn.registry import backends
 
 #: Frameworks of the book's package that d2lrnn has no backend for.
 _NOT_HERE = ("paddle",)
-
-#: The tab that the first releases' package was: a plain ``import d2l``.
-_FIRST_TAB = "mxnet"
 
 
 def replace_d2l(
@@ -60,13 +57,13 @@ def replace_d2l(
 
 
 class _Book(ModuleType):
-    """The package ``d2l``; the first releases had MXNet's names in the package itself."""
+    """The package ``d2l``; the first releases had the names of `FIRST_TAB` in the package itself."""
 
     def __getattr__(self, name: str) -> Any:
         # Python looks for a name here before it looks for a module of that name.
         if name.startswith("__") or name in _NOT_HERE or any(name == entry.name for entry in backends()):
             raise AttributeError(f"module {BOOK!r} has no attribute {name!r}")
-        return getattr(import_module(f"{BOOK}.{_FIRST_TAB}"), name)
+        return getattr(import_module(f"{BOOK}.{FIRST_TAB}"), name)
 
 
 class _Finder(MetaPathFinder, Loader):

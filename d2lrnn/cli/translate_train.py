@@ -66,7 +66,9 @@ def _new(request: TranslateTrainRequest) -> tuple[TranslatorRun, PairCorpus]:
     spec = TranslatorSpec(len(corpus.vocabs[0]), len(corpus.vocabs[1]), **request.model)
     parameters = initial_translator(spec, training.seed)
     num_epochs = request.epochs or NUM_EPOCHS
-    return TranslatorRun(spec, corpus.spec, training, parameters, {}, corpus.vocabs, num_epochs), corpus
+    return TranslatorRun(
+        spec, corpus.spec, training, parameters, {}, corpus.vocabs, corpus.digest, num_epochs
+    ), corpus
 
 
 def _resumed(request: TranslateTrainRequest) -> tuple[TranslatorRun, PairCorpus]:
@@ -74,8 +76,8 @@ def _resumed(request: TranslateTrainRequest) -> tuple[TranslatorRun, PairCorpus]
     run = load_translator(request.resume)
     if request.file is not None:
         run = replace(run, pairs=replace(run.pairs, source=request.file))
-    corpus = PairCorpus(run.pairs, vocabs=run.vocabs)
-    if PairCorpus(run.pairs).vocabs != run.vocabs:
+    corpus = PairCorpus(run.pairs)
+    if corpus.digest != run.digest:
         raise RunError(f"{run.pairs.source} has other pairs than the ones that this run was trained on")
     return replace(run, num_epochs=request.epochs or run.num_epochs), corpus
 

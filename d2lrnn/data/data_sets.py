@@ -117,19 +117,17 @@ def data_file(data_set: DataSet, folder: Path | None = None, *, opener: Opener =
     return target
 
 
-def unpacked_data(data_set: DataSet, folder: Path | None = None, *, opener: Opener = urlopen) -> Path:
-    """The folder that an archive of data was unpacked into; it is done once.
+def unpacked_data(data_set: DataSet) -> Path:
+    """The folder that an archive of data was unpacked into, its own in `data_folder`; it is done once.
 
     Args:
         data_set: the archive.
-        folder: where to unpack it; None is a folder of its own in `data_folder`.
-        opener: as with `data_file`.
 
     Raises:
         TextError: as with `data_file`, or the archive cannot be unpacked.
     """
-    archive = data_file(data_set, opener=opener)
-    target = folder or data_folder() / "unpacked" / data_set.sha1
+    archive = data_file(data_set)
+    target = data_folder() / "unpacked" / data_set.sha1
     done = target / f".{archive.name}-{data_set.sha1}"
     if not done.exists():
         unpack(archive, target)

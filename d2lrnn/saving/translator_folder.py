@@ -59,6 +59,7 @@ class TranslatorRun:
         parameters: by canonical name.
         optimizer_state: by canonical name.
         vocabs: of source and target.
+        digest: that of the pairs, `PairCorpus.digest`.
         num_epochs: how many epochs it is to have.
         step: training steps taken.
         epochs: a record of every epoch.
@@ -72,6 +73,7 @@ class TranslatorRun:
     parameters: dict[str, FloatArray] = field(repr=False)
     optimizer_state: dict[str, FloatArray] = field(repr=False)
     vocabs: tuple[Vocab, Vocab]
+    digest: str
     num_epochs: int
     step: int = 0
     epochs: tuple[EpochRecord, ...] = ()
@@ -193,6 +195,7 @@ def _contents(run: TranslatorRun) -> Iterator[tuple[str, bytes]]:
         "training": run.training.to_json(),
         "source_tokens": run.vocabs[0].to_json(),
         "target_tokens": run.vocabs[1].to_json(),
+        "digest": run.digest,
         "num_epochs": run.num_epochs,
         "step": run.step,
         "epochs": [record_to_json(record) for record in run.epochs],
@@ -216,8 +219,8 @@ def _read_description(checkpoint: Path) -> dict[str, Any]:
 
 
 _NAMES = [
-    "format", "identity", "spec", "pairs", "training", "source_tokens", "target_tokens", "num_epochs", "step",
-    "epochs", "backend",
+    "format", "identity", "spec", "pairs", "training", "source_tokens", "target_tokens", "digest", "num_epochs",
+    "step", "epochs", "backend",
 ]  # fmt: skip
 
 
@@ -233,7 +236,9 @@ def _read(checkpoint: Path) -> TranslatorRun:
         records = check_type(list, document["epochs"], "the epochs")
         epochs = tuple(read_record(record, number) for number, record in enumerate(records, start=1))
         num_epochs, step = (check_type(int, document[name], name) for name in ("num_epochs", "step"))
-        identity, backend = (check_type(str, document[name], name) for name in ("identity", "backend"))
+        identity, backend, digest = (
+            check_type(str, document[name], name) for name in ("identity", "backend", "digest")
+        )
         if (len(vocabs[0]), len(vocabs[1])) != (spec.source_size, spec.target_size):
             raise RunError("its vocabularies are not of the sizes that the translator has")
         if any(mark not in vocab for vocab in vocabs for mark in MARKS):
@@ -245,7 +250,7 @@ def _read(checkpoint: Path) -> TranslatorRun:
     parameters = _arrays(checkpoint / _MODEL, shapes, spec, sums)
     state = _arrays(checkpoint / _OPTIMIZER, slots, spec, sums) if slots else {}
     return TranslatorRun(
-        spec, pairs, training, parameters, state, vocabs, num_epochs, step, epochs, backend, identity
+        spec, pairs, training, parameters, state, vocabs, digest, num_epochs, step, epochs, backend, identity
     )
 
 

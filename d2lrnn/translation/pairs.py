@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,12 +74,11 @@ class PairCorpus:
     Args:
         spec: which pairs.
         text: them, a pair a line; None reads ``spec.source``.
-        vocabs: those of source and target; None makes them of the pairs to train on.
 
     Attributes:
         train: the pairs to train on.
         val: the pairs to validate with.
-        vocabs: of source and target.
+        vocabs: of source and target, made of the pairs to train on.
         num_left_out: how many lines are no pair, or a longer one than ``spec.max_tokens``.
 
     Raises:
@@ -90,10 +91,10 @@ class PairCorpus:
         (1, 1, 1)
     """
 
-    def __init__(
-        self, spec: PairSpec, text: str | None = None, vocabs: tuple[Vocab, Vocab] | None = None
-    ) -> None:
+    def __init__(self, spec: PairSpec, text: str | None = None) -> None:
         self.spec = spec
+        if text is None and not os.path.exists(spec.source):
+            raise TextError(f"there is no file {spec.source}: give the path of a text with a pair a line")
         text = read_text(spec.source) if text is None else text
         pairs, self.num_left_out = _pairs_of(text, spec.max_tokens)
         order = np.random.default_rng([spec.seed, 0]).permutation(len(pairs))
@@ -105,13 +106,21 @@ class PairCorpus:
                 f"{spec.source} has {len(pairs)} pairs of sentences, too few to train on: a line must have a "
                 f"sentence of at most {spec.max_tokens} words and marks, a tab, and its translation"
             )
-        self.vocabs = vocabs or self._own_vocabs()
+        self.vocabs = self._own_vocabs()
 
     def _own_vocabs(self) -> tuple[Vocab, Vocab]:
         source, target = (
             Vocab([pair[side] for pair in self.train], self.spec.min_freq, list(MARKS)) for side in (0, 1)
         )
         return source, target
+
+    @property
+    def digest(self) -> str:
+        """Tells these pairs, in this order and so divided, from others: the SHA-256 of their words."""
+        read = hashlib.sha256()
+        for pair in (*self.train, ([], []), *self.val):
+            read.update("\t".join(map(" ".join, pair)).encode("utf-8", "surrogatepass") + b"\n")
+        return read.hexdigest()
 
     @property
     def num_train_batches(self) -> int:

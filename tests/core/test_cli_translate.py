@@ -69,6 +69,17 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(capsys: pytest.CaptureFixture
     assert os.listdir("parts") == ["epoch-00000003"]
 
 
+def test_a_run_goes_on_with_its_own_pairs_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train("--epochs", "1", "--out", "run") == 0
+    lines = pairs().splitlines()
+    # The same words, and so the same vocabularies, in another order.
+    Path("pairs.txt").write_text("\n".join(lines[::-1]) + "\n", encoding="utf-8")
+    assert main(["translate", "train", "--resume", "run", "--epochs", "2"]) == 2
+    assert "pairs.txt has other pairs than the ones that this run was trained on" in capsys.readouterr().err
+    Path("moved.txt").write_text(pairs(), encoding="utf-8")
+    assert main(["translate", "train", "moved.txt", "--resume", "run", "--epochs", "2"]) == 0
+
+
 def test_ctrl_c_ends_with_the_last_whole_epoch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +161,7 @@ def test_a_write_that_fails_leaves_the_run(monkeypatch: pytest.MonkeyPatch) -> N
     ("words", "told"),
     [
         (["train"], "there are no pairs to train on: give a file"),
-        (["train", "gone.txt"], "gone.txt"),
+        (["train", "gone.txt"], "there is no file gone.txt: give the path of a text with a pair a line"),
         (["train", "empty.txt"], "empty.txt"),
         (["train", "pairs.txt", "--epochs", "0"], "--epochs is 0"),
         (["train", "pairs.txt", "--hidden", "0"], "--hidden is 0"),
