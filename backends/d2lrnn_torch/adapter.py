@@ -34,9 +34,8 @@ from d2lrnn.contract.values import (
 from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_torch.concise import CONCISE_LAYERS, find_concise_layer
 from d2lrnn_torch.devices import devices, full_precision, native_device
-from d2lrnn_torch.gradients import clip_scale, global_norm
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
-from d2lrnn_torch.optimizers import update
+from d2lrnn_torch.optimizers import clipped_update
 from d2lrnn_torch.parameters import export_arrays, write_arrays
 from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
 from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays, trainable
@@ -131,16 +130,10 @@ class TorchLearner:
         else:
             loss, gradients, state = self._accumulate(batch, state, masks)
         # Gradients of several devices would be summed here.
-        norm = global_norm(gradients)
         self.step += 1
-        update(
-            self.training.optimizer,
-            list(self._trained.values()),
-            gradients,
-            self._slots,
-            scale=clip_scale(norm, self.training.clip),
-            rate=self.learning_rate,
-            t=self.step,
+        parameters = list(self._trained.values())
+        norm = clipped_update(
+            self.training, parameters, gradients, self._slots, rate=self.learning_rate, t=self.step
         )
         return StepResult(loss, norm), state
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from d2lrnn.contract import optimizers
+from d2lrnn.contract.specs import TrainingSpec
+from d2lrnn_torch.gradients import clip_scale, global_norm
 
 #: What an optimiser remembers of one parameter, by slot.
 Slots = Mapping[str, Tensor]
@@ -65,6 +67,34 @@ STEPS: dict[str, Callable[[Any, Tensor, Tensor, Slots, float, int], None]] = {
     optimizers.RMSprop.name: rmsprop,
     optimizers.Adagrad.name: adagrad,
 }
+
+
+def clipped_update(
+    training: TrainingSpec,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    slots: Sequence[Slots],
+    *,
+    rate: float,
+    t: int,
+) -> Tensor:
+    """Clips the gradients, and makes the step of all parameters, in place.
+
+    Args:
+        training: the largest norm, and the optimiser.
+        parameters: what is trained.
+        gradients: of each parameter.
+        slots: of each parameter.
+        rate: the learning rate.
+        t: the number of the step, from 1.
+
+    Returns:
+        The norm before clipping, a tensor of shape ().
+    """
+    norm = global_norm(gradients)
+    scale = clip_scale(norm, training.clip)
+    update(training.optimizer, parameters, gradients, slots, scale=scale, rate=rate, t=t)
+    return norm
 
 
 @torch.no_grad()

@@ -19,8 +19,7 @@ from d2lrnn.translation.dropout import translator_masks
 from d2lrnn.translation.spec import TranslatorSpec, translator_shapes
 from d2lrnn.translation.values import PairBatch
 from d2lrnn_torch.devices import full_precision, full_precision_inference
-from d2lrnn_torch.gradients import clip_scale, global_norm
-from d2lrnn_torch.optimizers import update
+from d2lrnn_torch.optimizers import clipped_update
 from d2lrnn_torch.translator_model import Memory, TranslatorModule
 
 #: The dropout masks between the layers of the encoder (L - 1, S, B, h) and of the decoder (L - 1, T, B, h).
@@ -73,16 +72,10 @@ class TorchTranslator:
         """Loss, gradient, clip, update."""
         encoder, decoder = translator_masks(self.spec, self.training.seed, self.step, batch)
         loss, gradients = self._differentiate(batch, (self._optional(encoder), self._optional(decoder)))
-        norm = global_norm(gradients)
         self.step += 1
-        update(
-            self.training.optimizer,
-            list(self._trained.values()),
-            gradients,
-            self._slots,
-            scale=clip_scale(norm, self.training.clip),
-            rate=self.learning_rate,
-            t=self.step,
+        parameters = list(self._trained.values())
+        norm = clipped_update(
+            self.training, parameters, gradients, self._slots, rate=self.learning_rate, t=self.step
         )
         return StepResult(loss, norm)
 

@@ -219,8 +219,8 @@ def _read_description(checkpoint: Path) -> dict[str, Any]:
 
 
 _NAMES = [
-    "format", "identity", "spec", "pairs", "training", "source_tokens", "target_tokens", "digest", "num_epochs",
-    "step", "epochs", "backend",
+    "format", "identity", "spec", "pairs", "training", "source_tokens", "target_tokens", "digest",
+    "num_epochs", "step", "epochs", "backend",
 ]  # fmt: skip
 
 
