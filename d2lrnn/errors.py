@@ -9,6 +9,9 @@ from __future__ import annotations
 #: Exit codes of the command line: wrong input, an error that is ours, Ctrl-C (as a shell counts it).
 WRONG_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
 
+#: That of a run whose other workers are lost: to try again may help (EX_TEMPFAIL of sysexits.h).
+WORKER_LOST = 75
+
 
 class D2LError(Exception):
     """The base of all errors that d2lrnn raises on purpose."""
@@ -60,6 +63,18 @@ class OccupiedError(RunError):
 
 class BusyError(RunError):
     """Another process is training in the folder of a run."""
+
+
+class WorkerLostError(D2LError, ConnectionError):
+    """Another worker has died, hangs or cannot be reached, and the run cannot go on without it.
+
+    Attributes:
+        rank: which one; None where it is not known.
+    """
+
+    def __init__(self, message: str, rank: int | None = None) -> None:
+        super().__init__(message)
+        self.rank = rank
 
 
 class LeftoverWarning(UserWarning):

@@ -14,9 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.contract.optimizers import slot_name
 from d2lrnn.contract.parameters import check_optimizer_state, check_parameters
+from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
     PADDING,
@@ -32,6 +33,9 @@ from d2lrnn.contract.values import (
     row_slices,
 )
 from d2lrnn.translation.spec import TranslatorSpec
+from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.workers.parts import Part, part_masks
+from d2lrnn.workers.protocols import PartResult
 from d2lrnn_torch.concise import CONCISE_LAYERS, find_concise_layer
 from d2lrnn_torch.devices import devices, full_precision, native_device
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
@@ -40,6 +44,7 @@ from d2lrnn_torch.parameters import export_arrays, write_arrays
 from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
 from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays, trainable
 from d2lrnn_torch.translator import TorchTranslator
+from d2lrnn_torch.workers import TorchWorkers, join
 
 
 class TorchBackend:
@@ -88,9 +93,21 @@ class TorchBackend:
             outputs, final = model.rnn(X, own)
         return outputs.numpy(force=True), state_arrays(model.spec, final)
 
-    def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> TorchLearner:
-        """See `d2lrnn.contract.protocols.Backend`."""
-        return TorchLearner(model, training, native_device(choose_device(device, self.devices())))
+    def learner(
+        self,
+        model: RNNLMScratch,
+        training: TrainingSpec,
+        *,
+        device: str = "auto",
+        workers: TorchWorkers | None = None,
+    ) -> Learner:
+        """See `d2lrnn.contract.protocols.Backend` and `d2lrnn.workers.protocols.SharingBackend`."""
+        learner = TorchLearner(model, training, native_device(choose_device(device, self.devices())), workers)
+        return WorkerLearner(learner, workers) if workers else learner
+
+    def join_workers(self, device: str = "auto") -> TorchWorkers:
+        """See `d2lrnn.workers.protocols.SharingBackend`."""
+        return join(native_device(choose_device(device, self.devices())))
 
     def translator(
         self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
@@ -101,9 +118,22 @@ class TorchBackend:
 
 
 class TorchLearner:
-    """Trains a model of `TorchBackend.build` in place; the methods are `Learner`'s."""
+    """Trains a model of `TorchBackend.build` in place; the methods are those of `Learner` and `PartLearner`.
 
-    def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: torch.device) -> None:
+    Args:
+        model: what is trained.
+        training: how.
+        device: where.
+        workers: those over which `train_part` and its like sum; None where this one is alone.
+    """
+
+    def __init__(
+        self,
+        model: RNNLMScratch,
+        training: TrainingSpec,
+        device: torch.device,
+        workers: TorchWorkers | None = None,
+    ) -> None:
         self.model = model.to(device)
         self.spec: ModelSpec = model.spec
         self.training = training
@@ -114,6 +144,7 @@ class TorchLearner:
         slots = training.optimizer.slots
         self._slots = [{slot: torch.zeros_like(p) for slot in slots} for p in self._trained.values()]
         self._stepper = model.stepper()
+        self._workers = workers
 
     def initial_state(self, batch_size: int) -> State:
         """The zero state, as the model's recurrent layers return states."""
@@ -121,28 +152,24 @@ class TorchLearner:
 
     def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
         """Loss, gradient, clip, update."""
-        batch_size, num_steps = batch.inputs.shape
-        masks = dropout_masks(
-            self.spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
-        )
-        if self.training.accumulate == 1:
-            loss, gradients, state = self._differentiate(batch, state, masks, batch.num_tokens)
-        else:
-            loss, gradients, state = self._accumulate(batch, state, masks)
-        # Gradients of several devices would be summed here.
-        self.step += 1
-        parameters = list(self._trained.values())
-        norm = clipped_update(
-            self.training, parameters, gradients, self._slots, rate=self.learning_rate, t=self.step
-        )
-        return StepResult(loss, norm), state
+        loss, gradients, state = self._mean_gradient(Part.whole(batch), state)
+        return StepResult(loss, self._update(gradients)), state
 
-    @torch.no_grad()
+    def train_part(self, part: Part, state: State, *, stop: bool) -> tuple[PartResult, State]:
+        """The same, with a sum over the workers between gradient and clip."""
+        loss, gradients, state = self._mean_gradient(part, state)
+        loss, stops, *gradients = self._summed([loss, loss.new_tensor(stop), *gradients])
+        # Copies: what is summed lies in a buffer that the next step overwrites.
+        return PartResult(loss.clone(), self._update(gradients), stops.clone()), state
+
     def eval_step(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """The loss, without gradients."""
-        self._set_training(False)
-        with full_precision(self.device):
-            return self._loss(batch, state, None, batch.num_tokens)
+        return self._mean_loss(Part.whole(batch), state)
+
+    def eval_part(self, part: Part, state: State) -> tuple[Tensor, State]:
+        """The loss of the whole batch."""
+        loss, state = self._mean_loss(part, state)
+        return self._summed([loss])[0].clone(), state
 
     def predict_step(self, tokens: IntArray, state: State) -> tuple[FloatArray, State]:
         """Logits (B, V) for one step."""
@@ -152,13 +179,13 @@ class TorchLearner:
 
     def gradients(self, batch: Batch, state: State) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
-        batch_size, num_steps = batch.inputs.shape
-        masks = dropout_masks(self.spec, seed=0, step=0, num_steps=num_steps, batch_size=batch_size)
-        if masks is not None:
-            # cuDNN has a backward pass in training mode only: there masks of ones turn dropout off.
-            masks = DropoutMasks(*(None if mask is None else np.ones_like(mask) for mask in masks))
-        loss, gradients, _ = self._differentiate(batch, state, masks, batch.num_tokens)
-        return float(loss), export_arrays(self.spec, dict(zip(self._trained, gradients, strict=True)))
+        return self._exported(*self._gradients_without_dropout(Part.whole(batch), state))
+
+    def part_gradients(self, part: Part, state: State) -> tuple[float, dict[str, FloatArray]]:
+        """Those of the whole batch."""
+        loss, gradients = self._gradients_without_dropout(part, state)
+        loss, *gradients = self._summed([loss, *gradients])
+        return self._exported(loss, gradients)
 
     def export_parameters(self) -> dict[str, FloatArray]:
         """Copies by canonical name."""
@@ -197,21 +224,52 @@ class TorchLearner:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _accumulate(
-        self, batch: Batch, state: State, masks: DropoutMasks | None
-    ) -> tuple[Tensor, Sequence[Tensor], State]:
-        """`_differentiate` for the whole batch, part by part: memory holds one part's graph at a time."""
+    def _mean_gradient(self, part: Part, state: State) -> tuple[Tensor, Sequence[Tensor], State]:
+        """`_differentiate` in parts, if it is to: memory holds one part's graph at a time. Dropout is on."""
+        masks = part_masks(self.spec, part, seed=self.training.seed, step=self.step)
+        batch, num_tokens = part.batch, part.num_tokens
+        if self.training.accumulate == 1:
+            return self._differentiate(batch, state, masks, num_tokens)
         losses: list[Tensor] = []
         sums: list[Tensor] = []
         finals: list[State] = []
         for rows in row_slices(len(batch.inputs), self.training.accumulate):
             loss, gradients, final = self._differentiate(
-                batch.rows(rows), rows_of(state, rows), masks and masks.rows(rows), batch.num_tokens
+                batch.rows(rows), rows_of(state, rows), masks and masks.rows(rows), num_tokens
             )
             sums = [a + b for a, b in zip(sums, gradients, strict=True)] if losses else list(gradients)
             losses.append(loss)
             finals.append(final)
         return torch.stack(losses).sum(), sums, join_rows(finals)
+
+    def _update(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Clips, and makes the optimiser's step; the norm before clipping."""
+        self.step += 1
+        parameters = list(self._trained.values())
+        return clipped_update(
+            self.training, parameters, gradients, self._slots, rate=self.learning_rate, t=self.step
+        )
+
+    def _summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        assert self._workers is not None
+        return self._workers.summed(tensors)
+
+    @torch.no_grad()
+    def _mean_loss(self, part: Part, state: State) -> tuple[Tensor, State]:
+        self._set_training(False)
+        with full_precision(self.device):
+            return self._loss(part.batch, state, None, part.num_tokens)
+
+    def _gradients_without_dropout(self, part: Part, state: State) -> tuple[Tensor, Sequence[Tensor]]:
+        masks = part_masks(self.spec, part, seed=0, step=0)
+        if masks is not None:
+            # cuDNN has a backward pass in training mode only: there masks of ones turn dropout off.
+            masks = DropoutMasks(*(None if mask is None else np.ones_like(mask) for mask in masks))
+        loss, gradients, _ = self._differentiate(part.batch, state, masks, part.num_tokens)
+        return loss, gradients
+
+    def _exported(self, loss: Tensor, gradients: Sequence[Tensor]) -> tuple[float, dict[str, FloatArray]]:
+        return float(loss), export_arrays(self.spec, dict(zip(self._trained, gradients, strict=True)))
 
     def _differentiate(
         self, batch: Batch, state: State, masks: DropoutMasks | None, num_tokens: int

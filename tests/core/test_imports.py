@@ -28,6 +28,7 @@ ROOMS = {
     "atomic_files": set(),
     "contract": {"checks", "errors"},
     "copies": {"contract"},
+    "workers": {"contract", "errors"},
     "registry": {"contract", "errors"},
     "data": {"atomic_files", "checks", "contract", "errors"},
     "generation": {"checks", "contract", "data", "errors"},
@@ -47,7 +48,7 @@ ROOMS = {
 }  # fmt: skip
 
 #: What a backend computes with, and what its tab may import beside it.
-BACKEND_ROOMS = {"contract", "copies", "errors", "translation"}
+BACKEND_ROOMS = {"contract", "copies", "errors", "translation", "workers"}
 TAB_ROOMS = {"book", "chapters", "data", "generation", "training"}
 
 

@@ -1,0 +1,153 @@
+"""Several workers on `torch.distributed`: gloo on CPUs, NCCL on GPUs.
+
+The place among them comes from the variables of ``torchrun``: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
+Sums are those of one flat tensor for a whole training step: a message costs the same however small it is.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, distributed
+
+from d2lrnn.contract.values import FloatArray
+from d2lrnn.errors import SpecError, WorkerLostError
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+#: What a worker that is well has not been silent for, in seconds.
+_PATIENCE = 20.0
+#: Where a sum has failed, some worker has certainly died: it is the one that is silent for this time.
+_SHORT_PATIENCE = 4.0
+_BETWEEN_SIGNS = 1.0
+
+
+def join(device: torch.device) -> TorchWorkers:
+    """Joins the other workers; see `d2lrnn.workers.protocols.SharingBackend.join_workers`."""
+    missing = [
+        name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
+    ]
+    if missing:
+        raise SpecError(f"the place among the workers is not known: {', '.join(missing)} is not set")
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    try:
+        store, rank, size = _store()
+        distributed.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+    except (RuntimeError, ValueError, OSError) as error:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise WorkerLostError(
+            f"the other workers cannot be reached at {address}: {_first_line(error)}"
+        ) from error
+    return TorchWorkers(device, store)
+
+
+def _store() -> tuple[distributed.Store, int, int]:
+    """The store of the workers, the rank of this one and their number."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return next(distributed.rendezvous("env://"))
+    # Left to itself the store's server listens on all addresses of the machine.
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+        descriptor = listener.detach()
+    store = distributed.TCPStore(
+        host, port, size, is_master=True, wait_for_workers=False, master_listen_fd=descriptor
+    )
+    return store, rank, size
+
+
+class TorchWorkers:
+    """The default process group; see `d2lrnn.workers.protocols.Workers` for the methods.
+
+    Args:
+        device: where the tensors lie that are summed.
+        store: the process group's.
+    """
+
+    def __init__(self, device: torch.device, store: distributed.Store) -> None:
+        self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        self._device = device
+        self._flat: dict[tuple[torch.dtype, int], Tensor] = {}
+        self._signs = _Signs(store, self.rank, self.size)
+
+    def sum(self, array: FloatArray) -> FloatArray:
+        """Over all workers."""
+        return self.summed([torch.tensor(array, device=self._device)])[0].numpy(force=True).copy()
+
+    def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sums of tensors of one precision; they are overwritten by the next call."""
+        flat = self._buffer(tensors[0].dtype, sum(tensor.numel() for tensor in tensors))
+        pieces = flat.split([tensor.numel() for tensor in tensors])
+        for piece, tensor in zip(pieces, tensors, strict=True):
+            piece.copy_(tensor.reshape(-1))
+        try:
+            distributed.all_reduce(flat)
+        except RuntimeError as error:
+            rank = self._signs.silent(within=_SHORT_PATIENCE)
+            who = "another worker" if rank is None else f"worker {rank} of {self.size}"
+            raise WorkerLostError(f"{who} is gone: {_first_line(error)}", rank) from error
+        return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
+
+    def lost(self) -> int | None:
+        """The rank of one that gave no sign of life for long."""
+        return self._signs.lost()
+
+    def close(self) -> None:
+        """Waits for all, and leaves."""
+        self.summed([torch.zeros((), device=self._device)])
+        distributed.destroy_process_group()
+
+    def _buffer(self, dtype: torch.dtype, size: int) -> Tensor:
+        if (dtype, size) not in self._flat:
+            self._flat[dtype, size] = torch.empty(size, dtype=dtype, device=self._device)
+        return self._flat[dtype, size]
+
+
+class _Signs:
+    """Signs of life: every worker counts in the process group's store, and looks whether the others do.
+
+    A gloo sum waits half an hour for a worker that hangs, and an epoch's validation may take as long.
+    """
+
+    def __init__(self, store: distributed.Store, rank: int, size: int) -> None:
+        self._rank, self._others = rank, [other for other in range(size) if other != rank]
+        self._store = distributed.PrefixStore("alive", store)
+        self._counts = dict.fromkeys(self._others, 0)
+        self._heard = dict.fromkeys(self._others, time.monotonic())
+
+    def lost(self, patience: float = _PATIENCE) -> int | None:
+        try:
+            self._store.add(str(self._rank), 1)
+            now = time.monotonic()
+            for other in self._others:
+                count = self._store.add(str(other), 0)
+                if count != self._counts[other]:
+                    self._counts[other], self._heard[other] = count, now
+        except RuntimeError:
+            return 0  # where the store is
+        return next((other for other in self._others if now - self._heard[other] > patience), None)
+
+    def silent(self, within: float) -> int | None:
+        """The one that gives no sign from now on."""
+        self._heard = dict.fromkeys(self._others, time.monotonic())
+        until = time.monotonic() + within + 2 * _BETWEEN_SIGNS
+        while time.monotonic() < until:
+            rank = self.lost(within)
+            if rank is not None:
+                return rank
+            time.sleep(_BETWEEN_SIGNS)
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
