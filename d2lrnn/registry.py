@@ -18,6 +18,7 @@ from types import ModuleType
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.values import Model
 from d2lrnn.errors import BackendNotInstalledError, SpecError, UnknownBackendError
+from d2lrnn.workers.engine import Engine
 
 #: The environment variable that names the backend.
 ENVIRONMENT_VARIABLE = "D2LRNN_BACKEND"
@@ -37,6 +38,7 @@ class BackendEntry:
         requires: the modules that must be importable, the framework first.
         install: the one command that installs them.
         aliases: other names for it.
+        engine: with which several processes train one model; None where it has none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class BackendEntry:
     requires: tuple[str, ...]
     install: str
     aliases: tuple[str, ...] = ()
+    engine: Engine | None = None
 
     @property
     def installed(self) -> bool:
@@ -66,11 +69,23 @@ class BackendEntry:
             )
 
 
+#: Documentation: pytorch.org/docs/stable/elastic/run.html and pytorch.org/docs/stable/distributed.html.
+_TORCH_DISTRIBUTED = Engine(
+    "torch.distributed",
+    launched=(("RANK", "WORLD_SIZE"),),
+    local={
+        "RANK": "$rank", "LOCAL_RANK": "$rank", "WORLD_SIZE": "$size", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "$port", "GLOO_SOCKET_IFNAME": "$loopback", "NCCL_SOCKET_IFNAME": "$loopback",
+    },
+    unset=("TORCHELASTIC_USE_AGENT_STORE",),
+    local_rank=("LOCAL_RANK",),
+)  # fmt: skip
+
 #: The only place in the core where frameworks are named. Where none is chosen, the first that
 #: is installed is taken.
 BACKENDS = (
     BackendEntry("torch", "d2lrnn_torch", "d2lrnn_torch.adapter:TorchBackend",
-                 ("torch",), "pip install torch", ("pytorch",)),
+                 ("torch",), "pip install torch", ("pytorch",), _TORCH_DISTRIBUTED),
     BackendEntry("jax", "d2lrnn_jax", "d2lrnn_jax.adapter:JaxBackend",
                  ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",)),
     BackendEntry("tensorflow", "d2lrnn_tensorflow", "d2lrnn_tensorflow.adapter:TensorFlowBackend",
@@ -135,6 +150,29 @@ def backend_of(model: Model) -> Backend:
             return backend(entry.name)
     kind = f"{type(model).__module__}.{type(model).__name__}"
     raise SpecError(f"{kind} is not a model of any backend: build one with d2lrnn.backend(…).build(…)")
+
+
+def engine_of(name: str | None = None) -> Engine:
+    """The engine with which several workers train one model on the backend called `name`.
+
+    Raises:
+        UnknownBackendError: no backend has this name.
+        SpecError: it has no engine; the message lists those that have one.
+
+    Example:
+        >>> engine_of("numpy")
+        Traceback (most recent call last):
+            ...
+        d2lrnn.errors.SpecError: the backend numpy computes in one process, ...
+    """
+    entry = find_backend(name)
+    if entry.engine is None:
+        others = ", ".join(each.name for each in BACKENDS if each.engine)
+        raise SpecError(
+            f"the backend {entry.name} computes in one process, and has no engine for several workers: "
+            f"choose one of {others}"
+        )
+    return entry.engine
 
 
 def backends() -> list[BackendEntry]:

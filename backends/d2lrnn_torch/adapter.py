@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ from d2lrnn.contract.values import (
     row_slices,
 )
 from d2lrnn.translation.spec import TranslatorSpec
+from d2lrnn.workers.engine import worker_device
 from d2lrnn.workers.learner import WorkerLearner
 from d2lrnn.workers.parts import Part, part_masks
 from d2lrnn.workers.protocols import PartResult
@@ -107,7 +109,8 @@ class TorchBackend:
 
     def join_workers(self, device: str = "auto") -> TorchWorkers:
         """See `d2lrnn.workers.protocols.SharingBackend`."""
-        return join(native_device(choose_device(device, self.devices())))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        return join(native_device(worker_device(device, self.devices(), local_rank)))
 
     def translator(
         self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from d2lrnn.cli.parser import parse
 from d2lrnn.cli.streams import in_one_line, patient_streams
-from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WRONG_INPUT, D2LError, reason_of
+from d2lrnn.errors import (
+    INTERRUPTED,
+    UNEXPECTED,
+    WORKER_LOST,
+    WRONG_INPUT,
+    D2LError,
+    WorkerLostError,
+    reason_of,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,31 +43,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
-    try:
+
+    def command() -> int:
+        nonlocal debug
         request = parse(argv)
         debug = request.debug
         # With the command comes NumPy, which --help need not wait for.
-        command = getattr(import_module(f"d2lrnn.cli.{request.command}"), request.command)
+        named = getattr(import_module(f"d2lrnn.cli.{request.command}"), request.command)
         from d2lrnn.allocator import keep_freed_memory
         from d2lrnn.cli.output import warnings_in_one_line
         from d2lrnn.cli.output_files import lines_beside
 
         keep_freed_memory()
         with warnings_in_one_line(), lines_beside(request.output_paths):
-            code: int = command(request)
+            code: int = named(request)
+        return code
+
+    return reported(command, lambda message, code: _report(message, code, debug=debug))
+
+
+def reported(command: Callable[[], int], report: Callable[[str, int], int]) -> int:
+    """Runs a command; an error is reported in one line, and becomes the exit code."""
+    try:
+        return command()
     except BrokenPipeError:
         # Of what --json writes to: nobody is there either.
         return UNEXPECTED
     except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED, debug=debug)
+        return report("interrupted", INTERRUPTED)
     except D2LError as error:
         from d2lrnn.cli.wording import in_own_words
 
-        return _report(in_own_words(str(error)), WRONG_INPUT, debug=debug)
+        code = WORKER_LOST if isinstance(error, WorkerLostError) else WRONG_INPUT
+        return report(in_own_words(str(error)), code)
     except Exception as error:
-        what = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        return _report(what, UNEXPECTED, debug=debug)
-    return code
+        return report(f"unexpected {type(error).__name__}: {error} (--debug shows where)", UNEXPECTED)
 
 
 def _report(message: str, code: int, *, debug: bool) -> int:

@@ -69,6 +69,10 @@ def _whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
+def _workers(text: str) -> int | str:
+    return text if text == "auto" else _whole_number(text)
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -112,6 +116,16 @@ def _add_train(parser: ArgumentParser) -> None:
     )
     _add_backend(training)
     _add_device(training)
+    workers = parser.add_argument_group("workers")
+    workers.add_argument(
+        "--workers", type=_workers, metavar="N",
+        help="train with N processes of this machine, or auto: one a GPU (default: this process alone). "
+        "Under a launcher of the backend's framework the command finds its place by itself: docs/workers.md",
+    )  # fmt: skip
+    workers.add_argument(
+        "--restart", type=int, metavar="K",
+        help="where a worker is lost, start again from the last checkpoint, up to K times (default: 0)",
+    )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
     output.add_argument(
@@ -140,7 +154,7 @@ def _add_train(parser: ArgumentParser) -> None:
     _add_debug(parser)
 
 
-def _add_option(group: argparse._ArgumentGroup, option: Option) -> None:
+def _add_option(group: argparse._ActionsContainer, option: Option) -> None:
     name: dict[str, Any] = {"dest": f"{option.group}.{option.field}", "help": option.help}
     if option.kind is None:
         group.add_argument(option.flag, action="store_true", default=argparse.SUPPRESS, **name)
@@ -208,6 +222,30 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     _add_backend(parser)
     _add_device(parser)
     _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_encode(parser: ArgumentParser) -> None:
+    from d2lrnn.cli.train_options import option_of
+
+    parser.description = (
+        "Encode a text of any size into a file that train and evaluate take in its place: it stays on disk, "
+        "and only the rows of a batch are read. An encoding that was ended goes on where it stood."
+    )
+    _add_texts(parser, "'time-machine' or 'sample'")
+    parser.add_argument("--out", metavar="FILE", help="the file to write")
+    for field in ("unit", "normalized", "min_freq", "encoding"):
+        _add_option(parser, option_of("data", field))
+    parser.add_argument(
+        "--like",
+        metavar="RUN",
+        help="take vocabulary, --tokens and --normalize of a saved run, to evaluate it",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", default=argparse.SUPPRESS,
+        help="replace FILE, and begin anew what was begun with other texts or options",
+    )  # fmt: skip
+    parser.add_argument("--check", metavar="FILE", help="read all of an encoded text, and verify it")
     _add_debug(parser)
 
 
@@ -446,6 +484,7 @@ _COMMANDS = {
     "train": (_add_train, "train a language model on a text"),
     "generate": (_add_generate, "continue a text with a saved model"),
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
+    "encode": (_add_encode, "encode a text of any size into a file to train on"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),
     "translate": (_add_translate, "train a translator on pairs of sentences, or translate with one"),
     "chapter": (_add_chapter, "run a chapter of the book, cell by cell"),

@@ -55,6 +55,8 @@ class TrainRequest(Request):
         keep: how many of the newest checkpoints stay.
         save_every: the number of training steps between checkpoints inside an epoch.
         json: the file to write the result to.
+        workers: how many processes of this machine train the model together, or ``"auto"``, one a GPU.
+        restart: how often the run is started again where a worker is lost.
 
     Raises:
         SpecError: a number is out of its range, or steps are to be saved and there is no folder for them.
@@ -78,8 +80,16 @@ class TrainRequest(Request):
     keep: int = 1
     save_every: int | None = None
     json: str | None = None
+    workers: int | str | None = None
+    restart: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.workers, int):
+            _check_at_least_one("--workers", self.workers)
+        if self.restart < 0:
+            raise SpecError(f"--restart is {self.restart}: it must be 0 or above")
+        if self.restart and not (self.out or self.resume):
+            raise SpecError("--restart needs a folder to start again from: give --out as well")
         _check_at_least_one("the number of epochs", self.epochs)
         _check_at_least_one("the number of checkpoints to keep", self.keep)
         _check_at_least_one("--save-every", self.save_every)
@@ -139,6 +149,38 @@ class EvaluateRequest(Request):
     def __post_init__(self) -> None:
         if self.encoding is not None and not self.text:
             raise SpecError("--encoding is that of another text to evaluate on: name the text as well")
+
+
+@dataclass(frozen=True)
+class EncodeRequest(Request):
+    """``d2lrnn encode``.
+
+    Attributes:
+        text: what `d2lrnn.data.texts.source_of` takes.
+        data: given fields of `d2lrnn.data.spec.DataSpec`: what a token is, and how the text is read.
+        like: the folder of a saved run, whose vocabulary and kind of token are taken.
+        out: the file to write.
+        overwrite: whether that file is replaced, and one that was begun from other texts is begun anew.
+        check: the file to read and verify, in place of all that.
+
+    Raises:
+        SpecError: there is nothing to encode, or no file to write it to; or a file is to be checked beside.
+    """
+
+    command = "encode"
+
+    text: Sequence[str] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    like: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    check: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.check is not None and (self.text or self.data or self.like or self.out or self.overwrite):
+            raise SpecError("--check FILE reads an encoded text, and takes nothing beside it")
+        if self.check is None and not (self.text and self.out):
+            raise SpecError("name the text to encode, and the file to write with --out: TEXT --out FILE")
 
 
 @dataclass(frozen=True)
@@ -319,7 +361,7 @@ class BenchRequest(Request):
 REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
-        TrainRequest, GenerateRequest, EvaluateRequest, BackendsRequest, ChapterRequest, RunRequest,
+        TrainRequest, GenerateRequest, EvaluateRequest, EncodeRequest, BackendsRequest, ChapterRequest, RunRequest,
         TranslateTrainRequest, TranslateRunRequest, BenchRequest,
     )
 }  # fmt: skip

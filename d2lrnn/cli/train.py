@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.output import (
@@ -20,6 +23,7 @@ from d2lrnn.cli.progress import ProgressDisplay, thousands
 from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import GenerateRequest, TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
+from d2lrnn.cli.workers import is_shared, train_with_workers
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.values import Device
@@ -28,12 +32,16 @@ from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.texts import describe_source
 from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
-from d2lrnn.registry import backend
+from d2lrnn.registry import backend, engine_of
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import check_folder, hold_folder, run_folder_of, save_run
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
+from d2lrnn.workers.engine import worker_device
+from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.workers.link import Link
+from d2lrnn.workers.protocols import SharingBackend, Workers
 
 _SAMPLE_LENGTH = 60
 _NUM_SAMPLES = 3
@@ -43,14 +51,37 @@ def train(request: TrainRequest) -> int:
     """Trains, saves and reports; returns the exit code."""
     # What can be wrong is found before the first step, not after the last.
     check_writable("--json", request.json)
+    if is_shared(request):
+        return train_with_workers(request)
     chosen = backend(request.backend)
-    device = choose_device(request.device, chosen.devices())
+    return _train_in(request, chosen, choose_device(request.device, chosen.devices()), None)
+
+
+def train_as_worker(request: TrainRequest, link: Link) -> int:
+    """The same in the process of one of several workers, of which the first saves and reports."""
+    chosen = cast("SharingBackend", backend(request.backend))
+    workers = chosen.join_workers(request.device)
+    link.joined(workers.rank, workers.size, workers.lost)
+    if workers.rank:
+        sys.stdout = sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    names = engine_of(chosen.name).local_rank
+    local_rank = next((int(os.environ[name]) for name in names if os.environ.get(name)), 0)
+    device = worker_device(request.device, chosen.devices(), local_rank)
+    code = _train_in(request, chosen, device, workers)
+    workers.close()
+    return code
+
+
+def _train_in(request: TrainRequest, chosen: Backend, device: Device, workers: Workers | None) -> int:
+    """Trains in this process: alone, or as one of several workers."""
     run, corpus, data = (resumed_run if request.resume else new_run)(request, chosen)
     folder = _folder_of(request)
+    if workers is not None and workers.rank:
+        return _train(request, folder, run, corpus, data, chosen, device, workers)
     with hold_folder(folder) if folder else nullcontext():
         if folder:
             _check_folder(request, folder, run)
-        return _train(request, folder, run, corpus, data, chosen, device)
+        return _train(request, folder, run, corpus, data, chosen, device, workers)
 
 
 def _train(
@@ -61,13 +92,23 @@ def _train(
     data: DataModule,
     chosen: Backend,
     device: Device,
+    workers: Workers | None,
 ) -> int:
     assert run.data is not None
     assert run.training is not None
-    learner = chosen.learner(run.build(chosen), run.training, device=device.name)
+    model, first = run.build(chosen), workers is None or workers.rank == 0
+    if workers is None:
+        learner = chosen.learner(model, run.training, device=device.name)
+    else:
+        sharing = cast("SharingBackend", chosen)
+        learner = sharing.learner(model, run.training, device=device.name, workers=workers)
     if run.optimizer_state:
         learner.import_optimizer_state(run.optimizer_state)
+    if isinstance(learner, WorkerLearner):
+        learner.check_agreement()
     print(describe_backend(chosen, device, asked=request.backend))
+    if workers is not None:
+        print(f"workers  {workers.size}")
     print(f"text     {describe_source(run.data.source)}: {data.describe()}")
     print(f"model    {describe_model(run.model)}")
     print(f"training {describe_training(run.training)}")
@@ -79,15 +120,17 @@ def _train(
 
     def save() -> None:
         if folder:
-            now = replace(
-                run,
-                parameters=learner.export_parameters(),
-                optimizer_state=learner.export_optimizer_state(),
-                position=trainer.position(),
-                backend=chosen.name,
-                versions=chosen.versions(),
-            )
-            save_run(now, folder, keep=request.keep, overwrite=request.overwrite)
+            position = trainer.position()  # of all workers
+            if first:
+                now = replace(
+                    run,
+                    parameters=learner.export_parameters(),
+                    optimizer_state=learner.export_optimizer_state(),
+                    position=position,
+                    backend=chosen.name,
+                    versions=chosen.versions(),
+                )
+                save_run(now, folder, keep=request.keep, overwrite=request.overwrite)
 
     def step_ended(progress: Progress) -> None:
         display.step(progress)
@@ -110,6 +153,8 @@ def _train(
     if not history.records:
         print("interrupted before the first step: nothing was learned")
         return INTERRUPTED
+    if not first:
+        return INTERRUPTED if history.ended == "interrupted" else 0
     samples = _samples(learner, corpus, run.prompt or prompt_of(corpus), run.training.seed)
     _print_result(folder, run, corpus, history, samples)
     write_json(request.json, {

@@ -21,6 +21,7 @@ from d2lrnn.training.history import EpochPart, EpochRecord, History, Position, P
 from d2lrnn.training.interrupts import interrupt_flag
 from d2lrnn.training.losses import NotFiniteError
 from d2lrnn.training.metrics import perplexity
+from d2lrnn.workers.learner import WorkerLearner
 
 
 class Trainer:
@@ -98,9 +99,13 @@ class Trainer:
         num_epochs = whole_number("the number of epochs", num_epochs)
         self.history.ended = "finished"
         with interrupt_flag() as interrupted:
+            stop = interrupted
+            if isinstance(self.learner, WorkerLearner):
+                stop = threading.Event()  # set when all workers know
+                self.learner.clear_stop()
             while len(self.history.epochs) < num_epochs and self.history.ended == "finished":
                 self.history.cut_short = None
-                record = self._epoch(num_epochs, interrupted)
+                record = self._epoch(num_epochs, interrupted, stop)
                 if record is not None:
                     if self._part is None:
                         self.history.epochs.append(record)
@@ -108,7 +113,7 @@ class Trainer:
                         self.history.cut_short = record
                     if self._on_epoch:
                         self._on_epoch(record)
-                if interrupted.is_set():
+                if stop.is_set():
                     self.history.ended = "interrupted"
         return self.history
 
@@ -123,13 +128,26 @@ class Trainer:
         except NotFiniteError as error:
             raise DivergedError(f"the validation loss is {error.loss}", self.learner.step) from None
 
-    def _epoch(self, num_epochs: int, interrupted: threading.Event) -> EpochRecord | None:
-        """An epoch, or the rest of it; None where Ctrl-C came before its first step."""
+    def _epoch(
+        self, num_epochs: int, interrupted: threading.Event, stop: threading.Event
+    ) -> EpochRecord | None:
+        """An epoch, or the rest of it; None where Ctrl-C came before its first step.
+
+        Args:
+            num_epochs: of the whole run.
+            interrupted: Ctrl-C has come, here.
+            stop: ends the epoch: the same, or that all workers know of one that was interrupted.
+        """
         number = len(self.history.epochs) + 1
         rollback = self._rollback()
         epoch = self._running = RunningEpoch(number, self.learner.step, self._part)
 
         def step_ended() -> None:
+            if isinstance(self.learner, WorkerLearner):
+                # All workers end after the same step: the others would wait for one that does not come.
+                self.learner.asks_to_stop = interrupted.is_set()
+                if self.learner.stops:
+                    stop.set()
             if self._on_step:
                 nats, tokens = epoch.losses.so_far
                 # Losses are read some steps late; the tokens of the last steps count for the speed.
@@ -147,7 +165,7 @@ class Trainer:
                 validate=self._validate,
                 synchronize=self.learner.synchronize,
                 rollback=rollback,
-                interrupted=interrupted,
+                interrupted=stop,
                 after_step=step_ended,
             )
         except DivergedError:

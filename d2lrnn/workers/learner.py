@@ -54,14 +54,14 @@ class WorkerLearner:
 
     Attributes:
         asks_to_stop: set to ask all workers to stop after the same step.
-        stops: whether some worker asked, known to all of them one step later.
+        stops: whether some worker asked, known to all of them after the same step.
     """
 
     def __init__(self, learner: PartLearner, workers: Workers) -> None:
         self.workers = workers
         self.training: TrainingSpec = learner.training
-        self.asks_to_stop = False
         self._learner = learner
+        self.asks_to_stop = False
         self._stops: SupportsFloat = 0.0
         self._stops_before: SupportsFloat = 0.0
 
@@ -69,6 +69,10 @@ class WorkerLearner:
     def stops(self) -> bool:
         """See the class. Of the step before the last one: reading the last one would wait for it."""
         return float(self._stops_before) > 0
+
+    def clear_stop(self) -> None:
+        """Forgets what was asked: training goes on."""
+        self.asks_to_stop, self._stops, self._stops_before = False, 0.0, 0.0
 
     @property
     def step(self) -> int:

@@ -29,10 +29,10 @@ ROOMS = {
     "contract": {"checks", "errors"},
     "copies": {"contract"},
     "workers": {"contract", "errors"},
-    "registry": {"contract", "errors"},
+    "registry": {"contract", "errors", "workers"},
     "data": {"atomic_files", "checks", "contract", "errors"},
     "generation": {"checks", "contract", "data", "errors"},
-    "training": {"checks", "contract", "data", "errors"},
+    "training": {"checks", "contract", "data", "errors", "workers"},
     "translation": {"checks", "contract", "data", "errors", "training"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training", "translation"},
     "book": {"contract", "data", "errors", "training", "translation"},
@@ -42,7 +42,7 @@ ROOMS = {
     },
     "cli": {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
-        "registry", "saving", "training", "translation", "version",
+        "registry", "saving", "training", "translation", "version", "workers",
     },
     "__main__": {"cli", "errors"},
 }  # fmt: skip
