@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from d2lrnn.errors import INTERRUPTED, UNEXPECTED, WORKER_LOST
+from d2lrnn.errors import INTERRUPTED, WORKER_LOST
 
 #: A process that gives no sign of life for so many seconds is taken for one that hangs.
 PATIENCE = 15.0
@@ -185,16 +185,11 @@ def _watch(processes: Sequence[_Process]) -> Outcome:
                 for process in processes:
                     process.heard = now
             looked = now
-            silent = next(
-                (each for each in processes if each.code is None and now - each.heard > PATIENCE), None
-            )
-            if silent is not None:
-                return Outcome(
-                    WORKER_LOST,
-                    f"{silent.title} (process {silent.popen.pid}) gives no sign of life: it hangs or was stopped",
-                    lost=True,
-                    detail=tuple(silent.lines),
-                )
+            silent = [each for each in processes if each.code is None and now - each.heard > PATIENCE]
+            if silent:
+                what = f"{silent[0].title} (process {silent[0].popen.pid}) gives no sign of life"
+                lines = tuple(silent[0].lines)
+                return Outcome(WORKER_LOST, f"{what}: it hangs or was stopped", lost=True, detail=lines)
             if failed_at is None and any(_is_failure(process) for process in processes):
                 failed_at = now
             if failed_at is not None:
