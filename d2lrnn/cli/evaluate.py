@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from d2lrnn.cli.output import (
     describe_backend,
     describe_best,
@@ -20,8 +18,9 @@ from d2lrnn.contract.devices import choose_device
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
+from d2lrnn.data.texts import is_encoded
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import RunError
+from d2lrnn.errors import RunError, SpecError
 from d2lrnn.registry import backend
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import load_run
@@ -42,7 +41,7 @@ def evaluate(request: EvaluateRequest) -> int:
     chosen = backend(request.backend)
     device = choose_device(request.device, chosen.devices())
     corpus, data = _load(request, run, run.data, run.vocab)
-    num_unknown = int(np.count_nonzero(corpus.tokens == run.vocab.unk))
+    num_unknown = int(corpus.frequencies()[run.vocab.unk])
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
     nats, tokens = Trainer(learner, data).validate()
     print(describe_backend(chosen, device, asked=request.backend))
@@ -77,4 +76,6 @@ def _load(request: EvaluateRequest, run: Run, data: DataSpec, vocab: Vocab) -> t
         check_tokens(run, corpus)
         return corpus, batches
     other = with_text(data, request.text)
+    if request.encoding is not None and is_encoded(other.source):
+        raise SpecError(f"--encoding does not fit: {other.source} is encoded already. Leave it out")
     return replace(other, encoding=request.encoding or data.encoding).load_to_evaluate(vocab)

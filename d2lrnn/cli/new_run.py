@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +16,9 @@ from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.batches import DataModule, shares_of_whole_text
 from d2lrnn.data.corpus import Corpus
+from d2lrnn.data.encoded import read_header
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.data.texts import BUILT_IN, STANDARD_INPUT, Source, source_of
+from d2lrnn.data.texts import BUILT_IN, STANDARD_INPUT, Source, is_encoded, source_of
 from d2lrnn.errors import SpecError
 from d2lrnn.saving.run import Run, text_digest
 from d2lrnn.saving.run_text import text_size
@@ -163,9 +164,29 @@ def _of_whole_text(spec: DataSpec, num_tokens: int) -> DataSpec:
     return replace(spec, num_train=num_train, num_val=num_val)
 
 
+def encoded_values(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `DataSpec` that an encoded text decides; none of any other text.
+
+    Raises:
+        TextError: the file is damaged.
+        SpecError: something else was given.
+    """
+    if not is_encoded(source):
+        return {}
+    own = asdict(read_header(str(source)).origin)
+    for name, value in own.items():
+        if given.get(name, value) != value:
+            option = option_of("data", name)
+            raise SpecError(
+                f"{option.flag} does not fit: {source} was encoded with {name.replace('_', ' ')} {value}. "
+                "Leave it out, or encode the text anew"
+            )
+    return own
+
+
 def _data_of(request: TrainRequest, accumulate: int, seed: Mapping[str, int]) -> DataSpec:
     source = absolute_source(request.text) if request.text else DataSpec.source
-    values = {"source": source, **request.data, **seed}
+    values = {"source": source, **encoded_values(source, request.data), **request.data, **seed}
     if values.get("iterator", DataSpec.iterator) != DataSpec.iterator:
         values = _FIRST_EDITION | values
     size = values.get("batch_size", DataSpec.batch_size)

@@ -113,7 +113,7 @@ def describe_measure(corpus: Corpus) -> str:
         'guess 28, by frequency 15.9)'
     """
     unit = "character" if corpus.unit == "char" else "word"
-    by_frequency = f"{unigram_perplexity(corpus.tokens):,.1f}"
+    by_frequency = f"{unigram_perplexity(corpus.frequencies()):,.1f}"
     return (
         f"perplexity p: as unsure as among p equally likely {unit}s, log2 p bits (guess "
         f"{len(corpus.vocab):,}, by frequency {by_frequency})"

@@ -78,6 +78,51 @@ class ProgressDisplay:
         self._progress.stop()
 
 
+class EncodingDisplay:
+    """A bar for the bytes of a text that were read, on a terminal; elsewhere a line for every tenth of them.
+
+    Args:
+        stream: where to write; None is stderr.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stderr
+        self._console = Console(file=raw_stream(stream))
+        self._progress = Progress(
+            *_columns(min(self._console.width, _WIDTH_OF_ALL - 1)), console=self._console, transient=True,
+            auto_refresh=False, redirect_stdout=False, disable=not stream.isatty(), get_time=time.monotonic,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._what, self._tenths, self._drawn_at = "", 0, -_REDRAW_SECONDS
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Shows that `done` of `total` bytes are done of what is under way."""
+        tenths = 10 * done // max(total, 1)
+        if what != self._what:
+            if done:
+                self._print(f"{what}: goes on at {thousands(done / 1e6)} of {thousands(total / 1e6)} MB")
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total, completed=done)
+            self._progress.start()
+            self._what, self._tenths = what, tenths
+        if self._progress.disable or self._task is None:
+            if tenths > self._tenths:
+                self._tenths = tenths
+                self._print(f"{what}: {thousands(done / 1e6)} of {thousands(total / 1e6)} MB")
+            return
+        if (now := time.monotonic()) - self._drawn_at >= _REDRAW_SECONDS:
+            self._drawn_at = now
+            self._progress.update(self._task, completed=done, refresh=True)
+
+    def close(self) -> None:
+        """Clears the bar: what follows stays."""
+        self._progress.stop()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _columns(width: int) -> list[ProgressColumn]:
     """What fits into a line. The speed is the first to give way, then the bar and the time."""
     columns: list[ProgressColumn] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from d2lrnn.data.corpus import Corpus
+from d2lrnn.data.mapped import span
 from d2lrnn.data.texts import BUILT_IN
 from d2lrnn.data.vocabulary import UNKNOWN, Vocab
 
@@ -23,7 +24,7 @@ def prompt_of(corpus: Corpus) -> str:
     """
     if corpus.unit == "char" and corpus.source in BUILT_IN:
         return _BOOK_PROMPT
-    beginning = corpus.tokens[:_BEGINNING]
+    beginning = span(corpus.tokens, 0, _BEGINNING)
     known = beginning[beginning != corpus.vocab.unk]
     if corpus.unit == "word":
         return corpus.decode(known[:_WORDS]) or prompt_from(corpus.vocab)

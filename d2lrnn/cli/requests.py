@@ -361,8 +361,8 @@ class BenchRequest(Request):
 REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
-        TrainRequest, GenerateRequest, EvaluateRequest, EncodeRequest, BackendsRequest, ChapterRequest, RunRequest,
-        TranslateTrainRequest, TranslateRunRequest, BenchRequest,
+        TrainRequest, GenerateRequest, EvaluateRequest, EncodeRequest, BackendsRequest, ChapterRequest,
+        RunRequest, TranslateTrainRequest, TranslateRunRequest, BenchRequest,
     )
 }  # fmt: skip
 

@@ -1,8 +1,9 @@
 """From a corpus to minibatches: the book's three iterators, and the validation part of each.
 
-Nothing is copied in advance. A window is a view of the corpus, and only the batch under way is an array of
-its own, so that memory is that of the corpus however many windows there are (a shuffled epoch adds one
-integer a window: its order).
+Nothing is copied in advance. Only the batch under way is an array of its own, so that memory is that of the
+corpus however many windows there are; a shuffled epoch adds its order, 32 MB at most (`d2lrnn.data.orders`).
+Of an encoded text, which stays in its file, the rows of a batch are read when it is made
+(`d2lrnn.data.mapped`).
 
 Every batch has the shape (B, T), the last one included: it is padded with inputs 0 and targets `PADDING`, so
 that no backend compiles twice. The order of an epoch is decided by the seed and the
@@ -22,6 +23,8 @@ import numpy.typing as npt
 from d2lrnn.checks import whole_number
 from d2lrnn.contract.values import PADDING, Batch
 from d2lrnn.data.corpus import Corpus
+from d2lrnn.data.mapped import rows_at, span
+from d2lrnn.data.orders import shuffled
 from d2lrnn.data.vocabulary import TokenArray
 from d2lrnn.errors import SpecError, TextError
 
@@ -122,7 +125,6 @@ class SlidingWindows:
         self.num_windows = max(len(tokens) - num_steps, 0)
         self.num_train, self.num_val = _shares(num_train, num_val, len(tokens), num_steps)
         self._tokens = tokens
-        self._windows = _windows_of(tokens, num_steps)
 
     @property
     def num_train_batches(self) -> int:
@@ -136,11 +138,9 @@ class SlidingWindows:
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The training windows in the order of epoch `epoch`."""
-        # Like `permutation`, but with two or four bytes a window in place of eight.
-        order = np.arange(self.num_train, dtype=np.min_scalar_type(self.num_train))
-        np.random.default_rng([self.seed, epoch]).shuffle(order)
-        for start in range(0, self.num_train, self.batch_size):
-            yield _padded(self._windows[order[start : start + self.batch_size]], self.batch_size)
+        random = np.random.default_rng([self.seed, epoch])
+        for starts in shuffled(self.num_train, self.batch_size, random):
+            yield _batch_at(self._tokens, starts, self.num_steps, self.batch_size)
 
     def validation_batches(self) -> Iterator[Batch]:
         """The validation windows in the order of the text."""
@@ -151,9 +151,9 @@ class SlidingWindows:
     @staticmethod
     def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
         """All windows of `tokens`, integers (n,), in the order of the text."""
-        windows = _windows_of(tokens, num_steps)
-        for start in range(0, len(windows), batch_size):
-            yield _padded(windows[start : start + batch_size], batch_size)
+        for start in range(0, len(tokens) - num_steps, batch_size):
+            part = span(tokens, start, start + batch_size + num_steps)
+            yield _padded(np.lib.stride_tricks.sliding_window_view(part, num_steps + 1), batch_size)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -410,10 +410,9 @@ def random_batches(
     """
     offset = int(random.integers(num_steps))
     num_sequences = (len(tokens) - offset - 1) // num_steps
-    starts = offset + num_steps * np.arange(num_sequences)
-    random.shuffle(starts)
-    for first in range(0, num_sequences // batch_size * batch_size, batch_size):
-        yield _batch_at(tokens, starts[first : first + batch_size], num_steps)
+    for numbers in shuffled(num_sequences, batch_size, random):
+        if len(numbers) == batch_size:
+            yield _batch_at(tokens, offset + num_steps * numbers.astype(np.int64), num_steps, batch_size)
 
 
 def sequential_batches(
@@ -434,17 +433,14 @@ def sequential_batches(
     row_length = (len(tokens) - offset - 1) // batch_size
     starts = offset + row_length * np.arange(batch_size)
     for step in range(0, row_length // num_steps * num_steps, num_steps):
-        yield _batch_at(tokens, starts + step, num_steps)
+        yield _batch_at(tokens, starts + step, num_steps, batch_size)
 
 
-def _batch_at(tokens: TokenArray, starts: npt.NDArray[np.integer[Any]], num_steps: int) -> Batch:
-    """The batch whose rows begin at `starts`, (B,); all of them are whole."""
-    return _padded(_windows_of(tokens, num_steps)[starts], len(starts))
-
-
-def _windows_of(tokens: TokenArray, num_steps: int) -> TokenArray:
-    """All windows (n - T, T + 1) of tokens (n,), as a view."""
-    return np.lib.stride_tricks.sliding_window_view(tokens, num_steps + 1)
+def _batch_at(
+    tokens: TokenArray, starts: npt.NDArray[np.integer[Any]], num_steps: int, batch_size: int
+) -> Batch:
+    """The batch whose rows begin at `starts`, at most B of them; each of these is whole."""
+    return _padded(rows_at(tokens, starts, num_steps + 1), batch_size)
 
 
 def _row_length(tokens: TokenArray, batch_size: int) -> int:
@@ -461,7 +457,7 @@ def _cut(
     """Windows (rows, T + 1) from `starts` on, padded behind `ends`, the position of their last target."""
     rows = np.full((len(starts), num_steps + 1), PADDING, np.int32)
     for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True):
-        found = tokens[start : min(start + num_steps, end) + 1]
+        found = span(tokens, start, min(start + num_steps, end) + 1)
         row[: len(found)] = found
     return rows
 

@@ -15,13 +15,25 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from d2lrnn.data.texts import BUILT_IN, PathLike, describe_source, is_blank, read_source, source_of
+from d2lrnn.data.encoded import open_encoded
+from d2lrnn.data.texts import (
+    BUILT_IN,
+    PathLike,
+    describe_source,
+    is_blank,
+    is_encoded,
+    no_text,
+    read_source,
+    source_of,
+)
 from d2lrnn.data.vocabulary import TokenArray, Vocab, count_characters
 from d2lrnn.data.vocabulary import Unit as Unit
 from d2lrnn.errors import SpecError, TextError
 
 # Characters worked on at a time: the temporary arrays fit in the processor's cache.
 _PIECE = 1 << 16
+# Tokens counted at a time, of which each has an array as long as the vocabulary.
+_COUNTED = 1 << 20
 _SPACE = ord(" ")
 _LETTER_OR_SPACE = bytes(
     code | 0x20 if bytes([code]).isalpha() else _SPACE  # bytes know the ASCII letters only
@@ -81,6 +93,9 @@ class Corpus:
         source: ``"sample"``, ``"time-machine"``, or the path that the text was read from; several of them
             with commas between them.
         normalized: whether the text went through `normalize`.
+        digest: that of the tokens (`d2lrnn.saving.run.text_digest`), where the file says it that they are
+            mapped from.
+        counts: how often each token occurs, int64 (V,), where that file says it; see `frequencies`.
 
     Example:
         >>> corpus = corpus_from_text("so it goes", unit="word")
@@ -93,6 +108,8 @@ class Corpus:
     unit: Unit
     source: str
     normalized: bool
+    digest: str | None = None
+    counts: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         view = self.tokens.view()
@@ -110,6 +127,21 @@ class Corpus:
         """
         return join_tokens(self.vocab.to_tokens(indices), self.unit)
 
+    def frequencies(self) -> npt.NDArray[np.int64]:
+        """How often each token of the vocabulary occurs, (V,).
+
+        Example:
+            >>> corpus_from_text("abba").frequencies().tolist()  # of '<unk>', 'a' and 'b'
+            [0, 2, 2]
+        """
+        if self.counts is not None:
+            return self.counts
+        counts = np.zeros(len(self.vocab), np.int64)
+        for start in range(0, len(self), _COUNTED):
+            # As bincount makes integers of eight bytes of them all, a piece at a time.
+            counts += np.bincount(self.tokens[start : start + _COUNTED], minlength=len(counts))
+        return counts
+
 
 def load_corpus(
     source: PathLike | Sequence[PathLike] = "sample",
@@ -120,22 +152,24 @@ def load_corpus(
     vocab: Vocab | None = None,
     encoding: str = "utf-8",
 ) -> Corpus:
-    """Reads a text and encodes it.
+    """Reads a text and encodes it; of one that is encoded already (`d2lrnn encode`) the tokens are mapped.
 
     Args:
         source: ``"sample"``, ``"time-machine"``, the path of a text file or of a folder with ``.txt`` files,
-            ``"-"`` for standard input, or several of these, which are joined (`read_source`).
+            ``"-"`` for standard input, or several of these, which are joined (`read_source`); or the path of
+            an encoded text, of which the other arguments must say what it is.
         unit: what a token is, ``"char"`` or ``"word"``.
         normalized: whether to `normalize` the text; None does so for a built-in text and leaves others as
-            they are.
+            they are. None takes an encoded text either way.
         min_freq: tokens that occur less often become ``'<unk>'``; decides nothing where `vocab` is given.
         vocab: encode with this vocabulary, that of a saved run, instead of making the text's own.
-        encoding: that of the file; the built-in texts have their own.
+        encoding: that of the file; the built-in texts have their own, and an encoded text needs none.
 
     Raises:
         TextError: the text cannot be read or fetched (`read_source`), or nothing of it is
-            left after normalising.
-        SpecError: the unit is neither ``"char"`` nor ``"word"``, or the encoding is unknown.
+            left after normalising; or it is encoded, and damaged.
+        SpecError: the unit is neither ``"char"`` nor ``"word"``, or the encoding is unknown; or the text is
+            encoded in another way than the arguments say.
 
     Example:
         >>> corpus = load_corpus("sample")
@@ -144,6 +178,8 @@ def load_corpus(
     """
     _check_unit(unit)
     source = source_of(source)
+    if is_encoded(source):
+        return _mapped(str(source), unit, normalized, min_freq, vocab)
     if normalized is None:
         normalized = source in BUILT_IN
     text, name = read_source(source, encoding), describe_source(source)
@@ -183,6 +219,27 @@ def corpus_from_text(
     return _encoded(_content(text, unit, normalized, source), unit, normalized, min_freq, vocab, source)
 
 
+def _mapped(path: str, unit: Unit, normalized: bool | None, min_freq: int, vocab: Vocab | None) -> Corpus:
+    """The corpus of an encoded text, which must be what is asked for."""
+    header, tokens = open_encoded(path)
+    origin = header.origin
+    if unit != origin.unit:
+        raise SpecError(f"the tokens of {path} are {origin.unit}s: --tokens or unit must be {origin.unit}")
+    if normalized not in (None, origin.normalized):
+        raise SpecError(
+            f"the text of {path} was {'' if origin.normalized else 'not '}normalised: --normalize or "
+            f"normalized must be {origin.normalized}"
+        )
+    if vocab is None and min_freq not in (0, origin.min_freq):
+        raise SpecError(f"{path} was encoded with the least frequency {origin.min_freq}, not {min_freq}")
+    if vocab is not None and vocab != header.vocab:
+        raise SpecError(
+            f"{path} has another vocabulary than the model: encode its text with that of the run, d2lrnn "
+            "encode --like RUN"
+        )
+    return Corpus(tokens, header.vocab, origin.unit, path, origin.normalized, header.digest, header.counts)
+
+
 def _check_unit(unit: str) -> None:
     if unit not in get_args(Unit):
         raise SpecError(f"unknown unit {unit!r}: choose one of {', '.join(get_args(Unit))}")
@@ -191,17 +248,22 @@ def _check_unit(unit: str) -> None:
 def _content(text: str, unit: Unit, normalized: bool, source: str) -> str | bytearray:
     """The text to be tokenised; where it was normalised, its characters as ASCII codes."""
     if is_blank(text):
-        raise TextError(f"{source} has no text: it is empty or holds white space only")
+        raise no_text(source)
     if not normalized:
         return text
     letters = _normalized_letters(text)
     if is_blank(letters):
-        beginning = " ".join(text[:1000].split())[:20]
-        raise TextError(
-            f"nothing is left of {source} after normalising, which keeps the letters A to Z only: this text "
-            f"({beginning} …) has none of them. Leave it as it is, with --no-normalize or normalized=False"
-        )
+        raise no_letters(source, text[:1000])
     return letters if unit == "char" else letters.decode("ascii")
+
+
+def no_letters(source: str, beginning: str) -> TextError:
+    """The error for a text of which normalising leaves nothing."""
+    return TextError(
+        f"nothing is left of {source} after normalising, which keeps the letters A to Z only: this text "
+        f"({' '.join(beginning.split())[:20]} …) has none of them. Leave it as it is, with --no-normalize or "
+        "normalized=False"
+    )
 
 
 def _encoded(
@@ -233,21 +295,29 @@ def _normalized_letters(text: str) -> bytearray:
     codes = np.frombuffer(result, np.uint8)
     length, after_space = 0, False
     for start in range(0, len(text), _PIECE):
-        # What is not ASCII becomes a question mark, one a character, and that a space.
-        piece = text[start : start + _PIECE].encode("ascii", "replace").translate(_LETTER_OR_SPACE)
-        letters = np.frombuffer(piece, np.uint8)
-        is_letter = letters != _SPACE
-        # Of a run of spaces the first is kept: the one that follows a letter, or begins the text.
-        kept = is_letter.copy()
-        kept[1:] |= is_letter[:-1]
-        kept[0] |= not after_space
-        selected = letters[kept]
+        selected, after_space = normalized_piece(text[start : start + _PIECE], after_space=after_space)
         codes[length : length + len(selected)] = selected
         length += len(selected)
-        after_space = not is_letter[-1]
     del codes  # a bytearray cannot be shortened while an array is a view of it
     del result[length:]
     return result
+
+
+def normalized_piece(text: str, *, after_space: bool) -> tuple[npt.NDArray[np.uint8], bool]:
+    """`normalize` of a piece of a text, as ASCII codes, and whether the last of them is a space.
+
+    Args:
+        text: the piece, at least one character.
+        after_space: whether the text before it, normalised, ends with a space.
+    """
+    # What is not ASCII becomes a question mark, one a character, and that a space.
+    letters = np.frombuffer(text.encode("ascii", "replace").translate(_LETTER_OR_SPACE), np.uint8)
+    is_letter = letters != _SPACE
+    # Of a run of spaces the first is kept: the one that follows a letter, or begins the text.
+    kept = is_letter.copy()
+    kept[1:] |= is_letter[:-1]
+    kept[0] |= not after_space
+    return letters[kept], not is_letter[-1]
 
 
 def _numbered_words(text: str) -> tuple[dict[str, int], npt.NDArray[np.int32]]:

@@ -43,7 +43,8 @@ class DataSpec:
 
     Attributes:
         source: ``"sample"``, ``"time-machine"``, the path of a text file or a folder, ``"-"`` for standard
-            input, or several of these, which are joined.
+            input, or several of these, which are joined; or the path of an encoded text, whose unit and
+            normalising the fields must say.
         unit: what a token is, ``"char"`` or ``"word"``.
         normalized: whether everything but letters becomes a space, in lower case; None does so for the
             built-in texts and leaves others as they are.
@@ -134,7 +135,7 @@ class DataSpec:
         return load_corpus(
             self.source,
             unit=self.unit,
-            normalized=self.normalized,
+            normalized=self.is_normalized,
             min_freq=self.min_freq,
             vocab=vocab,
             encoding=self.encoding,

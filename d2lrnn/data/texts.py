@@ -21,6 +21,9 @@ Source: TypeAlias = str | tuple[str, ...]
 #: What names the text that is piped into the process.
 STANDARD_INPUT = "-"
 
+#: What a file begins with that `d2lrnn.data.encoded` describes. No text in UTF-8 begins so.
+ENCODED_MAGIC = b"\x89d2lrnn\n"
+
 #: The files of a folder that are read.
 _SUFFIX = ".txt"
 
@@ -100,6 +103,22 @@ def files_in(name: str) -> list[Path]:
     return sorted(path for path in Path(name).rglob(f"*{_SUFFIX}") if path.is_file())
 
 
+def is_encoded(source: Source) -> bool:
+    """Whether a source is one file, and that an encoded text (`d2lrnn.data.encoded`); no other is opened.
+
+    Example:
+        >>> is_encoded("sample"), is_encoded("-")
+        (False, False)
+    """
+    if not isinstance(source, str) or source in BUILT_IN or not os.path.isfile(source):
+        return False
+    try:
+        with open(source, "rb") as file:
+            return file.read(len(ENCODED_MAGIC)) == ENCODED_MAGIC
+    except OSError:  # whoever reads the text says why
+        return False
+
+
 def sample_text() -> str:
     """The text that comes with the library, in lines."""
     return files("d2lrnn").joinpath("data/corpora/sample.txt").read_text(encoding="utf-8")
@@ -137,25 +156,55 @@ def read_text(path: PathLike, encoding: str = "utf-8") -> str:
 def _decoded(read: Callable[[], bytes], name: str, encoding: str) -> str:
     # Called here, so that nobody else holds the bytes when they are let go.
     data = read()
+    check_not_encoded(name, data)
     try:
         text = data.decode(encoding)
     except UnicodeError as error:
-        where, likely = "", _likely_encoding(data)
-        if isinstance(error, UnicodeDecodeError):
-            line = data.count(b"\n", 0, error.start) + 1
-            byte = f"the byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
-            where = f": {byte} is not valid there"
-        raise TextError(
-            f"{name} is not {_title(encoding)}{where}. It may be {likely}: say so (--encoding {likely}), or "
-            "save the file as UTF-8"
-        ) from None
+        raise not_in_encoding(name, encoding, error, data) from None
     del data  # the text and its copies take enough memory
     text = text.removeprefix("\ufeff")
     if "\r" in text:  # far faster than to search for the pair
         text = text.replace("\r\n", "\n")
     if is_blank(text):
-        raise TextError(f"{name} has no text: it is empty or holds white space only")
+        raise no_text(name)
     return text
+
+
+def check_not_encoded(name: str, beginning: bytes) -> None:
+    """Raises a TextError where a file that is to be read as text begins as an encoded one."""
+    if beginning.startswith(ENCODED_MAGIC):
+        raise TextError(
+            f"{name} is an encoded text, and stands alone: give it by itself, and not in a folder"
+        )
+
+
+def no_text(name: str) -> TextError:
+    """The error for a text of white space."""
+    return TextError(f"{name} has no text: it is empty or holds white space only")
+
+
+def not_in_encoding(
+    name: str, encoding: str, error: UnicodeError, data: bytes, offset: int = 0, line: int = 1
+) -> TextError:
+    """The error for a text that is not in its encoding.
+
+    Args:
+        name: the text.
+        encoding: what it should be.
+        error: that of decoding `data`.
+        data: the text, or a piece of it.
+        offset: where in the text the piece begins, in bytes.
+        line: and in which line.
+    """
+    where, likely = "", _likely_encoding(data)
+    if isinstance(error, UnicodeDecodeError):
+        line += data.count(b"\n", 0, error.start)
+        byte = f"the byte 0x{data[error.start]:02x} at offset {offset + error.start} (line {line})"
+        where = f": {byte} is not valid there"
+    return TextError(
+        f"{name} is not {_title(encoding)}{where}. It may be {likely}: say so (--encoding {likely}), or "
+        "save the file as UTF-8"
+    )
 
 
 def is_blank(text: str | bytearray) -> bool:

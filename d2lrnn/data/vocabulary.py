@@ -34,7 +34,8 @@ UNKNOWN = "<unk>"
 
 # Characters worked on at a time: the temporary arrays fit in the processor's cache.
 _PIECE = 1 << 18
-_NUM_CODE_POINTS = 0x110000
+#: Code points go from 0 up to here.
+NUM_CODE_POINTS = 0x110000
 
 
 class Vocab:
@@ -216,14 +217,15 @@ class Vocab:
             >>> Vocab("abc").encode_characters("cab?")
             array([3, 1, 2, 0], dtype=uint8)
         """
+        return look_up(self.character_table(), text)
+
+    def character_table(self) -> TokenArray:
+        """The index of every character by its code point, for `look_up`; `unk` for what is unknown."""
         characters = {token: i for token, i in self.token_to_idx.items() if isinstance(token, str)}
         codes = {ord(token): index for token, index in characters.items() if len(token) == 1}
-        table = np.full(_NUM_CODE_POINTS, self.unk, self.index_dtype)
+        table = np.full(NUM_CODE_POINTS, self.unk, self.index_dtype)
         table[list(codes)] = list(codes.values())
-        tokens = np.empty(len(text), self.index_dtype)
-        for start, points in _code_points(text):
-            tokens[start : start + len(points)] = table[points]
-        return tokens
+        return table
 
     def to_json(self) -> list[str]:
         """The tokens in order; `from_json` is the inverse, but for `token_freqs`, `unit` and `lower`.
@@ -334,11 +336,24 @@ def count_characters(text: Characters) -> dict[str, int]:
         >>> count_characters("banana")
         {'a': 3, 'b': 1, 'n': 2}
     """
-    totals = np.zeros(_NUM_CODE_POINTS, np.int64)
+    totals = np.zeros(NUM_CODE_POINTS, np.int64)
+    add_code_points(totals, text)
+    return {chr(point): int(totals[point]) for point in np.flatnonzero(totals)}
+
+
+def add_code_points(totals: npt.NDArray[np.int64], text: Characters) -> None:
+    """Adds how often every code point occurs in `text` to `totals`, (`NUM_CODE_POINTS`,)."""
     for _, points in _code_points(text):
         counts = np.bincount(points)
         totals[: len(counts)] += counts
-    return {chr(point): int(totals[point]) for point in np.flatnonzero(totals)}
+
+
+def look_up(table: TokenArray, text: Characters) -> TokenArray:
+    """The characters of `text` as indices (n,), by a table that `Vocab.character_table` made."""
+    tokens = np.empty(len(text), table.dtype)
+    for start, points in _code_points(text):
+        tokens[start : start + len(points)] = table[points]
+    return tokens
 
 
 def _code_points(text: Characters) -> Iterator[tuple[int, TokenArray]]:

@@ -24,7 +24,12 @@ def new_identity() -> str:
 
 
 def text_digest(corpus: Corpus) -> str:
-    """What tells whether a text is still the one that a run was trained on."""
+    """What tells whether a text is still the one that a run was trained on: SHA-256 of its tokens.
+
+    Of an encoded text it is what the file says, without reading its tokens (`d2lrnn encode --check` does).
+    """
+    if corpus.digest is not None:
+        return corpus.digest
     tokens = np.ascontiguousarray(corpus.tokens)
     return hashlib.sha256(tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).data).hexdigest()
 

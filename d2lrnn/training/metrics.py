@@ -37,19 +37,18 @@ def bits_per_token(total_nats: float, num_tokens: int) -> float:
     return total_nats / num_tokens / math.log(2) if num_tokens else math.nan
 
 
-def unigram_perplexity(tokens: npt.NDArray[np.integer]) -> float:
+def unigram_perplexity(counts: npt.NDArray[np.integer]) -> float:
     """The perplexity of a model that knows nothing but how often every token occurs: a yardstick for others.
 
     Args:
-        tokens: (n,), 0 or above.
+        counts: how often each token occurs, (V,).
 
     Returns:
         exp(H), where H is the entropy of the tokens' frequencies in nats.
 
     Example:
-        >>> round(unigram_perplexity(np.array([0, 1, 2, 3])), 6)
+        >>> round(unigram_perplexity(np.array([7, 7, 0, 7, 7])), 6)
         4.0
     """
-    counts = np.bincount(tokens)
-    shares = counts[counts > 0] / len(tokens)
+    shares = counts[counts > 0] / counts.sum()
     return math.exp(-float(shares @ np.log(shares)))
