@@ -66,15 +66,7 @@ class BusyError(RunError):
 
 
 class WorkerLostError(D2LError, ConnectionError):
-    """Another worker has died, hangs or cannot be reached, and the run cannot go on without it.
-
-    Attributes:
-        rank: which one; None where it is not known.
-    """
-
-    def __init__(self, message: str, rank: int | None = None) -> None:
-        super().__init__(message)
-        self.rank = rank
+    """Another worker has died, hangs or cannot be reached, and the run cannot go on without it."""
 
 
 class LeftoverWarning(UserWarning):

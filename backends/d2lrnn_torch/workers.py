@@ -93,13 +93,12 @@ class TorchWorkers:
         try:
             distributed.all_reduce(flat)
         except RuntimeError as error:
-            rank = self._signs.silent(within=_SHORT_PATIENCE)
-            who = "another worker" if rank is None else f"worker {rank} of {self.size}"
-            raise WorkerLostError(f"{who} is gone: {_first_line(error)}", rank) from error
+            who = self._signs.silent(within=_SHORT_PATIENCE) or "another worker"
+            raise WorkerLostError(f"{who} is gone: {_first_line(error)}") from error
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
 
-    def lost(self) -> int | None:
-        """The rank of one that gave no sign of life for long."""
+    def lost(self) -> str | None:
+        """One that gave no sign of life for long."""
         return self._signs.lost()
 
     def close(self) -> None:
@@ -120,12 +119,13 @@ class _Signs:
     """
 
     def __init__(self, store: distributed.Store, rank: int, size: int) -> None:
-        self._rank, self._others = rank, [other for other in range(size) if other != rank]
+        self._rank, self._size = rank, size
+        self._others = [other for other in range(size) if other != rank]
         self._store = distributed.PrefixStore("alive", store)
         self._counts = dict.fromkeys(self._others, 0)
         self._heard = dict.fromkeys(self._others, time.monotonic())
 
-    def lost(self, patience: float = _PATIENCE) -> int | None:
+    def lost(self, patience: float = _PATIENCE) -> str | None:
         try:
             self._store.add(str(self._rank), 1)
             now = time.monotonic()
@@ -134,17 +134,18 @@ class _Signs:
                 if count != self._counts[other]:
                     self._counts[other], self._heard[other] = count, now
         except RuntimeError:
-            return 0  # where the store is
-        return next((other for other in self._others if now - self._heard[other] > patience), None)
+            return f"worker 0 of {self._size}"  # where the store is
+        silent = [other for other in self._others if now - self._heard[other] > patience]
+        return f"worker {silent[0]} of {self._size}" if silent else None
 
-    def silent(self, within: float) -> int | None:
+    def silent(self, within: float) -> str | None:
         """The one that gives no sign from now on."""
         self._heard = dict.fromkeys(self._others, time.monotonic())
         until = time.monotonic() + within + 2 * _BETWEEN_SIGNS
         while time.monotonic() < until:
-            rank = self.lost(within)
-            if rank is not None:
-                return rank
+            lost = self.lost(within)
+            if lost is not None:
+                return lost
             time.sleep(_BETWEEN_SIGNS)
         return None
 

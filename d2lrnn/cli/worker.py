@@ -7,11 +7,9 @@ frameworks write to standard error, the supervisor keeps.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, NoReturn
 
 from d2lrnn.allocator import keep_freed_memory
@@ -21,7 +19,7 @@ from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.streams import in_one_line, patient_streams
 from d2lrnn.cli.train import train_as_worker
 from d2lrnn.errors import WorkerLostError
-from d2lrnn.workers.link import Link
+from d2lrnn.workers.link import Link, serve
 from d2lrnn.workers.supervisor import TERMINAL_VARIABLE
 
 
@@ -29,10 +27,7 @@ def main(descriptor: int) -> NoReturn:
     """Does what the supervisor asks for, and ends the process."""
     link = Link(descriptor)
     if "role" in link.job:
-        # Ctrl-C ends the workers, and their end the server.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        import_module(link.job["module"])
-        os._exit(0)
+        serve(link.job)
     sys.stderr = os.fdopen(int(os.environ.pop(TERMINAL_VARIABLE)), "w", buffering=1, encoding="utf-8")
     with patient_streams():
         code = _worked(link, link.job["request"])
@@ -50,7 +45,7 @@ def _worked(link: Link, values: Mapping[str, Any]) -> int:
             try:
                 return train_as_worker(request, link)
             except WorkerLostError as error:
-                link.says_lost(error.rank, str(error))
+                link.says_lost(str(error))
                 raise
 
     def report(message: str, code: int) -> int:

@@ -8,17 +8,27 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, NoReturn
 
 from d2lrnn.errors import WORKER_LOST
 
 #: How often a worker says that it lives.
 SECONDS_BETWEEN_SIGNS = 1.0
 _PIECE = 1 << 16
+
+
+def serve(job: Mapping[str, Any]) -> NoReturn:
+    """Makes this process a server of the engine, as `Engine.server_module` does, until the run ends."""
+    # Ctrl-C ends the workers, and their end the server.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import_module(job["module"])
+    os._exit(0)
 
 
 class Link:
@@ -41,25 +51,25 @@ class Link:
                 os._exit(WORKER_LOST)
             received += piece
         self.job: dict[str, Any] = json.loads(received)
-        self._lost: Callable[[], int | None] = lambda: None
+        self._lost: Callable[[], str | None] = lambda: None
         threading.Thread(target=self._live, daemon=True).start()
 
-    def joined(self, rank: int, size: int, lost: Callable[[], int | None]) -> None:
+    def joined(self, rank: int, size: int, lost: Callable[[], str | None]) -> None:
         """Says which worker this is, and has the engine asked every second for one that is lost."""
         self._send(joined=[rank, size])
         self._lost = lost
 
-    def says_lost(self, rank: int | None, message: str) -> None:
+    def says_lost(self, message: str) -> None:
         """Says that another worker is lost: this one is about to end for it."""
-        self._send(lost=[rank, message])
+        self._send(lost=message)
 
     def _live(self) -> None:
         while True:
             started = time.monotonic()
             self._send(alive=True)
-            rank = self._lost()
-            if rank is not None:
-                self.says_lost(rank, f"worker {rank} does not answer")
+            lost = self._lost()
+            if lost is not None:
+                self.says_lost(f"{lost} does not answer")
                 os._exit(WORKER_LOST)
             wait = max(0.0, started + SECONDS_BETWEEN_SIGNS - time.monotonic())
             if select.select([self._socket], [], [], wait)[0] and not self._socket.recv(_PIECE):

@@ -25,8 +25,8 @@ class Workers(Protocol):
     def sum(self, array: FloatArray) -> FloatArray:
         """The sum of every worker's array; all have one shape and precision, and get the same bits."""
 
-    def lost(self) -> int | None:
-        """The rank of a worker that no longer answers, as far as the engine knows: asked from a thread."""
+    def lost(self) -> str | None:
+        """What no longer answers, as far as the engine knows: ``worker 1 of 2``. Asked from a thread."""
 
     def close(self) -> None:
         """Waits for all workers, and leaves."""

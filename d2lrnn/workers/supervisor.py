@@ -266,7 +266,7 @@ def _hear(process: _Process) -> bool:
             rank, process.size = message["joined"]
             process.title = f"worker {rank} of {process.size}"
         if "lost" in message:
-            process.said_lost = message["lost"][1]
+            process.said_lost = message["lost"]
     return bool(piece)
 
 

@@ -1,0 +1,235 @@
+"""``d2lrnn train --workers``: one run, whoever trains it and whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workers.conftest import BACKEND
+
+from d2lrnn.errors import INTERRUPTED, WORKER_LOST, WRONG_INPUT
+from d2lrnn.registry import engine_of
+from d2lrnn.saving.run_folder import load_run
+
+#: Small: what is tried is who trains.
+MODEL = ["--cell", "gru", "--hidden", "8", "--batch-size", "33"]
+WINDOWS = ["--num-train", "330", "--num-val", "70"]
+LOOPBACK = "127.0.0.1"
+#: The addresses at which the processes of an engine that cannot be bound to loopback listen.
+OPEN_TO_ALL: dict[str, set[str]] = {}
+#: Some time for a loaded machine to start frameworks in, and the time within which all must have ended.
+PATIENCE, LIMIT = 240.0, 30.0
+
+
+class Command:
+    """A ``d2lrnn train`` under way."""
+
+    def __init__(self, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "d2lrnn", "train", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def children(self) -> list[int]:
+        """The processes that it has started, in their order."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return sorted(map(int, children))
+
+    def processes(self) -> dict[str, int]:
+        """They by name: servers come first."""
+        names = [*engine_of(BACKEND).server_roles, "worker 0", "worker 1"]
+        return dict(zip(names, self.children(), strict=True))
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        until = time.monotonic() + PATIENCE
+        while not what():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < until, "it takes too long"
+            time.sleep(0.05)
+
+    def ended(self) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error, as soon as it has ended."""
+        printed, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, printed, errors
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[..., Command]]:
+    commands: list[Command] = []
+
+    def started(*words: str) -> Command:
+        commands.append(Command(*words))
+        return commands[-1]
+
+    yield started
+    for each in commands:
+        if each.process.poll() is None:
+            with suppress(OSError):
+                for pid in each.children():
+                    os.killpg(pid, signal.SIGKILL)
+            each.process.kill()
+        each.process.communicate()
+
+
+def _losses(path: Path) -> list[tuple[float, float]]:
+    epochs = json.loads(path.read_text())["epochs"]
+    return [(epoch["train_perplexity"], epoch["val_perplexity"]) for epoch in epochs]
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except OSError:
+        return True
+
+
+def _listening(pid: int) -> list[tuple[str, int]]:
+    """Addresses and ports at which a process listens."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            sockets.add(os.readlink(descriptor))
+    return [(address, port) for address, port, inode in _sockets() if f"socket:[{inode}]" in sockets]
+
+
+def _all_listening() -> list[tuple[str, int]]:
+    return [(address, port) for address, port, _ in _sockets()]
+
+
+def _sockets() -> Iterator[tuple[str, int, str]]:
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            address, port = fields[1].split(":")
+            if fields[3] == "0A":  # it listens
+                words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+                packed = struct.pack(f"={len(words)}I", *words)
+                shown = socket.inet_ntop(family, packed).removeprefix("::ffff:")
+                yield shown, int(port, 16), fields[9]
+
+
+def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path) -> None:
+    outputs = []
+    for workers in ([], ["--workers", "2"], ["--workers", "2"]):
+        result = tmp_path / f"{len(outputs)}.json"
+        words = [*MODEL, *WINDOWS, *workers, "--epochs", "3", "--json", str(result)]
+        code, printed, errors = command(*words).ended()
+        assert code == 0, errors
+        assert len(errors.splitlines()) == 3, errors  # a line an epoch, and nothing of a framework
+        outputs.append((printed.splitlines(), _losses(result)))
+    (alone, expected), (shared, got), (_, again) = outputs
+    assert got == again
+    for one, other in zip(expected, got, strict=True):
+        assert other == pytest.approx(one, rel=1e-6)
+    without_numbers = [
+        [line.split()[0] for line in lines if not line.startswith(("workers", "speed"))]
+        for lines in (alone, shared)
+    ]
+    assert without_numbers[0] == without_numbers[1]
+    assert "workers  2" in shared
+
+
+def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, tmp_path: Path) -> None:
+    words = [*MODEL, "--layers", "2", "--dropout", "0.2", "--iterator", "sequential", "--epochs", "4"]
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    assert command(*words, "--workers", "2", "--out", whole).ended()[0] == 0
+    first = command(*words, "--workers", "2", "--out", parts, "--save-every", "3")
+    first.wait_for((tmp_path / "parts" / "latest").exists)
+    os.kill(first.process.pid, signal.SIGINT)
+    code, _, errors = first.ended()
+    assert code == INTERRUPTED, errors
+    code, _, errors = command("--resume", parts, "--workers", "2").ended()
+    assert code == 0, errors
+    one, other = load_run(whole), load_run(parts)
+    assert [(each.train_perplexity, each.val_perplexity) for each in one.position.epochs] == [
+        (each.train_perplexity, each.val_perplexity) for each in other.position.epochs
+    ]
+    for name, value in one.parameters.items():
+        assert (value == other.parameters[name]).all(), name
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("who", [*engine_of(BACKEND).server_roles, "worker 0", "worker 1"])
+def test_where_one_is_lost_all_end_and_say_so(command: Any, tmp_path: Path, who: str, how: int) -> None:
+    out = tmp_path / "run"
+    training = command(*MODEL, *WINDOWS, "--workers", "2", "--epochs", "100000", "--out", str(out))
+    training.wait_for((out / "latest").exists)
+    processes = training.processes()
+    ports = [port for pid in processes.values() for port in _listening(pid)]
+    assert {address for address, _ in ports} <= set(OPEN_TO_ALL.get(BACKEND, {LOOPBACK})), ports
+    os.kill(processes[who], how)
+    since = time.monotonic()
+    code, _, errors = training.ended()
+    assert time.monotonic() - since < LIMIT
+    assert code == WORKER_LOST
+    *progress, line = errors.splitlines()
+    assert all(each.startswith("epoch ") for each in progress), errors
+    title = f"{who} of 2" if who.startswith("worker") else f"the {who}"
+    assert line.startswith(f"d2lrnn: {title} (process {processes[who]}) "), line
+    assert line.endswith(f"; to go on: d2lrnn train --resume {out} --workers 2")
+    assert all(_is_gone(pid) for pid in processes.values())
+    assert not {port for _, port in ports} & {port for _, port in _all_listening()}
+    assert load_run(out).step > 0
+
+
+def test_a_run_is_started_again_as_often_as_was_asked(command: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = [*MODEL, *WINDOWS, "--workers", "2", "--epochs", "100000", "--out", str(out), "--restart", "1"]
+    training = command(*words)
+    training.wait_for((out / "latest").exists)
+    before = training.processes()
+    os.kill(before["worker 1"], signal.SIGKILL)
+    step = load_run(out).step
+    training.wait_for(
+        lambda: load_run(out).step > step and not set(before.values()) & set(training.children())
+    )
+    os.kill(training.processes()["worker 0"], signal.SIGKILL)
+    code, _, errors = training.ended()
+    lines = [line for line in errors.splitlines() if line.startswith("d2lrnn: ")]
+    assert code == WORKER_LOST
+    assert len(lines) == 2
+    assert re.search(rf"worker 1 of 2 .* started again from {out} \(0 more times at most\)", lines[0])
+    assert lines[1].startswith("d2lrnn: worker 0 of 2 ")
+
+
+def test_without_the_command_no_worker_goes_on(command: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    training = command(*MODEL, *WINDOWS, "--workers", "2", "--epochs", "100000", "--out", str(out))
+    training.wait_for((out / "latest").exists)
+    processes = training.children()
+    training.process.kill()
+    training.process.communicate()
+    until = time.monotonic() + LIMIT
+    while not all(_is_gone(pid) for pid in processes):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "0"], "--workers is 0: it must be at least 1"),
+        (["--workers", "two"], "'two' is not a whole number"),
+        (["-", "--workers", "2"], "standard input can be read by one process alone"),
+        (["--workers", "2", "--restart", "1"], "--restart needs a folder to start again from"),
+        (["--workers", "2", "--lr", "-1"], "--lr is -1.0: it must be a number above 0"),
+        (["--workers", "2", "nothing.txt"], "nothing.txt"),
+    ],
+)
+def test_an_error_is_one_line(command: Any, words: list[str], message: str) -> None:
+    code, _, errors = command(*words).ended()
+    assert code == WRONG_INPUT
+    assert message in errors
+    assert len(errors.splitlines()) == 1, errors
