@@ -16,6 +16,8 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHON = "3.11"
 BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
+#: Those whose framework has an engine for several workers.
+ENGINES = ["torch", "jax", "tensorflow", "mxnet"]
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
 
 #: Where the tests of the core run: an id, the Python and the requirements.
@@ -51,8 +53,9 @@ NEW_CELL, NEW_CELL_NAME, NEW_CELL_BACKENDS = "examples/new_cell", "lstm-peephole
 BOOK = Path(".nox") / "book"
 EDITIONS = {"current": "book", "first": "book-first"}
 
-#: The runs that the backends exchange.
+#: The runs that the backends exchange, and the one that they hand on to each other.
 EXCHANGED = Path(".nox") / "exchanged"
+HANDED_OVER = Path(".nox") / "handed-over"
 
 
 def _install(session: nox.Session, requirements: str) -> None:
@@ -181,6 +184,22 @@ def exchange(session: nox.Session) -> None:
                 python, "tests/exchange.py", what, str(folder), external=True, silent=True, env=environment
             )
     session.run(pythons["numpy"], "tests/exchange.py", "compare", str(folder), external=True)
+
+
+@nox.session(venv_backend="none")
+def workers(session: nox.Session) -> None:
+    """Several workers on every engine: numbers, deaths, a run handed on; ``-- all`` with the slow tests."""
+    pythons = {backend: _python_of(session, backend) for backend in ENGINES}
+    chosen = [] if session.posargs == ["all"] else ["-m", "not slow"]
+    for backend, python in pythons.items():
+        environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD, **(KEPT_PROGRAMS if backend == "jax" else {})}
+        SKIPPED.mkdir(parents=True, exist_ok=True)
+        environment["D2LRNN_SKIPPED_LIST"] = str((SKIPPED / f"workers-{backend}.txt").resolve())
+        session.run(python, "-m", "pytest", "tests/workers", *chosen, external=True, env=environment)
+    shutil.rmtree(HANDED_OVER, ignore_errors=True)
+    words = [f"{backend}={python}" for backend, python in pythons.items()]
+    command = [pythons["torch"], "tests/handover.py", str(HANDED_OVER), *words]
+    session.run(*command, external=True, env=ONE_THREAD)
 
 
 def _python_of(session: nox.Session, backend: str) -> str:

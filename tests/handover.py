@@ -2,9 +2,9 @@
 
     python tests/handover.py FOLDER torch=PYTHON jax=PYTHON …
 
-Every backend named gets the run from the one before: the first is killed in the middle of an epoch, the others
-go on from its last checkpoint for an epoch each. The last has no workers. The run in one go is that of the
-first backend, alone.
+Every backend named gets the run from the one before: the first is killed in the middle of an epoch, the
+others go on from its last checkpoint for an epoch each. The last has no workers. The run in one go is that of
+the first backend, alone.
 """
 
 from __future__ import annotations
