@@ -12,6 +12,9 @@ requirements/book.txt``).
 ``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
 batch 32 to 1024; with ``--resume`` it goes into the same report.
 
+``--workers 2`` compares one worker with two that share a step (`d2lrnn.benchmark.workers`), and goes into
+``workers.json`` and ``workers.md``.
+
 Nothing else should run on the machine. Every cell of every subject is a process of 10 to 25 seconds, at L up
 to a minute: two rounds of ``--settings C`` take a quarter of an hour, three rounds of everything take hours.
 """
@@ -24,23 +27,29 @@ import sys
 from pathlib import Path
 
 from d2lrnn.atomic_files import write_atomically
-from d2lrnn.benchmark.driver import Entrant, run
+from d2lrnn.benchmark.driver import Entrant, new_document, run
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import SETTINGS
 from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.text_tables import further_tables
+from d2lrnn.benchmark.workers import run_workers
+from d2lrnn.benchmark.workers_table import workers_table
 from d2lrnn.cli.bench import names_in, report_worker, resumed, schedule_of
 from d2lrnn.cli.parser import ArgumentParser, add_bench
 from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
-from d2lrnn.registry import backends, find_backend
+from d2lrnn.registry import backends, engine_of, find_backend
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PEERS = HERE / "results", HERE / "peers"
 
 #: Workers find the library in this checkout, whatever is installed where they run.
 CHECKOUT = os.pathsep.join([str(HERE.parent), str(HERE.parent / "backends")])
+
+#: What several workers are measured with: where products are nearly all there is, and the first edition's
+#: sizes with a batch that is worth sharing.
+WORKERS_SETTINGS = "L,256x35x512"
 
 #: Without these, JAX and TensorFlow reserve most of a GPU's memory at once.
 AS_NEEDED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
@@ -52,14 +61,22 @@ def main(argv: list[str] | None = None) -> int:
     pythons, book, peers = (given.pop(name) for name in ("env", "book", "peers"))
     try:
         request = BenchRequest(**given)
-        schedule = schedule_of(request, "M,C,L")
-        entrants = _entrants(request.backends, pythons, book, peers=peers)
-        save = Path(given["json"]).absolute()
+        schedule = schedule_of(request, "M,C,L" if request.workers is None else WORKERS_SETTINGS)
+        entrants = _entrants(request, pythons, book, peers=peers)
+        name = "bench.json" if request.workers is None else "workers.json"
+        save = Path(request.json or RESULTS / name).absolute()
         document = resumed(save, schedule) if request.resume else None
     except D2LError as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
         return WRONG_INPUT
     save.parent.mkdir(parents=True, exist_ok=True)
+    if request.workers is not None:
+        document = {**(document or new_document(schedule)), "command": _command(request)}
+        document = run_workers(schedule, entrants, document, save=save, on_worker=report_worker)
+        write_atomically(save.with_suffix(".md"), workers_table(document).encode())
+        failures = sum(row["status"] != "ok" for row in document["rows"])
+        print(f"{save.with_suffix('.md')}: {len(document['rows'])} cells, {failures} with failures")
+        return 0
     document = run(schedule, entrants, document, save=save, on_worker=report_worker)
     table = gather(document)
     text = save.with_name("text.json")
@@ -74,12 +91,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _entrants(names: str | None, env: list[str], book: str | None, *, peers: bool) -> list[Entrant]:
-    """Each backend is followed by its peers, so that they run soon after one another."""
+def _entrants(request: BenchRequest, env: list[str], book: str | None, *, peers: bool) -> list[Entrant]:
+    """Each backend is followed by its peers, so that they run soon after one another; workers have none."""
     pythons = dict(_pair(text) for text in env)
     if not pythons:
         pythons = {entry.name: sys.executable for entry in backends() if entry.installed}
-    chosen = [find_backend(name).name for name in names_in("--backends", names or ",".join(pythons))]
+    names = request.backends or ",".join(pythons)
+    chosen = [find_backend(name).name for name in names_in("--backends", names)]
+    if request.workers is not None:
+        peers, book = False, None
+        if request.backends is None:
+            chosen = [name for name in chosen if find_backend(name).engine]
+        for name in chosen:
+            engine_of(name)
     entrants = []
     for name in chosen:
         if name not in pythons:
@@ -94,6 +118,13 @@ def _entrants(names: str | None, env: list[str], book: str | None, *, peers: boo
             with_book = {**surroundings, "PYTHONPATH": paths, "D2LRNN_BOOK": name}
             entrants.append(Entrant(f"{name} book", "book", name, str(PEERS / "book.py"), python, with_book))
     return entrants
+
+
+def _command(request: BenchRequest) -> str:
+    """What repeats the measurement of several workers, in the environments of the parity sessions."""
+    names = ("workers", "settings", "models", "backends", "rounds", "seconds")
+    given = {name: getattr(request, name) for name in names}
+    return " ".join(["nox -s bench --", *(f"--{name} {value}" for name, value in given.items() if value)])
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -112,7 +143,7 @@ def _parser() -> ArgumentParser:
         "--no-peers", dest="peers", action="store_false", default=True,
         help="leave out the frameworks' own layers",
     )  # fmt: skip
-    parser.set_defaults(json=str(RESULTS / "bench.json"), device="cpu")
+    parser.set_defaults(device="cpu")
     return parser
 
 

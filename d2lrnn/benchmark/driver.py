@@ -32,7 +32,7 @@ from d2lrnn.errors import RunError, reason_of
 FORMAT = 1
 
 #: What a worker and what it computes with read their number of threads from.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _REFERENCE, _WORKER = "d2lrnn.benchmark.reference", "d2lrnn.benchmark.worker"
 _PACE = "d2lrnn.benchmark.pace"
@@ -75,6 +75,8 @@ class Schedule:
         target_seconds: how long the run to the target perplexity may take.
         patience: how many seconds to wait for a quiet machine before every worker.
         quick: whether the numbers are not for comparison. Then the machine's pace is not measured.
+        workers: how many share a step, where that is what is measured (`d2lrnn.benchmark.workers`): steps are
+            then repeated for `seconds` in `min_steps` turns a round.
     """
 
     settings: tuple[Setting, ...]
@@ -88,6 +90,7 @@ class Schedule:
     target_seconds: float = 30.0
     patience: float = 0.0
     quick: bool = False
+    workers: int | None = None
 
 
 #: Called before every worker: what is measured, and how many workers are done and to do.
@@ -142,6 +145,7 @@ def new_document(schedule: Schedule) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "quick": schedule.quick,
+        **({} if schedule.workers is None else {"workers": schedule.workers}),
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -226,22 +230,35 @@ def _turn(
     round_number: int,
     folder: Path,
 ) -> dict[str, Any]:
+    try:
+        reference = reference_file(schedule, setting, model, folder)
+    except RunError as error:
+        return {"status": "failed", "reason": str(error)}
+    plan, result = folder / "plan.json", folder / "result.json"
+    result.unlink(missing_ok=True)
+    plan.write_text(json.dumps(_plan(schedule, entrant, setting, model, round_number, reference).to_json()))
+    load, started = load_average(), time.time()
+    failure = _process(entrant.python, ["-m", _WORKER, str(plan), str(result)], schedule, entrant.environment)
+    around = {"load": [load, load_average()], "seconds": time.time() - started, "started": started}
+    if failure:
+        return {"status": "failed", "reason": failure, **around}
+    row: dict[str, Any] = json.loads(result.read_text())
+    return {**row, **around}
+
+
+def reference_file(schedule: Schedule, setting: Setting, model: BenchmarkModel, folder: Path) -> Path:
+    """The file with the right answer of a cell in `folder`, computed if it is not there.
+
+    Raises:
+        RunError: it cannot be computed.
+    """
     reference = folder / f"{setting.name}-{model.name}.npz"
     if not reference.exists():
         words = ["-m", _REFERENCE, setting.name, model.name, str(reference)]
         failure = _process(sys.executable, words, schedule, {})
         if failure:
-            return {"status": "failed", "reason": f"there is no reference: {failure}"}
-    plan, result = folder / "plan.json", folder / "result.json"
-    result.unlink(missing_ok=True)
-    plan.write_text(json.dumps(_plan(schedule, entrant, setting, model, round_number, reference).to_json()))
-    load, started = _load(), time.time()
-    failure = _process(entrant.python, ["-m", _WORKER, str(plan), str(result)], schedule, entrant.environment)
-    around = {"load": [load, _load()], "seconds": time.time() - started, "started": started}
-    if failure:
-        return {"status": "failed", "reason": failure, **around}
-    row: dict[str, Any] = json.loads(result.read_text())
-    return {**row, **around}
+            raise RunError(f"there is no reference: {failure}")
+    return reference
 
 
 def _plan(
@@ -270,7 +287,7 @@ def _process(
     python: str, words: Sequence[str], schedule: Schedule, environment: Mapping[str, str]
 ) -> str | None:
     """Runs a worker to its end; why it has no result, or None where it has."""
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(schedule.threads))
+    threads = dict.fromkeys(THREAD_VARIABLES, str(schedule.threads))
     surroundings = {**os.environ, **threads, **environment}
     with tempfile.TemporaryFile("w+") as output:
         try:
@@ -299,7 +316,7 @@ def _process(
     return f"ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
 
 
-def _load() -> float | None:
+def load_average() -> float | None:
     """Of the last minute; above the number of threads, other work ran beside."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 

@@ -13,10 +13,12 @@ from d2lrnn.benchmark.html import page
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
+from d2lrnn.benchmark.workers import run_workers
+from d2lrnn.benchmark.workers_table import workers_table
 from d2lrnn.cli.output_files import check_writable, replaceable_file, write_output
 from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, SpecError
-from d2lrnn.registry import backends, find_backend
+from d2lrnn.registry import backends, engine_of, find_backend
 
 #: What is measured by default: the book's current edition and its first.
 _SETTINGS, _QUICK_SETTINGS = "M,C", "Q"
@@ -30,9 +32,15 @@ def bench(request: BenchRequest) -> int:
     check_writable("--json", request.json)
     check_writable("--html", request.html)
     schedule = schedule_of(request, _SETTINGS)
-    entrants = [Entrant(name, "backend", name, name) for name in _backends(request.backends)]
     save = replaceable_file(request.json)
     document = resumed(save, schedule) if request.resume else None
+    entrants = [Entrant(name, "backend", name, name) for name in _backends(request)]
+    if request.workers:
+        document = run_workers(schedule, entrants, document, save=save, on_worker=report_worker)
+        print(workers_table(document))
+        if request.json:
+            write_output("--json", request.json, (json.dumps(document) + "\n").encode())
+        return WRONG_INPUT if any(row["status"] != "ok" for row in document["rows"]) else 0
     document = run(schedule, entrants, document, save=save, on_worker=report_worker)
     table = gather(document)
     print(markdown(table))
@@ -64,11 +72,12 @@ def schedule_of(request: BenchRequest, settings: str) -> Schedule:
         seconds=request.seconds or (0.2 if quick else 3.0),
         min_steps=3 if quick else 7,
         timeout=request.timeout or 300.0,
-        threads=request.threads or _default_threads(),
+        threads=request.threads or (1 if request.workers else _default_threads()),
         device=request.device,
         target_seconds=2.0 if quick else 30.0,
         patience=request.patience,
         quick=quick,
+        workers=request.workers,
     )
 
 
@@ -84,11 +93,11 @@ def resumed(path: Path | None, schedule: Schedule) -> dict[str, Any] | None:
     if not path.exists():
         return None
     document, fresh = read_document(path), new_document(schedule)
-    for part in ("quick", "machine"):
-        if document[part] != fresh[part]:
+    for part in ("quick", "machine", "workers"):
+        before, now = document.get(part), fresh.get(part)
+        if before != now:
             raise SpecError(
-                f"{path} was measured with another {part} ({document[part]}; now {fresh[part]}): "
-                "give a new file with --json"
+                f"{path} was measured with another {part} ({before}; now {now}): give a new file with --json"
             )
     for part in ("seconds", "min_steps", "device"):
         if document["schedule"][part] != fresh["schedule"][part]:
@@ -127,14 +136,17 @@ def report_worker(what: str, done: int, total: int) -> None:
     print(f"{done + 1:>4}/{total}  {what}", file=sys.stderr, flush=True)
 
 
-def _backends(names: str | None) -> list[str]:
+def _backends(request: BenchRequest) -> list[str]:
     """The backends' own names; those that were asked for have to be installed."""
-    if names is None:
-        return [entry.name for entry in backends() if entry.installed]
+    if request.backends is None:
+        installed = [entry for entry in backends() if entry.installed]
+        return [entry.name for entry in installed if entry.engine or not request.workers]
     found = []
-    for name in names_in("--backends", names):
+    for name in names_in("--backends", request.backends):
         entry = find_backend(name)
         entry.require()
+        if request.workers:
+            engine_of(entry.name)
         found.append(entry.name)
     return found
 

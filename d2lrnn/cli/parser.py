@@ -429,6 +429,12 @@ def add_bench(parser: ArgumentParser) -> None:
         "--resume", action="store_true", default=argparse.SUPPRESS,
         help="go on with the results in the file of --json",
     )  # fmt: skip
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="compare one worker with N that share a step, and with one process of N threads",
+    )
     _add_device(parser)
     _add_json(parser)
     parser.add_argument("--html", metavar="FILE", help="write a page with figures and raw samples here")

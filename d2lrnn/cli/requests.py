@@ -323,12 +323,13 @@ class BenchRequest(Request):
         threads: how many processors each may use.
         patience: how many seconds to wait for a quiet machine.
         resume: whether to go on with the file of `json`.
+        workers: how many are to share a training step, where that is what is measured.
         device: as for `d2lrnn.contract.devices.choose_device`.
         json: the file to write the document to.
         html: the file to write the page to.
 
     Raises:
-        SpecError: a number is out of its range.
+        SpecError: a number is out of its range, or an option does not go with `workers`.
     """
 
     command = "bench"
@@ -343,6 +344,7 @@ class BenchRequest(Request):
     threads: int | None = None
     patience: float = 0.0
     resume: bool = False
+    workers: int | None = None
     device: str = "auto"
     json: str | None = None
     html: str | None = None
@@ -355,6 +357,15 @@ class BenchRequest(Request):
                 raise SpecError(f"{option} is {seconds}: it must be above 0")
         if not self.patience >= 0:
             raise SpecError(f"--patience is {self.patience}: it must be 0 or above")
+        if self.workers is None:
+            return
+        if self.workers < 2:
+            raise SpecError(
+                f"--workers is {self.workers}: it must be at least 2, which are compared with one"
+            )
+        for option in ("threads", "html", "patience"):
+            if getattr(self, option):
+                raise SpecError(f"--{option} does not go with --workers: leave one of them out")
 
 
 #: The requests by the name of their command.

@@ -39,6 +39,7 @@ ROOMS = {
     "chapters": {"errors", "registry", "version"},
     "benchmark": {
         "allocator", "atomic_files", "contract", "data", "errors", "generation", "registry", "training",
+        "workers",
     },
     "cli": {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
