@@ -9,9 +9,9 @@ from d2lrnn.cli.train_options import option_of
 from d2lrnn.data.encoded import Header, Origin, check_encoded
 from d2lrnn.data.encoder import encode_texts
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.data.texts import describe_source, is_encoded, names_in
+from d2lrnn.data.texts import STANDARD_INPUT, describe_source, is_encoded, names_in
 from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.errors import RunError, SpecError, TextError
+from d2lrnn.errors import INTERRUPTED, RunError, SpecError, TextError
 from d2lrnn.saving.run_folder import load_run
 from d2lrnn.training.metrics import unigram_perplexity
 
@@ -33,6 +33,10 @@ def encode(request: EncodeRequest) -> int:
         header = encode_texts(
             source, request.out, origin, vocab=vocab, overwrite=request.overwrite, progress=display.update
         )
+    except KeyboardInterrupt:
+        again = "" if STANDARD_INPUT in names_in(source) else ": the same command goes on where it stood"
+        print(f"interrupted{again}")
+        return INTERRUPTED
     finally:
         display.close()
     print(f"text     {describe_source(source)}: {_described(header)}")

@@ -134,7 +134,7 @@ class SlidingWindows:
     @property
     def num_validation_batches(self) -> int:
         """The validation batches."""
-        return _divided_up(self.num_val, self.batch_size)
+        return self.num_in_order(self.num_val + self.num_steps, self.batch_size, self.num_steps)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The training windows in the order of epoch `epoch`."""
@@ -147,6 +147,11 @@ class SlidingWindows:
         first = self.num_train + self.num_steps
         tokens = self._tokens[first : first + self.num_val + self.num_steps]
         return self.batches_in_order(tokens, self.batch_size, self.num_steps)
+
+    @staticmethod
+    def num_in_order(num_tokens: int, batch_size: int, num_steps: int) -> int:
+        """The batches that `batches_in_order` gives of so many tokens."""
+        return _divided_up(num_tokens - num_steps, batch_size)
 
     @staticmethod
     def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
@@ -240,7 +245,7 @@ class RandomSampling(_HeldBack):
     @property
     def num_validation_batches(self) -> int:
         """The validation batches."""
-        return _divided_up(len(self.val_tokens) - 1, self.num_steps * self.batch_size)
+        return self.num_in_order(len(self.val_tokens), self.batch_size, self.num_steps)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The training batches with the offset and the order of epoch `epoch`."""
@@ -250,6 +255,11 @@ class RandomSampling(_HeldBack):
     def validation_batches(self) -> Iterator[Batch]:
         """The validation sequences in the order of the text; the last one can be shorter."""
         return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
+
+    @staticmethod
+    def num_in_order(num_tokens: int, batch_size: int, num_steps: int) -> int:
+        """The batches that `batches_in_order` gives of so many tokens."""
+        return _divided_up(num_tokens - 1, num_steps * batch_size)
 
     @staticmethod
     def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
@@ -310,7 +320,7 @@ class SequentialPartitioning(_HeldBack):
     @property
     def num_validation_batches(self) -> int:
         """The validation batches."""
-        return _divided_up(_row_length(self.val_tokens, self.batch_size), self.num_steps)
+        return self.num_in_order(len(self.val_tokens), self.batch_size, self.num_steps)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The training batches with the offset of epoch `epoch`."""
@@ -322,9 +332,14 @@ class SequentialPartitioning(_HeldBack):
         return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
 
     @staticmethod
+    def num_in_order(num_tokens: int, batch_size: int, num_steps: int) -> int:
+        """The batches that `batches_in_order` gives of so many tokens."""
+        return _divided_up(_row_length(num_tokens, batch_size), num_steps)
+
+    @staticmethod
     def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
         """`tokens`, integers (n,), in B rows from their beginning, T steps at a time."""
-        length = _row_length(tokens, batch_size)
+        length = _row_length(len(tokens), batch_size)
         starts = np.arange(batch_size) * length
         ends = np.minimum(starts + length, len(tokens) - 1)
         for step in range(0, length, num_steps):
@@ -379,7 +394,7 @@ class EvaluationText:
     @property
     def num_validation_batches(self) -> int:
         """The batches of the text."""
-        return sum(1 for _ in self.validation_batches())
+        return self._iterator.num_in_order(len(self._tokens), self.batch_size, self.num_steps)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """None: there is nothing to train on."""
@@ -443,9 +458,9 @@ def _batch_at(
     return _padded(rows_at(tokens, starts, num_steps + 1), batch_size)
 
 
-def _row_length(tokens: TokenArray, batch_size: int) -> int:
-    """The targets in one of B rows of tokens (n,); the last rows can have fewer, or none."""
-    return _divided_up(len(tokens) - 1, batch_size)
+def _row_length(num_tokens: int, batch_size: int) -> int:
+    """The targets in one of B rows of n tokens; the last rows can have fewer, or none."""
+    return _divided_up(num_tokens - 1, batch_size)
 
 
 def _cut(

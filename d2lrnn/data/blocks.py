@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
-from d2lrnn.data.corpus import normalized_piece
+from d2lrnn.data.corpus import check_unit, normalized_piece
 from d2lrnn.data.texts import (
     BUILT_IN,
     STANDARD_INPUT,
@@ -150,7 +150,8 @@ class TextBlocks:
         place: where the block that was given last ends.
 
     Raises:
-        SpecError: Python knows no such encoding of text, or can decode it as a whole only.
+        SpecError: there is no such unit; Python knows no such encoding of text, or can decode it as a whole
+            only.
 
     Example:
         >>> next(iter(TextBlocks(text_files("sample"), "utf-8", "word", normalized=True)))[:3]
@@ -166,6 +167,7 @@ class TextBlocks:
         normalized: bool,
         place: Place | None = None,
     ) -> None:
+        check_unit(unit)
         check_encoding(encoding)
         if codecs.lookup(encoding).name in _WHOLE:
             raise SpecError(f"{encoding} cannot be decoded in blocks: save the text as UTF-8")

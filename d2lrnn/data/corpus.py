@@ -64,7 +64,7 @@ def tokenize(text: str, unit: Unit = "char") -> list[str]:
         >>> tokenize("to be", "word")
         ['to', 'be']
     """
-    _check_unit(unit)
+    check_unit(unit)
     return list(text) if unit == "char" else text.split()
 
 
@@ -78,7 +78,7 @@ def join_tokens(tokens: Sequence[str], unit: Unit = "char") -> str:
         >>> join_tokens(["to", "be"], "word")
         'to be'
     """
-    _check_unit(unit)
+    check_unit(unit)
     return ("" if unit == "char" else " ").join(tokens)
 
 
@@ -176,7 +176,7 @@ def load_corpus(
         >>> len(corpus.vocab), corpus.tokens.dtype
         (28, dtype('uint8'))
     """
-    _check_unit(unit)
+    check_unit(unit)
     source = source_of(source)
     if is_encoded(source):
         return _mapped(str(source), unit, normalized, min_freq, vocab)
@@ -215,7 +215,7 @@ def corpus_from_text(
         >>> corpus_from_text("Abba!", normalized=True).tokens
         array([2, 3, 3, 2, 0], dtype=uint8)
     """
-    _check_unit(unit)
+    check_unit(unit)
     return _encoded(_content(text, unit, normalized, source), unit, normalized, min_freq, vocab, source)
 
 
@@ -240,7 +240,8 @@ def _mapped(path: str, unit: Unit, normalized: bool | None, min_freq: int, vocab
     return Corpus(tokens, header.vocab, origin.unit, path, origin.normalized, header.digest, header.counts)
 
 
-def _check_unit(unit: str) -> None:
+def check_unit(unit: str) -> None:
+    """Raises a SpecError where there is no such unit."""
     if unit not in get_args(Unit):
         raise SpecError(f"unknown unit {unit!r}: choose one of {', '.join(get_args(Unit))}")
 

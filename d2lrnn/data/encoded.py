@@ -27,7 +27,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
@@ -153,33 +153,53 @@ def check_encoded(path: PathLike) -> Header:
     return header
 
 
-def header_content(
-    origin: Origin, vocab: Vocab, counts: npt.NDArray[np.int64], digest: str | None = None
-) -> bytes:
-    """The bytes of the file up to the tokens.
+def describe_text(origin: Origin, vocab: Vocab, counts: npt.NDArray[np.int64]) -> bytes:
+    """The description of a file.
 
     Args:
         origin: what the text was made of.
         vocab: the vocabulary, V tokens.
         counts: how often each of them occurs, (V,).
-        digest: of the tokens; None while the file is unfinished.
 
     Raises:
         RunError: a token of the vocabulary is not a string.
     """
-    lines: list[Any] = [{**asdict(origin), "symbols": len(vocab)}]
-    lines += zip(vocab.to_json(), counts.tolist(), strict=True)
-    description = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-    fixed = _FIXED.pack(
-        FORMAT,
-        vocab.index_dtype.itemsize,
-        int(counts.sum()),
-        len(description),
-        bytes.fromhex(digest or "00" * 32),
-    )
+    first = json.dumps({**asdict(origin), "symbols": len(vocab)}, ensure_ascii=False)
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    lines = [
+        f"[{encode(token)}, {count}]" for token, count in zip(vocab.to_json(), counts.tolist(), strict=True)
+    ]
+    return "".join(f"{line}\n" for line in [first, *lines]).encode()
+
+
+def header_content(description: bytes, itemsize: int, num_tokens: int, digest: str | None = None) -> bytes:
+    """The bytes of a file up to the tokens.
+
+    Args:
+        description: what `describe_text` gives.
+        itemsize: the bytes of a token.
+        num_tokens: n.
+        digest: of the tokens; None while the file is unfinished.
+    """
+    fixed = _FIXED.pack(FORMAT, itemsize, num_tokens, len(description), bytes.fromhex(digest or "00" * 32))
     magic = ENCODED_MAGIC if digest else bytes(len(ENCODED_MAGIC))
     content = magic + fixed + hashlib.sha256(fixed + description).digest() + description
     return content + bytes(_tokens_start(len(description)) - len(content))
+
+
+def finish_file(file: BinaryIO, digest: str) -> None:
+    """Gives an unfinished file, which is whole, the digest of its tokens and the mark of a finished one.
+
+    Args:
+        file: open for reading and writing; its header has been read.
+        digest: SHA-256 of the tokens.
+    """
+    file.seek(len(ENCODED_MAGIC))
+    _, itemsize, num_tokens, length, _ = _FIXED.unpack(file.read(_FIXED.size))
+    file.seek(_DESCRIPTION)
+    content = header_content(file.read(length), itemsize, num_tokens, digest)
+    file.seek(0)
+    file.write(content)
 
 
 def _tokens_start(num_bytes: int) -> int:
@@ -230,20 +250,18 @@ def read_header_from(file: BinaryIO, magic: bytes) -> Header:
     if num_tokens < 1 or (size != start + num_tokens * itemsize if finished else size < start):
         raise ValueError(f"it has {size:,} bytes, and not those of {num_tokens:,} tokens")
     found = hashlib.sha256(fixed)
-    origin: Origin | None = None
-    num_symbols, symbols, counts = 0, [], []
-    for line in _lines(file, length):
-        found.update(line)
-        value = json.loads(line.decode())
-        if origin is None:
-            origin, num_symbols = _origin(value)
-        else:
-            token, count = _symbol(value)
-            symbols.append(token)
-            counts.append(count)
+    lines = _lines(file, length, found.update)
+    origin, num_symbols = _origin(next(lines, None))
+    symbols: list[Any] = []
+    counts: list[int] = []
+    for value in lines:
+        if not _is_symbol(value):
+            raise ValueError("its vocabulary has a line that is no token with its count")
+        symbols.append(value[0])
+        counts.append(value[1])
     if found.digest() != described:
         raise ValueError("its description is not the one that was written")
-    if origin is None or len(symbols) != num_symbols or sum(counts) != num_tokens:
+    if len(symbols) != num_symbols or sum(counts) != num_tokens:
         raise ValueError("its vocabulary is not as long as it says")
     vocab = Vocab.from_json(symbols)
     vocab.unit, vocab.lower = origin.unit, origin.normalized
@@ -252,14 +270,23 @@ def read_header_from(file: BinaryIO, magic: bytes) -> Header:
     return Header(origin, vocab, np.array(counts, np.int64), num_tokens, digest.hex(), start)
 
 
-def _lines(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """The lines in the next `length` bytes."""
+def _lines(file: BinaryIO, length: int, found: Callable[[bytes], object]) -> Iterator[Any]:
+    """The values in the lines of the next `length` bytes; `found` is called with all of these bytes."""
     while length:
-        line = file.readline(min(length, LONGEST_LINE))
-        if not line.endswith(b"\n"):
-            raise ValueError("its description ends within a line, or has a line that is too long")
-        length -= len(line)
-        yield line
+        lines, size = [], 0
+        while size < min(length, LONGEST_LINE):
+            line = file.readline(min(length - size, LONGEST_LINE))
+            if not line.endswith(b"\n"):
+                raise ValueError("its description ends within a line, or has a line that is too long")
+            lines.append(line)
+            size += len(line)
+        length -= size
+        found(b"".join(lines))
+        # One by one takes three times as long.
+        values = json.loads(b"[%b]" % b",".join(lines))
+        if len(values) != len(lines):
+            raise ValueError("its description has a line that is not one value")
+        yield from values
 
 
 def _origin(value: Any) -> tuple[Origin, int]:
@@ -279,12 +306,5 @@ def _origin(value: Any) -> tuple[Origin, int]:
     return origin, symbols
 
 
-def _symbol(value: Any) -> tuple[Any, int]:
-    if (
-        not isinstance(value, list)
-        or len(value) != 2
-        or type(value[1]) is not int
-        or not 0 <= value[1] < 1 << 62
-    ):
-        raise ValueError("its vocabulary has a line that is no token with its count")
-    return value[0], value[1]
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and type(value[1]) is int and 0 <= value[1] < 1 << 62

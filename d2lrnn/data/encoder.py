@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +26,14 @@ import numpy.typing as npt
 from d2lrnn.atomic_files import sync_folder, write_atomically
 from d2lrnn.data.blocks import LONGEST_WORD, Content, Place, TextBlocks, TextFile, long_word, text_files
 from d2lrnn.data.corpus import no_letters
-from d2lrnn.data.encoded import Header, Origin, header_content, read_header, read_header_from
+from d2lrnn.data.encoded import (
+    Header,
+    Origin,
+    describe_text,
+    finish_file,
+    header_content,
+    read_header_from,
+)
 from d2lrnn.data.texts import ENCODED_MAGIC, STANDARD_INPUT, PathLike, Source, describe_source, names_in
 from d2lrnn.data.vocabulary import NUM_CODE_POINTS, TokenArray, Vocab, add_code_points, look_up
 from d2lrnn.errors import RunError, TextError, reason_of
@@ -85,9 +92,12 @@ def encode_texts(
     Raises:
         TextError: a text cannot be read, or nothing of it is left after normalising; the file is there, or
             cannot be written; another process writes it, or another text was begun.
-        SpecError: the encoding is unknown.
+        SpecError: the unit or the encoding is unknown.
     """
     path = Path(out)
+    TextBlocks(
+        [], origin.encoding, origin.unit, normalized=origin.normalized
+    )  # finds what is wrong with them
     if path.is_dir() or not path.parent.is_dir():
         raise TextError(f"{path} cannot be written: it is a folder, or there is no folder {path.parent}")
     _check_free(path, overwrite=overwrite)
@@ -96,10 +106,9 @@ def encode_texts(
             files = text_files(source, kept)
             work = _Work(path, partial, files, origin, vocab, describe_source(source), kept, progress)
             work.begin(overwrite=overwrite)
-            work.finish(text_files(source, kept))
+            return work.finish(text_files(source, kept))
     except OSError as error:
         raise TextError(f"{path} cannot be written: {reason_of(error)}") from error
-    return read_header(path)
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:
@@ -201,7 +210,7 @@ class _Work:
             self.header = self._header()
         self._write(record)
 
-    def finish(self, files: list[TextFile]) -> None:
+    def finish(self, files: list[TextFile]) -> Header:
         """Gives the file its digest and its name.
 
         Args:
@@ -210,12 +219,12 @@ class _Work:
         if files != self.files or self.num_tokens != self.header.num_tokens:
             self._forget()
             raise TextError(f"{self.name} has changed while it was read: encode it anew")
-        self.partial.seek(0)
-        self.partial.write(header_content(self.origin, self.header.vocab, self.header.counts, self.digest))
+        finish_file(self.partial, self.digest)
         self._sync()
         os.replace(_partial_of(self.path), self.path)
         sync_folder(self.path.parent)
         _record_of(self.path).unlink()
+        return replace(self.header, digest=self.digest)
 
     def _earlier(self, *, overwrite: bool) -> _Record | None:
         """The record of an earlier process; None where there is none, or it is not to count."""
@@ -279,11 +288,16 @@ class _Work:
         occurring = np.zeros(len(vocab), np.int64)
         for token, count in counts.items():
             occurring[vocab[token]] += count
+        vocab.unit, vocab.lower = self.origin.unit, self.origin.normalized
+        num_tokens = int(occurring.sum())
+        content = header_content(
+            describe_text(self.origin, vocab, occurring), vocab.index_dtype.itemsize, num_tokens
+        )
         self.partial.truncate(0)
         self.partial.seek(0)
-        self.partial.write(header_content(self.origin, vocab, occurring))
+        self.partial.write(content)
         self._sync()
-        return self._header()
+        return Header(self.origin, vocab, occurring, num_tokens, "", len(content))
 
     def _header(self) -> Header:
         """The header of the unfinished file."""

@@ -257,7 +257,7 @@ class Vocab:
         for token in tokens:
             if not isinstance(token, str):
                 raise RunError(f"the vocabulary holds {token!r}, which is not a string")
-            if any("\ud800" <= character <= "\udfff" for character in token):
+            if not token.isascii() and any("\ud800" <= character <= "\udfff" for character in token):
                 raise RunError(f"the vocabulary holds {token!r}, which is not valid Unicode text")
         if UNKNOWN not in tokens:
             raise RunError(f"the vocabulary lacks the token {UNKNOWN!r}")
