@@ -25,7 +25,7 @@ FIRST_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
     ("size", "dtype", "every"),
     [
         (2, "float32", 3),
-        (3, "float64", 5),
+        (3, "float64", 6),
         pytest.param(2, "float64", 1, marks=pytest.mark.slow),
         pytest.param(3, "float32", 1, marks=pytest.mark.slow),
     ],
