@@ -32,9 +32,9 @@ from d2lrnn.errors import SpecError
 from d2lrnn.translation.spec import TranslatorSpec
 from d2lrnn_tensorflow.concise import CONCISE
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
-from d2lrnn_tensorflow.gradients import clip_scale, dense
+from d2lrnn_tensorflow.gradients import dense
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
-from d2lrnn_tensorflow.optimizers import STEPS
+from d2lrnn_tensorflow.optimizers import clipped_update
 from d2lrnn_tensorflow.parameters import (
     state_from_arrays,
     state_to_arrays,
@@ -156,10 +156,10 @@ class TensorFlowLearner:
         move_variables(model.variables, device)
         self._variables = [variable.value for variable in trainable_variables(model)]
         with tf.device(device):
-            self._slots = {
-                slot: [tf.Variable(tf.zeros_like(variable)) for variable in self._variables]
-                for slot in training.optimizer.slots
-            }
+            self._slots = [
+                {slot: tf.Variable(tf.zeros_like(variable)) for slot in training.optimizer.slots}
+                for variable in self._variables
+            ]
         self._train = tf.function(self._training_step, autograph=False)
         self._evaluate = tf.function(self._mean_loss, autograph=False)
         self._differentiate = tf.function(self._loss_and_gradients, autograph=False)
@@ -213,16 +213,9 @@ class TensorFlowLearner:
             gradients: of `_variables`.
             numbers: the rate and the number of the step from 1, float64.
         """
-        norm = tf.linalg.global_norm(gradients)
-        theta = self.training.clip
-        scale = tf.ones_like(norm) if theta is None else clip_scale(norm, theta)
-        rate, t = tf.cast(numbers[0], norm.dtype), numbers[1]
-        optimizer = self.training.optimizer
-        step = STEPS[optimizer.name]
-        for i, (variable, gradient) in enumerate(zip(self._variables, gradients, strict=True)):
-            slots = {slot: variables[i] for slot, variables in self._slots.items()}
-            step(optimizer, variable, gradient, scale, slots, rate, t)
-        return norm
+        return clipped_update(
+            self.training, self._variables, gradients, self._slots, rate=numbers[0], t=numbers[1]
+        )
 
     def _prediction_step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = self.model.unroll(tokens, state)
@@ -304,16 +297,18 @@ class TensorFlowLearner:
         """Copies by canonical name."""
         return {
             slot_name(slot, name): value
-            for slot, variables in self._slots.items()
-            for name, value in self._canonical(variables).items()
+            for slot in self.training.optimizer.slots
+            for name, value in self._canonical(self._slot(slot)).items()
         }
 
     def import_optimizer_state(self, arrays: Parameters) -> None:
         """Writes into the learner's variables."""
         spec = self.model.spec
         checked = check_optimizer_state(spec, self.training.optimizer, arrays)
-        for slot, variables in self._slots.items():
-            self._assign(variables, {name: checked[slot_name(slot, name)] for name in parameter_shapes(spec)})
+        for slot in self.training.optimizer.slots:
+            self._assign(
+                self._slot(slot), {name: checked[slot_name(slot, name)] for name in parameter_shapes(spec)}
+            )
 
     def export_state(self, state: Any) -> StateArrays:
         """A copy."""
@@ -333,6 +328,10 @@ class TensorFlowLearner:
     def synchronize(self) -> None:
         """Waits for the GPUs; on the CPU TensorFlow computes synchronously."""
         tf.test.experimental.sync_devices()
+
+    def _slot(self, slot: str) -> list[Any]:
+        """One slot of the optimiser for all of `_variables`."""
+        return [slots[slot] for slots in self._slots]
 
     def _canonical(self, values: Sequence[Tensor]) -> dict[str, FloatArray]:
         return to_canonical(self.model.spec, [value.numpy() for value in values])

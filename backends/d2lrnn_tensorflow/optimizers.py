@@ -12,12 +12,14 @@ Keras give other numbers, so none of them is used:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from d2lrnn.contract import optimizers
+from d2lrnn.contract.specs import TrainingSpec
+from d2lrnn_tensorflow.gradients import clip_scale
 from d2lrnn_tensorflow.recurrence import Tensor
 
 #: What an optimiser remembers of one parameter, by slot: variables.
@@ -81,6 +83,37 @@ STEPS: dict[str, OptimizerStep] = {
     optimizers.RMSprop.name: rmsprop,
     optimizers.Adagrad.name: adagrad,
 }
+
+
+def clipped_update(
+    training: TrainingSpec,
+    parameters: Sequence[Any],
+    gradients: Sequence[Tensor],
+    slots: Sequence[Slots],
+    *,
+    rate: Tensor,
+    t: Tensor,
+) -> Tensor:
+    """Clips the gradients, and makes the step of all parameters, in place.
+
+    Args:
+        training: the largest norm, and the optimiser.
+        parameters: what is trained: variables.
+        gradients: of each parameter.
+        slots: of each parameter.
+        rate: the learning rate, float64.
+        t: the number of the step, from 1, float64.
+
+    Returns:
+        The norm before clipping, of shape ().
+    """
+    norm = tf.linalg.global_norm(gradients)
+    scale = tf.ones_like(norm) if training.clip is None else clip_scale(norm, training.clip)
+    rate = tf.cast(rate, norm.dtype)
+    make_step = STEPS[training.optimizer.name]
+    for p, g, own in zip(parameters, gradients, slots, strict=True):
+        make_step(training.optimizer, p, g, scale, own, rate, t)
+    return norm
 
 
 def _decayed(o: optimizers.Optimizer, p: Any, g: Tensor) -> Tensor:

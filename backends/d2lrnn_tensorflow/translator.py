@@ -19,8 +19,8 @@ from d2lrnn.contract.values import FloatArray, IntArray, Parameters, StepResult
 from d2lrnn.translation.dropout import translator_masks
 from d2lrnn.translation.spec import TranslatorSpec, translator_shapes
 from d2lrnn.translation.values import PairBatch
-from d2lrnn_tensorflow.gradients import clip_scale, dense
-from d2lrnn_tensorflow.optimizers import STEPS
+from d2lrnn_tensorflow.gradients import dense
+from d2lrnn_tensorflow.optimizers import clipped_update
 from d2lrnn_tensorflow.recurrence import Tensor
 from d2lrnn_tensorflow.translator_parts import Memory, Weights, decode, encode, logits
 
@@ -98,14 +98,9 @@ class TensorFlowTranslator:
     def _training_step(self, batch: PairBatch, masks: Masks, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and the norm of the gradients; `numbers` are the rate and the step from 1, float64."""
         loss, gradients = self._loss_and_gradients(batch, masks)
-        norm = tf.linalg.global_norm(gradients)
-        theta, optimizer = self.training.clip, self.training.optimizer
-        scale = tf.ones_like(norm) if theta is None else clip_scale(norm, theta)
-        rate, t = tf.cast(numbers[0], norm.dtype), numbers[1]
-        for (name, variable), gradient in zip(self._variables.items(), gradients, strict=True):
-            slots = {slot: self._slots[slot_name(slot, name)] for slot in optimizer.slots}
-            STEPS[optimizer.name](optimizer, variable, gradient, scale, slots, rate, t)
-        return loss, norm
+        variables, slots = list(self._variables.values()), self.training.optimizer.slots
+        own = [{slot: self._slots[slot_name(slot, name)] for slot in slots} for name in self._variables]
+        return loss, clipped_update(self.training, variables, gradients, own, rate=numbers[0], t=numbers[1])
 
     def _writing_step(self, tokens: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         p = self._weights()
