@@ -13,6 +13,12 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+# Before the first import of MXNet, which would serve itself.
+if os.environ.get("DMLC_ROLE") in ("scheduler", "server"):
+    from d2lrnn_mxnet.servers import serve
+
+    serve(os.environ["DMLC_ROLE"])
+
 from typing import Any
 
 from d2lrnn.book import missing_names, tab

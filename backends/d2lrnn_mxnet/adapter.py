@@ -12,9 +12,10 @@ from mxnet import autograd, np, npx
 
 from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.contract.optimizers import slot_name
 from d2lrnn.contract.parameters import check_optimizer_state, check_parameters
+from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
     Batch,
@@ -29,6 +30,9 @@ from d2lrnn.contract.values import (
 )
 from d2lrnn.copies import restored_learner
 from d2lrnn.translation.spec import TranslatorSpec
+from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.workers.parts import Part, part_masks
+from d2lrnn.workers.protocols import PartResult
 from d2lrnn_mxnet.arrays import on_device
 from d2lrnn_mxnet.concise import CONCISE, RNN
 from d2lrnn_mxnet.devices import available_devices, context_of
@@ -44,6 +48,7 @@ from d2lrnn_mxnet.recurrence import Array
 from d2lrnn_mxnet.scratch import SCRATCH, ScratchCell, StackedRNNScratch, find_scratch
 from d2lrnn_mxnet.states import detached, export_state, import_state, join_rows, rows_of, whole, zero_state
 from d2lrnn_mxnet.translator import MXNetTranslator
+from d2lrnn_mxnet.workers import MXNetWorkers, join
 
 
 @mx.util.use_np
@@ -100,9 +105,21 @@ class MXNetBackend:
             outputs, final = model.rnn(on_device(inputs, model.spec.dtype, context), native)
             return outputs.asnumpy(), export_state(model.spec, final)
 
-    def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> MXNetLearner:
-        """See `d2lrnn.contract.protocols.Backend`."""
-        return MXNetLearner(model, training, context_of(choose_device(device, self.devices())))
+    def learner(
+        self,
+        model: RNNLMScratch,
+        training: TrainingSpec,
+        *,
+        device: str = "auto",
+        workers: MXNetWorkers | None = None,
+    ) -> Learner:
+        """See `d2lrnn.contract.protocols.Backend` and `d2lrnn.workers.protocols.SharingBackend`."""
+        learner = MXNetLearner(model, training, context_of(choose_device(device, self.devices())), workers)
+        return WorkerLearner(learner, workers) if workers else learner
+
+    def join_workers(self, device: str = "auto") -> MXNetWorkers:
+        """See `d2lrnn.workers.protocols.SharingBackend`."""
+        return join(context_of(choose_device(device, self.devices())))
 
     def translator(
         self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
@@ -118,9 +135,18 @@ def rebuilt_model(spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
 
 @mx.util.use_np
 class MXNetLearner:
-    """Trains a model that `MXNetBackend.build` made; the methods are `Learner`'s."""
+    """Trains a model of `MXNetBackend.build`; the methods are those of `Learner` and `PartLearner`.
 
-    def __init__(self, model: RNNLMScratch, training: TrainingSpec, context: Any) -> None:
+    Args:
+        model: what is trained.
+        training: how.
+        context: MXNet's device.
+        workers: those over which `train_part` and its like sum; None where this one is alone.
+    """
+
+    def __init__(
+        self, model: RNNLMScratch, training: TrainingSpec, context: Any, workers: MXNetWorkers | None = None
+    ) -> None:
         self.model, self.training, self.context = model, training, context
         self.step = 0
         self.learning_rate = training.learning_rate
@@ -136,6 +162,7 @@ class MXNetLearner:
         self._predictor = GraphPredictor(self._spec, self._places, context)
         # For every step without dropout: without masks Gluon would draw its own.
         self._no_masks = masks_on_device(None, self._spec.dtype, context)
+        self._workers = workers
 
     def initial_state(self, batch_size: int) -> Any:
         """Zeros, as the model takes and returns states."""
@@ -144,50 +171,66 @@ class MXNetLearner:
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
         """Loss, gradient, clip, update."""
         with COMPUTING:
-            loss, gradients, state = self._accumulated(batch, state)
-            norm, theta = global_norm(gradients.values()), self.training.clip
-            self._update(gradients, 1.0 if theta is None else clip_scale(norm, theta))
-            self.step += 1
-        return StepResult(loss, norm), state
+            loss, gradients, state = self._mean_gradient(Part.whole(batch), state)
+            return StepResult(loss, self._update(gradients)), state
 
-    def _accumulated(self, batch: Batch, state: Any) -> tuple[Array, dict[str, Array], Any]:
+    def train_part(self, part: Part, state: Any, *, stop: bool) -> tuple[PartResult, Any]:
+        """The same, with a sum over the workers between gradient and clip."""
+        with COMPUTING:
+            loss, gradients, state = self._mean_gradient(part, state)
+            loss, stops, *sums = self._summed([loss, np.full_like(loss, stop), *gradients.values()])
+            norm = self._update(dict(zip(gradients, sums, strict=True)))
+            # Copies: what is summed lies in memory that the next step overwrites.
+            return PartResult(loss.copy(), norm, stops.copy()), state
+
+    def _mean_gradient(self, part: Part, state: Any) -> tuple[Array, dict[str, Array], Any]:
         """The mean loss, its gradients in Gluon's layout, and the final state, computed part by part."""
-        batch_size, num_steps = batch.inputs.shape
-        masks = dropout_masks(
-            self._spec, seed=self.training.seed, step=self.step, num_steps=num_steps, batch_size=batch_size
-        )
-        parts = row_slices(batch_size, self.training.accumulate)
-        if len(parts) == 1:
-            loss, final = self._backward("train", batch, state, self._on_device(masks))
+        batch, num_tokens = part.batch, part.num_tokens
+        masks = part_masks(self._spec, part, seed=self.training.seed, step=self.step)
+        slices = row_slices(len(batch.inputs), self.training.accumulate)
+        if len(slices) == 1:
+            loss, final = self._backward("train", batch, state, self._on_device(masks), num_tokens)
             return loss, self._gradients(), final
-        loss, finals = 0.0, []
+        losses, finals = [], []
         sums: dict[str, Array] = {}
-        for rows in parts:
-            part, before = batch.rows(rows), rows_of(self._spec, state, rows)
+        for rows in slices:
             own = self._on_device(masks and masks.rows(rows))
-            mean, final = self._backward("train", part, before, own)
-            # The mean over a part, weighted by its share of the batch's tokens.
-            weight = part.num_tokens / max(1, batch.num_tokens)
-            loss = loss + weight * mean
-            gradients = {name: weight * gradient for name, gradient in self._gradients().items()}
-            sums = {name: sums[name] + g if name in sums else g for name, g in gradients.items()}
+            before = rows_of(self._spec, state, rows)
+            loss, final = self._backward("train", batch.rows(rows), before, own, num_tokens)
+            gradients = self._gradients()
+            sums = {name: sums[name] + g if sums else g.copy() for name, g in gradients.items()}
+            losses.append(loss)
             finals.append(final)
-        return loss, sums, join_rows(self._spec, finals)
+        return sum(losses), sums, join_rows(self._spec, finals)
 
-    def _update(self, gradients: dict[str, Array], scale: Any) -> None:
-        """One step of the optimiser, on the gradients times `scale`."""
-        optimizer, t = self.training.optimizer, self.step + 1
-        step = STEPS[optimizer.name]
+    def _update(self, gradients: dict[str, Array]) -> Array:
+        """Clips, and makes the optimiser's step; the norm before clipping."""
+        norm, theta = global_norm(gradients.values()), self.training.clip
+        scale = 1.0 if theta is None else clip_scale(norm, theta)
+        self.step += 1
+        optimizer, step = self.training.optimizer, STEPS[self.training.optimizer.name]
         for name, place in self._places.items():
             value = place.parameter.data()
-            step(optimizer, value, gradients[name], self._slots[name], self.learning_rate, t, scale)
+            step(optimizer, value, gradients[name], self._slots[name], self.learning_rate, self.step, scale)
+        return norm
+
+    def _summed(self, arrays: Sequence[Array]) -> list[Array]:
+        assert self._workers is not None
+        return self._workers.summed(arrays)
 
     def eval_step(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         """The loss, without gradients."""
         with COMPUTING:
-            return self._mean_loss(batch, state)
+            return self._mean_loss(Part.whole(batch), state)
 
-    def _mean_loss(self, batch: Batch, state: Any) -> tuple[Any, Any]:
+    def eval_part(self, part: Part, state: Any) -> tuple[Any, Any]:
+        """The loss of the whole batch."""
+        with COMPUTING:
+            loss, state = self._mean_loss(part, state)
+            return self._summed([loss])[0].copy(), state
+
+    def _mean_loss(self, part: Part, state: Any) -> tuple[Any, Any]:
+        batch = part.batch
         program = self._program("evaluate", batch.inputs.shape)
         # In training mode: in inference mode the result of the concise models' recurrent operator depends on
         # where the planned memory of its graph lies, and two equal calls could differ in the last bit.
@@ -195,7 +238,7 @@ class MXNetLearner:
             logits, state = program.unroll(
                 self._tokens(batch.inputs), whole(self._spec, state), self._no_masks
             )
-        return program.loss(logits, self._tokens(batch.targets)), state
+        return _weighted(program.loss(logits, self._tokens(batch.targets)), batch, part.num_tokens), state
 
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
@@ -204,8 +247,16 @@ class MXNetLearner:
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """Loss and gradients; the parameters stay."""
         with COMPUTING:
-            loss, _ = self._backward("gradients", batch, state, self._no_masks)
-            return float(loss), {name: place.gradient() for name, place in self._places.items()}
+            loss, _ = self._backward("gradients", batch, state, self._no_masks, batch.num_tokens)
+            return self._exported(loss, self._gradients())
+
+    def part_gradients(self, part: Part, state: Any) -> tuple[float, dict[str, FloatArray]]:
+        """Those of the whole batch."""
+        with COMPUTING:
+            loss, _ = self._backward("gradients", part.batch, state, self._no_masks, part.num_tokens)
+            gradients = self._gradients()
+            loss, *sums = self._summed([loss, *gradients.values()])
+            return self._exported(loss, dict(zip(gradients, sums, strict=True)))
 
     def export_parameters(self) -> dict[str, FloatArray]:
         """Copies by canonical name."""
@@ -248,16 +299,26 @@ class MXNetLearner:
         """Waits for MXNet's engine."""
         npx.waitall()
 
-    def _backward(self, purpose: str, batch: Batch, state: Any, masks: Masks) -> tuple[Array, Any]:
-        """The mean loss and the final state; the gradients are in the parameters afterwards."""
+    def _backward(
+        self, purpose: str, batch: Batch, state: Any, masks: Masks, num_tokens: int
+    ) -> tuple[Array, Any]:
+        """The loss and the final state; the gradients are in the parameters afterwards.
+
+        Args:
+            purpose: see `_program`.
+            batch: the rows to compute.
+            state: theirs.
+            masks: theirs.
+            num_tokens: what the sum of the losses is divided by.
+        """
         program = self._program(purpose, batch.inputs.shape)
         targets = self._tokens(batch.targets)
         state = whole(self._spec, state)
         # In training mode even for `gradients`: without it the recurrent operator has no backward pass.
         with autograd.record():
             logits, state = program.unroll(self._tokens(batch.inputs), state, masks)
-        logits.backward(program.loss_gradient(logits.detach(), targets))
-        return program.loss(logits.detach(), targets), detached(state)
+        logits.backward(_weighted(program.loss_gradient(logits.detach(), targets), batch, num_tokens))
+        return _weighted(program.loss(logits.detach(), targets), batch, num_tokens), detached(state)
 
     def _program(self, purpose: str, shape: tuple[int, int]) -> Program:
         """One program for each shape of batch and each purpose, as its memory is planned for these."""
@@ -272,8 +333,17 @@ class MXNetLearner:
     def _gradients(self) -> dict[str, Array]:
         return {name: place.parameter.grad() for name, place in self._places.items()}
 
+    def _exported(self, loss: Array, gradients: dict[str, Array]) -> tuple[float, dict[str, FloatArray]]:
+        return float(loss), {name: self._places[name].canonical(g) for name, g in gradients.items()}
+
     def _on_device(self, masks: DropoutMasks | None) -> Masks:
         return masks_on_device(masks, self._spec.dtype, self.context) if masks else self._no_masks
+
+
+def _weighted(mean: Array, batch: Batch, num_tokens: int) -> Array:
+    """A mean over the tokens of `batch`, or its gradient, as its share of a mean over `num_tokens`."""
+    weight = batch.num_tokens / max(1, num_tokens)
+    return mean if batch.num_tokens == num_tokens else weight * mean
 
 
 def _concise_layers(spec: ModelSpec) -> RNN:

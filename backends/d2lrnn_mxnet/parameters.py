@@ -38,10 +38,6 @@ class Place(NamedTuple):
         """A copy of the parameter, C-contiguous."""
         return self.canonical(self.parameter.data())
 
-    def gradient(self) -> FloatArray:
-        """A copy of the gradient that the last backward pass left."""
-        return self.canonical(self.parameter.grad())
-
     def canonical(self, array: Any) -> FloatArray:
         """A copy in the canonical layout of an array in the parameter's own."""
         return np.ascontiguousarray(self.to_canonical(array.asnumpy()))
