@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -12,9 +14,10 @@ import tensorflow as tf
 
 from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
-from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
+from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.contract.optimizers import slot_name
 from d2lrnn.contract.parameters import check_optimizer_state, check_parameters, parameter_shapes
+from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
     Batch,
@@ -30,6 +33,10 @@ from d2lrnn.contract.values import (
 from d2lrnn.copies import restored_learner
 from d2lrnn.errors import SpecError
 from d2lrnn.translation.spec import TranslatorSpec
+from d2lrnn.workers.engine import worker_device
+from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.workers.parts import Part, part_masks
+from d2lrnn.workers.protocols import PartResult
 from d2lrnn_tensorflow.concise import CONCISE
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
 from d2lrnn_tensorflow.gradients import dense
@@ -46,6 +53,7 @@ from d2lrnn_tensorflow.prediction import SingleStep
 from d2lrnn_tensorflow.recurrence import Tensor
 from d2lrnn_tensorflow.scratch import SCRATCH, StackedRNNScratch, find_scratch
 from d2lrnn_tensorflow.translator import TensorFlowTranslator
+from d2lrnn_tensorflow.workers import Place, TensorFlowWorkers, join
 
 
 class TensorFlowBackend:
@@ -99,10 +107,22 @@ class TensorFlowBackend:
         return outputs.numpy(), state_to_arrays(model.spec, native)
 
     def learner(
-        self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto"
-    ) -> TensorFlowLearner:
-        """See `d2lrnn.contract.protocols.Backend`."""
+        self,
+        model: RNNLMScratch,
+        training: TrainingSpec,
+        *,
+        device: str = "auto",
+        workers: TensorFlowWorkers | None = None,
+    ) -> Learner:
+        """See `d2lrnn.contract.protocols.Backend` and `d2lrnn.workers.protocols.SharingBackend`."""
+        if workers:  # they have the device that was chosen when they were joined
+            return WorkerLearner(TensorFlowLearner(model, training, workers.device, workers), workers)
         return TensorFlowLearner(model, training, native_name(choose_device(device, self.devices())))
+
+    def join_workers(self, device: str = "auto") -> TensorFlowWorkers:
+        """See `d2lrnn.workers.protocols.SharingBackend`."""
+        place = Place.read(os.environ)
+        return join(place, worker_device(device, self.devices(), place.local_rank))
 
     def translator(
         self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
@@ -140,19 +160,32 @@ def rebuilt_model(spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:
 
 
 class TensorFlowLearner:
-    """Trains a model of `TensorFlowBackend.build` in place; the methods are `Learner`'s.
+    """Trains a model of `TensorFlowBackend.build` in place; its methods are `Learner`'s and `PartLearner`'s.
 
     Every method runs a compiled function, traced once for every shape of a batch. Only prediction goes
     through XLA, which makes a call there cheaper. A training step on a CPU is faster with XLA for some models
     and slower for others, and takes longer to compile for all.
+
+    Args:
+        model: what is trained.
+        training: how.
+        device: where, as TensorFlow calls it.
+        workers: those over which `train_part` and its like sum; None where this one is alone.
     """
 
-    def __init__(self, model: RNNLMScratch, training: TrainingSpec, device: str) -> None:
+    def __init__(
+        self,
+        model: RNNLMScratch,
+        training: TrainingSpec,
+        device: str,
+        workers: TensorFlowWorkers | None = None,
+    ) -> None:
         self.model = model
         self.training = training
         self.step = 0
         self.learning_rate = training.learning_rate
         self._device = device
+        self._workers = workers
         move_variables(model.variables, device)
         self._variables = [variable.value for variable in trainable_variables(model)]
         with tf.device(device):
@@ -163,7 +196,11 @@ class TensorFlowLearner:
         self._train = tf.function(self._training_step, autograph=False)
         self._evaluate = tf.function(self._mean_loss, autograph=False)
         self._differentiate = tf.function(self._loss_and_gradients, autograph=False)
-        self._update = tf.function(self._clip_and_update, autograph=False)
+        self._update = tf.function(self._updated, autograph=False)
+        self._train_part = tf.function(self._part_step, autograph=False)
+        self._evaluate_part = tf.function(self._summed_loss, autograph=False)
+        self._differentiate_part = tf.function(self._summed_loss_and_gradients, autograph=False)
+        self._update_part = tf.function(self._summed_and_updated, autograph=False)
         self._predict = SingleStep(self._prediction_step, plain_steps=0)
 
     # What is compiled.
@@ -202,20 +239,53 @@ class TensorFlowLearner:
 
     def _training_step(
         self, inputs: Tensor, targets: Tensor, state: Any, masks: DropoutMasks | None, numbers: Tensor
-    ) -> tuple[Tensor, Tensor, Any]:
+    ) -> tuple[tuple[Tensor, ...], Any]:
         loss, gradients, state = self._loss_and_gradients(inputs, targets, state, masks)
-        return loss, self._clip_and_update(gradients, numbers), state
+        return self._updated(loss, gradients, numbers), state
 
-    def _clip_and_update(self, gradients: list[Tensor], numbers: Tensor) -> Tensor:
-        """Clips, makes the optimiser's step, and returns the norm of the gradients.
+    def _updated(self, loss: Tensor, gradients: list[Tensor], numbers: Tensor) -> tuple[Tensor, ...]:
+        """Clips, makes the optimiser's step, and returns the loss and the norm of the gradients.
 
         Args:
+            loss: is passed on.
             gradients: of `_variables`.
             numbers: the rate and the number of the step from 1, float64.
         """
-        return clipped_update(
-            self.training, self._variables, gradients, self._slots, rate=numbers[0], t=numbers[1]
-        )
+        rate, t = numbers[0], numbers[1]
+        return loss, clipped_update(self.training, self._variables, gradients, self._slots, rate=rate, t=t)
+
+    # What is compiled where there are workers.
+
+    def _part_step(
+        self, inputs: Tensor, targets: Tensor, state: Any, masks: DropoutMasks | None, numbers: Tensor
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """`_training_step` of all workers; `numbers` are further the tokens of all, and whether to stop."""
+        loss, gradients, state = self._loss_and_gradients(inputs, targets, state, masks, numbers[2])
+        return self._summed_and_updated(loss, gradients, numbers), state
+
+    def _summed_and_updated(
+        self, loss: Tensor, gradients: list[Tensor], numbers: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The loss and the norm of all workers, and how many ask to stop."""
+        stops, loss, *gradients = self._summed([numbers[3], loss, *gradients])
+        return *self._updated(loss, gradients, numbers), stops
+
+    def _summed_loss(
+        self, inputs: Tensor, targets: Tensor, state: Any, num_tokens: Tensor
+    ) -> tuple[Tensor, Any]:
+        loss, state = self._mean_loss(inputs, targets, state, None, num_tokens)
+        return self._summed([loss])[0], state
+
+    def _summed_loss_and_gradients(
+        self, inputs: Tensor, targets: Tensor, state: Any, num_tokens: Tensor
+    ) -> list[Tensor]:
+        loss, gradients, _ = self._loss_and_gradients(inputs, targets, state, None, num_tokens)
+        return self._summed([loss, *gradients])
+
+    def _summed(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Over the workers, in the precision of the last."""
+        assert self._workers is not None
+        return self._workers.summed([tf.cast(tensor, tensors[-1].dtype) for tensor in tensors])
 
     def _prediction_step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = self.model.unroll(tokens, state)
@@ -231,32 +301,40 @@ class TensorFlowLearner:
 
     def train_step(self, batch: Batch, state: Any) -> tuple[StepResult, Any]:
         """Loss, gradient, clip, update."""
-        batch_size, num_steps = batch.inputs.shape
-        masks = dropout_masks(
-            self.model.spec,
-            seed=self.training.seed,
-            step=self.step,
-            num_steps=num_steps,
-            batch_size=batch_size,
-        )
+        numbers = self.learning_rate, self.step + 1
+        result, state = self._take_step(Part.whole(batch), state, self._train, self._update, numbers)
+        return StepResult(*result), state
+
+    def train_part(self, part: Part, state: Any, *, stop: bool) -> tuple[PartResult, Any]:
+        """The same, with a sum over the workers between gradient and clip."""
+        numbers = self.learning_rate, self.step + 1, part.num_tokens, stop
+        with self._sums():
+            result, state = self._take_step(part, state, self._train_part, self._update_part, numbers)
+        return PartResult(*result), state
+
+    def _take_step(
+        self, part: Part, state: Any, train: Any, update: Any, numbers: tuple[float, ...]
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """A step in one call of `train`, or in parts and a call of `update`."""
+        masks = part_masks(self.model.spec, part, seed=self.training.seed, step=self.step)
         with tf.device(self._device):
             # Inputs of the compiled step: constants would make TensorFlow trace it anew at every change.
-            numbers = tf.constant((self.learning_rate, self.step + 1), tf.float64)
+            inputs = tf.constant(numbers, tf.float64)
             if self.training.accumulate == 1:
-                loss, norm, state = self._train(*_tensors(batch), state, _mask_tensors(masks), numbers)
+                result, state = train(*_tensors(part.batch), state, _mask_tensors(masks), inputs)
             else:
-                loss, gradients, state = self._in_parts(batch, state, masks)
-                norm = self._update(gradients, numbers)
+                loss, gradients, state = self._in_parts(part, state, masks)
+                result = update(loss, gradients, inputs)
         self.step += 1
-        return StepResult(loss, norm), state
+        return result, state
 
     def _in_parts(
-        self, batch: Batch, state: Any, masks: DropoutMasks | None
+        self, part: Part, state: Any, masks: DropoutMasks | None
     ) -> tuple[Tensor, list[Tensor], Any]:
         """The loss and the gradients of a batch, summed over its parts, and the joined state."""
         gradients: list[Tensor] = []
         losses, states = [], []
-        num_tokens = tf.constant(batch.num_tokens)
+        batch, num_tokens = part.batch, tf.constant(part.num_tokens)
         for rows in row_slices(len(batch.inputs), self.training.accumulate):
             loss, own, final = self._differentiate(
                 *_tensors(batch.rows(rows)),
@@ -274,6 +352,11 @@ class TensorFlowLearner:
         with tf.device(self._device):
             return self._evaluate(*_tensors(batch), state)
 
+    def eval_part(self, part: Part, state: Any) -> tuple[Tensor, Any]:
+        """The loss of the whole batch."""
+        with self._sums(), tf.device(self._device):
+            return self._evaluate_part(*_tensors(part.batch), state, tf.constant(part.num_tokens))
+
     def predict_step(self, tokens: IntArray, state: Any) -> tuple[FloatArray, Any]:
         """Logits (B, V) for one step."""
         with tf.device(self._device):
@@ -283,6 +366,14 @@ class TensorFlowLearner:
         """Loss and gradients; the parameters stay."""
         with tf.device(self._device):
             loss, gradients, _ = self._differentiate(*_tensors(batch), state)
+        return float(loss), self._canonical(gradients)
+
+    def part_gradients(self, part: Part, state: Any) -> tuple[float, dict[str, FloatArray]]:
+        """Those of the whole batch."""
+        with self._sums(), tf.device(self._device):
+            loss, *gradients = self._differentiate_part(
+                *_tensors(part.batch), state, tf.constant(part.num_tokens)
+            )
         return float(loss), self._canonical(gradients)
 
     def export_parameters(self) -> dict[str, FloatArray]:
@@ -328,6 +419,11 @@ class TensorFlowLearner:
     def synchronize(self) -> None:
         """Waits for the GPUs; on the CPU TensorFlow computes synchronously."""
         tf.test.experimental.sync_devices()
+
+    def _sums(self) -> AbstractContextManager[None]:
+        """Around calls of what sums over the workers."""
+        assert self._workers is not None
+        return self._workers.named_if_lost()
 
     def _slot(self, slot: str) -> list[Any]:
         """One slot of the optimiser for all of `_variables`."""
