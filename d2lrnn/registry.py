@@ -81,6 +81,29 @@ _TORCH_DISTRIBUTED = Engine(
     local_rank=("LOCAL_RANK",),
 )  # fmt: skip
 
+#: Documentation: tensorflow.org/api_docs/python/tf/distribute/MultiWorkerMirroredStrategy.
+_TENSORFLOW_STRATEGY = Engine(
+    "MultiWorkerMirroredStrategy",
+    launched=(("TF_CONFIG",),),
+    local={
+        "TF_CONFIG": '{"cluster": {"worker": $addresses}, "task": {"type": "worker", "index": $rank}}',
+    },
+)
+
+#: Documentation: mxnet.apache.org/versions/1.9.1/api/faq/distributed_training.
+_MXNET_STORE = Engine(
+    "dist_sync",
+    launched=(("DMLC_NUM_WORKER", "DMLC_PS_ROOT_URI", "DMLC_ROLE"),),
+    local={
+        "DMLC_ROLE": "$role", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "$port",
+        "DMLC_NUM_WORKER": "$size", "DMLC_NUM_SERVER": "1", "DMLC_NODE_HOST": "127.0.0.1",
+    },
+    unset=("PORT", "DMLC_INTERFACE"),
+    server_roles=("scheduler", "server"),
+    role="DMLC_ROLE",
+    server_module="d2lrnn_mxnet",
+)  # fmt: skip
+
 #: The only place in the core where frameworks are named. Where none is chosen, the first that
 #: is installed is taken.
 BACKENDS = (
@@ -89,9 +112,9 @@ BACKENDS = (
     BackendEntry("jax", "d2lrnn_jax", "d2lrnn_jax.adapter:JaxBackend",
                  ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",)),
     BackendEntry("tensorflow", "d2lrnn_tensorflow", "d2lrnn_tensorflow.adapter:TensorFlowBackend",
-                 ("tensorflow", "keras"), "pip install tensorflow keras", ("tf", "keras")),
+                 ("tensorflow", "keras"), "pip install tensorflow keras", ("tf", "keras"), _TENSORFLOW_STRATEGY),
     BackendEntry("mxnet", "d2lrnn_mxnet", "d2lrnn_mxnet.adapter:MXNetBackend",
-                 ("mxnet",), 'pip install mxnet==1.9.1 "numpy<1.24"', ("mx",)),
+                 ("mxnet",), 'pip install mxnet==1.9.1 "numpy<1.24"', ("mx",), _MXNET_STORE),
     BackendEntry("numpy", "d2lrnn_numpy", "d2lrnn_numpy.adapter:NumpyBackend",
                  ("numpy",), "pip install numpy", ("np",)),
 )  # fmt: skip
