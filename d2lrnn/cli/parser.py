@@ -170,14 +170,57 @@ def _add_option(group: argparse._ActionsContainer, option: Option) -> None:
 
 
 def _add_generate(parser: ArgumentParser) -> None:
-    from d2lrnn.cli.requests import GenerateRequest
-
-    parser.description = "Continue a prefix with a saved model, on any backend."
+    parser.description = (
+        "Continue a prefix, or several of them in one batch, with a saved model, on any backend. Several "
+        "texts have a line -- between them."
+    )
+    parser.epilog = "example: d2lrnn generate runs/a --prefix 'it has' --samples 3"
     _add_saved_run(parser)
     parser.add_argument(
-        "--prefix", metavar="TEXT",
-        help="the text to continue (default: the beginning of the text that the model was trained on)",
+        "--prefix", metavar="TEXT", action="append",
+        help="the text to continue, also more than once (default: the beginning of the text that the model "
+        "was trained on)",
     )  # fmt: skip
+    parser.add_argument(
+        "--prefixes",
+        metavar="FILE",
+        help="continue every line of this text (UTF-8) but blank ones; - is standard input",
+    )
+    _add_sampling(parser)
+    parser.add_argument(
+        "--samples", type=int, metavar="K",
+        help="write K texts of each prefix in one batch: those of --seed N, N+1, ... (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam", type=int, metavar="K",
+        help="in place of sampling, search for the likeliest text and keep K beginnings (1 is greedy)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stream", action="store_true", default=argparse.SUPPRESS, help="show the text as it is made"
+    )
+    _add_backend(parser)
+    _add_device(parser)
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_chat(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Type a beginning, and see a saved model continue it. A line that begins with / is a command: /help "
+        "lists them, such as /temperature 0.5 and /model runs/b. Ctrl-C stops a text, Ctrl-D quits. Lines "
+        "can also come through a pipe."
+    )
+    parser.epilog = "example: d2lrnn chat runs/a --temperature 0.5"
+    _add_saved_run(parser)
+    _add_sampling(parser)
+    _add_backend(parser)
+    _add_device(parser)
+    _add_debug(parser)
+
+
+def _add_sampling(parser: ArgumentParser) -> None:
+    from d2lrnn.cli.requests import TEMPERATURE, GenerateRequest
+
     parser.add_argument(
         "--num",
         dest="num_tokens",
@@ -190,7 +233,7 @@ def _add_generate(parser: ArgumentParser) -> None:
         type=float,
         metavar="X",
         help="0 takes the likeliest token every time, 1 samples as the model predicts, less is safer "
-        f"(default: {GenerateRequest.temperature:g})",
+        f"(default: {TEMPERATURE:g})",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens only")
     parser.add_argument(
@@ -202,10 +245,10 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="N", help=f"decides what is sampled (default: {GenerateRequest.seed})"
     )
-    _add_backend(parser)
-    _add_device(parser)
-    _add_json(parser)
-    _add_debug(parser)
+    parser.add_argument(
+        "--no-unknown", action="store_true", default=argparse.SUPPRESS,
+        help="never write the unknown token, <unk>",
+    )  # fmt: skip
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
@@ -489,6 +532,7 @@ def _add_debug(parser: argparse._ActionsContainer) -> None:
 _COMMANDS = {
     "train": (_add_train, "train a language model on a text"),
     "generate": (_add_generate, "continue a text with a saved model"),
+    "chat": (_add_chat, "type beginnings, and see a saved model continue them"),
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
     "encode": (_add_encode, "encode a text of any size into a file to train on"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),

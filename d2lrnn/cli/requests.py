@@ -104,26 +104,82 @@ class TrainRequest(Request):
             raise SpecError("--overwrite replaces the run in the folder of --out: give --out as well")
 
 
+#: At which temperature text is sampled where none is given.
+TEMPERATURE = 0.8
+
+
 @dataclass(frozen=True)
 class GenerateRequest(Request):
     """``d2lrnn generate``; see `d2lrnn.generation.generate` for what decides the text.
 
     Attributes:
-        prefix: what is continued; None takes what the run's samples begin with.
+        prefix: what is continued; with `prefixes` None, none takes what the run's samples begin with.
+        prefixes: a file with more of them, a line each; ``"-"`` is standard input.
+        temperature: None is `TEMPERATURE`.
+        samples: how many texts of each prefix.
+        beam: the width of the beam; None samples.
+        stream: whether the text appears as it is made.
+        no_unknown: whether the unknown token is never written.
+
+    Raises:
+        SpecError: a number is out of its range, or two options contradict each other.
     """
 
     command = "generate"
 
     run: str
-    prefix: str | None = None
+    prefix: Sequence[str] = ()
+    prefixes: str | None = None
     num_tokens: int = 100
-    temperature: float = 0.8
+    temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
+    samples: int = 1
+    beam: int | None = None
+    stream: bool = False
+    no_unknown: bool = False
     backend: str | None = None
     device: str = "auto"
     json: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("--samples", self.samples)
+        _check_at_least_one("--beam", self.beam)
+        several = {"--samples": self.samples > 1}
+        if self.beam is not None:
+            sampled = {
+                "--temperature": self.temperature is not None,
+                "--top-k": self.top_k is not None,
+                "--top-p": self.top_p is not None,
+                "--seed": self.seed != 0,
+            }
+            _check_alone("--beam finds a likely text and samples nothing", sampled | several)
+            _check_alone("--beam knows its text at the end", {"--stream": self.stream})
+        if self.stream:
+            more = {"a second --prefix": len(self.prefix) > 1, "--prefixes": self.prefixes is not None}
+            _check_alone("--stream shows one text", several | more)
+
+
+@dataclass(frozen=True)
+class ChatRequest(Request):
+    """``d2lrnn chat``; what decides the text can be changed while it runs.
+
+    Attributes:
+        no_unknown: whether the unknown token is never written.
+    """
+
+    command = "chat"
+
+    run: str
+    num_tokens: int = GenerateRequest.num_tokens
+    temperature: float = TEMPERATURE
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    no_unknown: bool = False
+    backend: str | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -372,8 +428,8 @@ class BenchRequest(Request):
 REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
-        TrainRequest, GenerateRequest, EvaluateRequest, EncodeRequest, BackendsRequest, ChapterRequest,
-        RunRequest, TranslateTrainRequest, TranslateRunRequest, BenchRequest,
+        TrainRequest, GenerateRequest, ChatRequest, EvaluateRequest, EncodeRequest, BackendsRequest,
+        ChapterRequest, RunRequest, TranslateTrainRequest, TranslateRunRequest, BenchRequest,
     )
 }  # fmt: skip
 
@@ -390,3 +446,9 @@ def _check_size(option: str, number: int | None) -> None:
 def _check_at_least_one(what: str, number: int | None) -> None:
     if number is not None and number < 1:
         raise SpecError(f"{what} is {number}: it must be at least 1")
+
+
+def _check_alone(what: str, given: Mapping[str, bool]) -> None:
+    """Raises a SpecError where something is given that an option leaves no room for."""
+    if unwanted := [name for name, there in given.items() if there]:
+        raise SpecError(f"{what}: leave {' and '.join(unwanted)} out")

@@ -21,7 +21,7 @@ from d2lrnn.cli.output import (
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay, thousands
 from d2lrnn.cli.prompts import prompt_of
-from d2lrnn.cli.requests import GenerateRequest, TrainRequest
+from d2lrnn.cli.requests import TEMPERATURE, TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
 from d2lrnn.cli.workers import is_shared, train_with_workers
 from d2lrnn.contract.devices import choose_device
@@ -249,7 +249,7 @@ def _samples(learner: Learner, corpus: Corpus, prefix: str, seed: int) -> list[s
     return [
         generate(
             learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False,
-            temperature=GenerateRequest.temperature, seed=seed + number,
+            temperature=TEMPERATURE, seed=seed + number,
         )
         for number in range(_NUM_SAMPLES)
     ]  # fmt: skip

@@ -42,6 +42,7 @@ _PHRASES = {
     "top_k is": "--top-k is",
     "top_p is": "--top-p is",
     "the prefix is empty": "--prefix is empty",
+    "the width of the beam is": "--beam is",
 }
 _PHRASE = re.compile("|".join(map(re.escape, sorted(_PHRASES, key=len, reverse=True))))
 

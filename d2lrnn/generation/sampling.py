@@ -78,9 +78,8 @@ class RowChooser:
         if self._allowed is not None:
             logits = logits[:, self._allowed]
         chosen = self._sampled(logits, rows) if self._sampling.temperature else logits.argmax(axis=1)
-        if self._allowed is not None:
-            return self._allowed[chosen]
-        return chosen.astype(np.int32)
+        tokens: IntArray = chosen.astype(np.int32) if self._allowed is None else self._allowed[chosen]
+        return tokens
 
     def _sampled(self, logits: FloatArray, rows: IntArray) -> np.ndarray:
         """Inverts the distribution function, the likeliest token first."""
@@ -98,7 +97,8 @@ class RowChooser:
             total = cumulative[every, last]
         drawn = np.array([self._draw[row]() for row in rows.tolist()])
         position = (cumulative <= (drawn * total)[:, None]).sum(axis=1)
-        return order[every, np.minimum(position, last)]
+        chosen: np.ndarray = order[every, np.minimum(position, last)]
+        return chosen
 
 
 def chooser(

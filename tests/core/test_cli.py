@@ -458,8 +458,8 @@ def test_a_signal_reports_and_keeps_what_was_learned(tmp_path: Path, number: int
 def test_ctrl_c_before_training_is_quiet(tmp_path: Path) -> None:
     # A shell starts what it puts into the background with SIGINT ignored, and a child inherits that.
     code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from d2lrnn.cli import generate, main\n"
-    code += "generate.load_run = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "from d2lrnn.cli import main, opened_model\n"
+    code += "opened_model.load_run = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.exit(main.main(['generate', 'x']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "d2lrnn: interrupted\n")
