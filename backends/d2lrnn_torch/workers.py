@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
@@ -25,26 +29,77 @@ _PATIENCE = 20.0
 _SHORT_PATIENCE = 4.0
 _BETWEEN_SIGNS = 1.0
 
+#: How long the others may take to come, and then to connect, and how long a sum may wait for the others: the
+#: signs of life find one that is lost, and another may compile, or save, for minutes.
+_TO_COME, _TO_CONNECT, _TO_SUM = timedelta(minutes=5), timedelta(minutes=1), timedelta(hours=24)
+
+#: The request of Linux for the address of an interface.
+_SIOCGIFADDR = 0x8915
+
 
 def join(device: torch.device) -> TorchWorkers:
     """Joins the other workers; see `d2lrnn.workers.protocols.SharingBackend.join_workers`."""
-    missing = [
-        name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
-    ]
+    missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
         raise SpecError(f"the place among the workers is not known: {', '.join(missing)} is not set")
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
+    elif not os.environ.get("GLOO_SOCKET_IFNAME") and (interface := _interface()):
+        os.environ["GLOO_SOCKET_IFNAME"] = interface
     try:
         store, rank, size = _store()
-        distributed.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+        _wait_for_all(store, rank, size)
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=_TO_CONNECT
+        )
+    except WorkerLostError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise WorkerLostError(
             f"the other workers cannot be reached at {address}: {_first_line(error)}"
         ) from error
+    # The same for all operations there: there is no public name for it.
+    distributed.distributed_c10d._set_pg_timeout(_TO_SUM)
     return TorchWorkers(device, store)
+
+
+def _wait_for_all(store: distributed.Store, rank: int, size: int) -> None:
+    """Waits until all workers have come to the store: to connect to each other then takes a moment."""
+    here = distributed.PrefixStore("here", store)
+    here.set(str(rank), "1")
+    until = time.monotonic() + _TO_COME.total_seconds()
+    for other in range(size):
+        try:
+            here.wait([str(other)], timedelta(seconds=max(1.0, until - time.monotonic())))
+        except RuntimeError as error:
+            raise WorkerLostError(
+                f"worker {other} of {size} has not come within {_TO_COME.seconds // 60} minutes: "
+                f"{_first_line(error)}",
+                other,
+            ) from error
+
+
+def _interface() -> str | None:
+    """The network interface of this machine that leads to the store; None where it is not found.
+
+    Left to itself gloo takes the address of the machine's name, which on many is one of loopback.
+    """
+    if sys.platform != "linux":
+        return None
+    import fcntl  # not everywhere
+
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: this asks for the route.
+        probe.connect((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
+        own = socket.inet_aton(probe.getsockname()[0])
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # it has no address
+                request = struct.pack("256s", name.encode())
+                if fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)[20:24] == own:
+                    return name
+    return None
 
 
 def _store() -> tuple[distributed.Store, int, int]:

@@ -1,0 +1,54 @@
+"""Small runs on two hosts, from the lines of the docs, and what every one of them must show."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from workers.hosts import Job, TwoHosts
+from workers.page import blocks, shortened
+
+#: What makes a run small; its batches are of an odd number of rows, which two workers do not divide.
+SMALL = "--hidden 8 --steps 8 --batch-size 33 --num-train 132 --num-val 70 --cell gru"
+#: How long a run may take where nothing goes wrong: the machine may be busy.
+PATIENCE = 240
+#: Within which all must end where something does.
+PROMISED = 30
+RUN = Path("runs") / "book"
+
+
+def write_text(folder: Path) -> None:
+    """``book.txt``."""
+    words = "the time machine was a thing of brass and ivory which moved slowly into the future".split()
+    draw = random.Random(0)
+    lines = [" ".join(draw.choices(words, k=8)) for _ in range(60)]
+    (folder / "book.txt").write_text("\n".join(lines) + "\n")
+
+
+def start(what: str, hosts: TwoHosts, folder: Path, options: str, json_of: str = "") -> list[Job]:
+    """Starts the lines of docs/workers.md on both hosts."""
+    jobs = []
+    for host in hosts:
+        line = shortened(blocks()[what, host.name], f"{SMALL} {options}")
+        if json_of:
+            line = line.replace("train book.txt", f"train book.txt --json {json_of}-{host.name}.json")
+        jobs.append(host.start(line, folder))
+    return jobs
+
+
+def alone(folder: Path, options: str) -> dict[str, Any]:
+    """What the run of one process gives."""
+    command = [sys.executable, "-m", "d2lrnn", "train", "book.txt", *SMALL.split(), *options.split()]
+    command += ["--json", "alone.json", "--backend", os.environ["D2LRNN_BACKEND"]]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=PATIENCE)
+    return read(folder / "alone.json")
+
+
+def read(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
