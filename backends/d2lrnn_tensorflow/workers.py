@@ -16,7 +16,7 @@ import socket
 import stat
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -76,14 +76,17 @@ class Place:
             config = json.loads(text)
             tasks = {job: list(config["cluster"].get(job, ())) for job in _JOBS}
             job, index = config["task"]["type"], int(config["task"]["index"])
-            address = tasks[job][index]
             addresses = tuple(each for job in _JOBS for each in tasks[job])
+            if not 0 <= index < len(tasks[job]) or len(set(addresses)) < len(addresses):
+                raise ValueError
+            for address in addresses:
+                int(address.rpartition(":")[2])
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise SpecError(
                 f"TF_CONFIG names no place among the workers: {text}. It must be like "
                 '{"cluster": {"worker": ["host:port", "host:port"]}, "task": {"type": "worker", "index": 0}}'
             ) from error
-        return cls(addresses.index(address), addresses, len(tasks["chief"]))
+        return cls(addresses.index(tasks[job][index]), addresses, len(tasks["chief"]))
 
     @property
     def size(self) -> int:
@@ -200,7 +203,9 @@ class TensorFlowWorkers:
         self._wait_for_all()
         # Whoever still checked would find that those who have left do not answer.
         self._strategy.extended._stop_check_health_thread()
-        self._wait_for_all()
+        # All have come this far. One that leaves at once may take the end of this sum with it.
+        with suppress(WorkerLostError):
+            self._wait_for_all()
 
     def _wait_for_all(self) -> None:
         self.sum(np.zeros(1, np.float32))
