@@ -97,6 +97,8 @@ _MXNET_STORE = Engine(
     local={
         "DMLC_ROLE": "$role", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "$port",
         "DMLC_NUM_WORKER": "$size", "DMLC_NUM_SERVER": "1", "DMLC_NODE_HOST": "127.0.0.1",
+        # The scheduler gives out the ranks of a machine in the order of the ports.
+        "PORT": "$own_port",
     },
     unset=("PORT", "DMLC_INTERFACE"),
     server_roles=("scheduler", "server"),

@@ -27,7 +27,8 @@ class Engine:
             all of a tuple are set, this process is a worker; the last is the number of workers where the
             launcher gives one, and 1 is no launch.
         local: the variables of a worker on this machine. ``$rank`` and ``$size`` stand for its place,
-            ``$port`` for a free port, ``$addresses`` for one free address a worker, ``$loopback`` for the
+            ``$port`` for a free port, ``$own_port`` for one of the worker's own, higher than those of lower
+            ranks (a server has none), ``$addresses`` for one free address a worker, ``$loopback`` for the
             name of the loopback interface, ``$secret`` for a word that nobody else knows.
         unset: variables that must not be set.
         server_roles: further processes that it needs, which are no workers.
@@ -64,7 +65,7 @@ class Engine:
 
     def environments(self, size: int, secret: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
         """The variables of all workers on this machine by rank, and of the servers."""
-        ports = free_ports(size + 1)
+        ports = sorted(free_ports(size + 1))
         common = {
             "size": str(size),
             "port": str(ports[-1]),
@@ -72,8 +73,14 @@ class Engine:
             "loopback": _loopback_interface(),
             "secret": secret,
         }
-        workers = [self._filled({**common, "rank": str(rank), "role": "worker"}) for rank in range(size)]
-        return workers, [self._filled({**common, "rank": "0", "role": role}) for role in self.server_roles]
+        workers = [
+            self._filled({**common, "rank": str(rank), "own_port": str(ports[rank]), "role": "worker"})
+            for rank in range(size)
+        ]
+        servers = [
+            self._filled({**common, "rank": "0", "own_port": "", "role": role}) for role in self.server_roles
+        ]
+        return workers, servers
 
     def _filled(self, values: Mapping[str, str]) -> dict[str, str]:
         return {name: Template(value).substitute(values) for name, value in self.local.items()}
