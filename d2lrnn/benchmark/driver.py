@@ -147,7 +147,7 @@ def new_document(schedule: Schedule) -> dict[str, Any]:
         "quick": schedule.quick,
         **({} if schedule.workers is None else {"workers": schedule.workers}),
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "system": platform.platform(),
             "threads": schedule.threads,
@@ -321,7 +321,8 @@ def load_average() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name, as far as the system says it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

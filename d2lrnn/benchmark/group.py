@@ -17,7 +17,7 @@ from d2lrnn.benchmark.member import Job
 from d2lrnn.errors import D2LError
 
 #: What makes a process a server of an engine, which is no worker.
-_SERVER = "from importlib import import_module; import_module({!r})"
+_SERVER = "import json, sys; from d2lrnn.workers.link import serve; serve(json.loads(sys.argv[1]))"
 
 
 class MemberError(D2LError):
@@ -31,7 +31,7 @@ class Group:
         python: the interpreter.
         jobs: one a process.
         environments: the variables of each, beside those of this process; an empty value unsets one.
-        servers: the module and the variables of processes that are needed beside them.
+        servers: job (`d2lrnn.workers.link.serve`) and variables of processes that are needed beside them.
         errors: a folder for what they write to standard error.
         timeout: within how many seconds they must answer.
         prefixes: what stands before the command of each process, and then of each server.
@@ -45,14 +45,14 @@ class Group:
         *,
         errors: Path,
         timeout: float,
-        servers: Sequence[tuple[str, Mapping[str, str]]] = (),
+        servers: Sequence[tuple[Mapping[str, str], Mapping[str, str]]] = (),
         prefixes: Sequence[Sequence[str]] = (),
     ) -> None:
         self._timeout, self._counts = timeout, dict[str, int]()
         self._answers: queue.Queue[tuple[int, str]] = queue.Queue()
         self._errors = [errors / f"{number}.txt" for number in range(len(jobs) + len(servers))]
         commands = [["-m", "d2lrnn.benchmark.member", job.to_json()] for job in jobs]
-        commands += [["-c", _SERVER.format(module)] for module, _ in servers]
+        commands += [["-c", _SERVER, json.dumps(job)] for job, _ in servers]
         variables = [*environments, *(own for _, own in servers)]
         self._processes: list[subprocess.Popen[str]] = []
         self._number = len(jobs)
@@ -100,6 +100,7 @@ class Group:
             what: see `d2lrnn.benchmark.member`.
             at_least: for how many seconds it is repeated.
         """
+        assert self.ready
         if what not in self._counts:
             self._timed(what, 1)
             self._counts[what] = max(1, round(at_least / self._timed(what, 1)))

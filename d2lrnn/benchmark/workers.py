@@ -139,7 +139,10 @@ def _group(schedule: Schedule, entrant: Entrant, name: str, job: Job, number: in
         entrant.python,
         [replace(job, size=size, cores=tuple(own)) for own in cores],
         [{**common, **own} for own in workers],
-        servers=[(engine.server_module, {**common, **own}) for own in servers],
+        servers=[
+            ({"module": engine.server_module, "role": role}, {**common, **own})
+            for role, own in zip(engine.server_roles, servers, strict=True)
+        ],
         errors=errors,
         timeout=schedule.timeout,
     )
