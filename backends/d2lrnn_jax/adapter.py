@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.dropout import DropoutMasks, dropout_masks
 from d2lrnn.contract.optimizers import slot_name
 from d2lrnn.contract.parameters import check_optimizer_state, check_parameters, parameter_shapes
+from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
     Batch,
@@ -31,6 +32,9 @@ from d2lrnn.contract.values import (
 )
 from d2lrnn.copies import restored_learner
 from d2lrnn.translation.spec import TranslatorSpec
+from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.workers.parts import Part, part_masks
+from d2lrnn.workers.protocols import PartResult
 from d2lrnn_jax.compiled import (
     compiled_gradient,
     compiled_layers,
@@ -48,9 +52,21 @@ from d2lrnn_jax.optimizers import slots, with_slots
 from d2lrnn_jax.parameters import from_canonical, to_canonical
 from d2lrnn_jax.precision import precision
 from d2lrnn_jax.scratch import LAYERS, StackedRNNScratch
+from d2lrnn_jax.shared import (
+    flattened,
+    joined,
+    local,
+    shared_gradient,
+    shared_loss,
+    shared_training_step,
+    shared_update,
+)
 from d2lrnn_jax.specification import module_of, spec_of
 from d2lrnn_jax.states import from_arrays, initial_state, to_arrays
 from d2lrnn_jax.translator import JaxTranslator
+
+if TYPE_CHECKING:
+    from d2lrnn_jax.workers import JaxWorkers
 
 
 class JaxBackend:
@@ -108,9 +124,30 @@ class JaxBackend:
             )
             return np.array(outputs), to_arrays(module, after)
 
-    def learner(self, model: RNNLMScratch, training: TrainingSpec, *, device: str = "auto") -> JaxLearner:
-        """The learner trains a copy: the parameters that `model` is bound to stay as they are."""
-        return JaxLearner(model, training, native_device(choose_device(device, self.devices()).name))
+    def learner(
+        self,
+        model: RNNLMScratch,
+        training: TrainingSpec,
+        *,
+        device: str = "auto",
+        workers: JaxWorkers | None = None,
+    ) -> Learner:
+        """The learner trains a copy: the parameters that `model` is bound to stay as they are.
+
+        With `workers` it computes on the device that they joined with; see
+        `d2lrnn.workers.protocols.SharingBackend`.
+        """
+        if workers is None:
+            return JaxLearner(model, training, native_device(choose_device(device, self.devices()).name))
+        return WorkerLearner(JaxPartLearner(model, training, workers), workers)
+
+    def join_workers(self, device: str = "auto") -> JaxWorkers:
+        """See `d2lrnn.workers.protocols.SharingBackend`. It comes before all else that asks for devices."""
+        # Imported late: it needs parts of JAX that have no public name.
+        from d2lrnn_jax.workers import JaxWorkers, enter
+
+        enter()
+        return JaxWorkers(native_device(choose_device(device, self.devices()).name))
 
     def translator(
         self, spec: TranslatorSpec, parameters: Parameters, training: TrainingSpec, *, device: str = "auto"
@@ -180,16 +217,22 @@ class JaxLearner:
         return self._train(self._params, self._remembered, rate, self.step, batch, state, masks)
 
     def _train_by_parts(self, batch: Batch, state: State, masks: DropoutMasks | None) -> Any:
-        add, update = self._parts
-        loss = jnp.zeros((), self.spec.dtype)
-        sums = self._placed((loss, jax.tree.map(jnp.zeros_like, self._params)))
-        num_tokens, states = batch.num_tokens, []
+        sums, states = self._sums(batch, state, masks, batch.num_tokens)
+        rate = float(self.learning_rate)
+        return self._parts.update(self._params, self._remembered, rate, self.step, sums, states)
+
+    def _sums(
+        self, batch: Batch, state: State, masks: DropoutMasks | None, num_tokens: int
+    ) -> tuple[tuple[jax.Array, Any], list[State]]:
+        """Loss and gradient, summed over the parts of a batch, and the states after them."""
+        params, loss = self._params, jnp.zeros((), self.spec.dtype)
+        sums = self._placed((loss, jax.tree.map(jnp.zeros_like, params)))
+        states = []
         for rows in row_slices(len(batch.inputs), self.training.accumulate):
             part = batch.rows(rows), state, masks and masks.rows(rows)
-            sums, after = add(sums, self._params, rows.start, *part, num_tokens)
+            sums, after = self._parts.add(sums, params, rows.start, *part, num_tokens)
             states.append(after)
-        rate = float(self.learning_rate)
-        return update(self._params, self._remembered, rate, self.step, sums, states)
+        return sums, states
 
     def eval_step(self, batch: Batch, state: State) -> tuple[jax.Array, State]:
         """The loss, without gradients."""
@@ -264,6 +307,79 @@ class JaxLearner:
 
     def _placed(self, tree: Any) -> Any:
         return jax.device_put(tree, self._device)
+
+
+class JaxPartLearner(JaxLearner):
+    """A learner of one worker; see `d2lrnn.workers.protocols.PartLearner` for its methods.
+
+    Parameters and optimiser state are arrays of all workers, each of which has a copy. Whatever computes on
+    this worker alone reads its copy; the states that it takes and returns are its own rows in any case.
+
+    Args:
+        model: what is trained.
+        training: how.
+        workers: over which it sums.
+    """
+
+    def __init__(self, model: RNNLMScratch, training: TrainingSpec, workers: JaxWorkers) -> None:
+        self._workers = workers
+        super().__init__(model, training, workers.device)
+        module, mesh = self._module, workers.mesh
+        self._train_together = shared_training_step(module, training.optimizer, training.clip, mesh)
+        self._update_together = shared_update(training.optimizer, training.clip, mesh)
+        self._loss_together = shared_loss(module, mesh)
+        self._gradient_together = shared_gradient(module, mesh)
+        self._stop_flags = [workers.rows(np.full((1, 1), stop, np.int32)) for stop in (False, True)]
+
+    @property
+    def _params(self) -> Any:
+        return local(self._shared_params)
+
+    @_params.setter
+    def _params(self, params: Any) -> None:
+        self._shared_params = self._workers.same(params)
+
+    @property
+    def _remembered(self) -> Any:
+        return local(self._shared_slots)
+
+    @_remembered.setter
+    def _remembered(self, remembered: Any) -> None:
+        self._shared_slots = self._workers.same(remembered)
+
+    def train_part(self, part: Part, state: State, *, stop: bool) -> tuple[PartResult, State]:
+        """`train_step` with a sum over the workers between gradient and norm."""
+        masks = part_masks(self.spec, part, seed=self.training.seed, step=self.step)
+        train = self._part_at_once if self.training.accumulate == 1 else self._part_by_parts
+        with self._lock, precision(self.spec.dtype), self._workers.summing():
+            self._shared_params, self._shared_slots, result, state = train(part, state, masks, stop)
+            self.step += 1
+            return local(result), local(state)
+
+    def _part_at_once(self, part: Part, state: State, masks: DropoutMasks | None, stop: bool) -> Any:
+        rows = self._workers.rows((part.batch, state, masks))
+        rate, flag = float(self.learning_rate), self._stop_flags[stop]
+        before = self._shared_params, self._shared_slots, rate, self.step
+        return self._train_together(*before, part.num_tokens, *rows, flag)
+
+    def _part_by_parts(self, part: Part, state: State, masks: DropoutMasks | None, stop: bool) -> Any:
+        sums, states = self._sums(part.batch, state, masks, part.num_tokens)
+        flat, rate = self._workers.rows(flattened(sums, float(stop))), float(self.learning_rate)
+        before = self._shared_params, self._shared_slots, rate, self.step
+        return *self._update_together(*before, flat), joined(states)
+
+    def eval_part(self, part: Part, state: State) -> tuple[jax.Array, State]:
+        """The loss of the whole batch."""
+        with self._lock, precision(self.spec.dtype), self._workers.summing():
+            rows = self._workers.rows((part.batch, state))
+            return local(self._loss_together(self._shared_params, part.num_tokens, *rows))
+
+    def part_gradients(self, part: Part, state: State) -> tuple[float, dict[str, FloatArray]]:
+        """Those of the whole batch."""
+        with self._lock, precision(self.spec.dtype), self._workers.summing():
+            rows = self._workers.rows((part.batch, state))
+            loss, gradient = local(self._gradient_together(self._shared_params, part.num_tokens, *rows))
+            return float(loss), to_canonical(self.spec, gradient)
 
 
 def _own(batch: Batch) -> Batch:

@@ -24,8 +24,8 @@ from d2lrnn_jax.language_model import RNNLMScratch
 from d2lrnn_jax.optimizers import updated
 from d2lrnn_jax.prediction import Step, compiled_step
 
-# Kept for as many models as a process is likely to use at a time.
-_kept = lru_cache(maxsize=64)
+#: Kept for as many models as a process is likely to use at a time.
+kept = lru_cache(maxsize=64)
 
 #: ``(params, batch, state, masks, num_tokens) -> (loss, state)``, not compiled.
 Loss = Callable[..., tuple[jax.Array, State]]
@@ -53,19 +53,40 @@ def loss_of(module: RNNLMScratch) -> Loss:
     return loss
 
 
-@_kept
+def gradient_and_loss(module: RNNLMScratch) -> Callable[..., Any]:
+    """``(params, batch, state, masks, num_tokens) -> ((loss, state), gradient)``, not compiled."""
+    return jax.value_and_grad(loss_of(module), has_aux=True)
+
+
+def update_of(optimizer: Optimizer, theta: float | None) -> Callable[..., Any]:
+    """``(params, optimizer_state, rate, step, gradient) -> (params, optimizer_state, norm)``.
+
+    It clips and updates; not compiled.
+    """
+
+    def update(
+        params: Any, remembered: Any, rate: Any, step: Any, gradient: Any
+    ) -> tuple[Any, Any, jax.Array]:
+        norm, gradient = global_norm(gradient), clip(gradient, theta)
+        params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
+        return params, remembered, norm
+
+    return update
+
+
+@kept
 def compiled_loss(module: RNNLMScratch) -> Callable[..., Any]:
     """``(params, batch, state) -> (loss, state)``, dropout off."""
-    return jax.jit(_exactly(loss_of(module)))
+    return jax.jit(exactly(loss_of(module)))
 
 
-@_kept
+@kept
 def compiled_gradient(module: RNNLMScratch) -> Callable[..., Any]:
     """``(params, batch, state) -> ((loss, state), gradient)``, dropout off."""
-    return jax.jit(_exactly(jax.value_and_grad(loss_of(module), has_aux=True)))
+    return jax.jit(exactly(gradient_and_loss(module)))
 
 
-@_kept
+@kept
 def compiled_training_step(
     module: RNNLMScratch, optimizer: Optimizer, theta: float | None
 ) -> Callable[..., Any]:
@@ -74,17 +95,16 @@ def compiled_training_step(
     It takes ``(params, optimizer_state, rate, step, batch, state, masks)``, and returns new parameters and a
     new optimiser state in the memory of the old ones (donated), a `StepResult` and the state.
     """
-    gradient_of = jax.value_and_grad(loss_of(module), has_aux=True)
+    gradient_of, clipped_update = gradient_and_loss(module), update_of(optimizer, theta)
 
     def train(
         params: Any, remembered: Any, rate: Any, step: Any, batch: Batch, state: State, masks: Any
     ) -> tuple[Any, Any, StepResult, State]:
         (loss, state), gradient = gradient_of(params, batch, state, masks)
-        norm, gradient = global_norm(gradient), clip(gradient, theta)
-        params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
+        params, remembered, norm = clipped_update(params, remembered, rate, step, gradient)
         return params, remembered, StepResult(loss, norm), state
 
-    return jax.jit(_exactly(train), donate_argnums=(0, 1))
+    return jax.jit(exactly(train), donate_argnums=(0, 1))
 
 
 class PartByPart(NamedTuple):
@@ -102,10 +122,10 @@ class PartByPart(NamedTuple):
     update: Callable[..., Any]
 
 
-@_kept
+@kept
 def compiled_parts(module: RNNLMScratch, optimizer: Optimizer, theta: float | None) -> PartByPart:
     """A training step in parts."""
-    gradient_of = jax.value_and_grad(loss_of(module), has_aux=True)
+    gradient_of, clipped_update = gradient_and_loss(module), update_of(optimizer, theta)
 
     def add(
         sums: Any, params: Any, start: Any, batch: Batch, state: State, masks: Any, num_tokens: Any
@@ -120,17 +140,16 @@ def compiled_parts(module: RNNLMScratch, optimizer: Optimizer, theta: float | No
         params: Any, remembered: Any, rate: Any, step: Any, sums: Any, states: Sequence[State]
     ) -> tuple[Any, Any, StepResult, State]:
         loss, gradient = sums
-        norm, gradient = global_norm(gradient), clip(gradient, theta)
-        params, remembered = updated(optimizer, params, gradient, remembered, rate, step)
+        params, remembered, norm = clipped_update(params, remembered, rate, step, gradient)
         state = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=-2), *states)
         return params, remembered, StepResult(loss, norm), state
 
     return PartByPart(
-        jax.jit(_exactly(add), donate_argnums=0), jax.jit(_exactly(update), donate_argnums=(0, 1))
+        jax.jit(exactly(add), donate_argnums=0), jax.jit(exactly(update), donate_argnums=(0, 1))
     )
 
 
-@_kept
+@kept
 def compiled_prediction(module: RNNLMScratch) -> Step:
     """``(params, tokens, state) -> (logits, state)`` for one time step."""
     return compiled_step(
@@ -138,21 +157,21 @@ def compiled_prediction(module: RNNLMScratch) -> Step:
     )
 
 
-@_kept
+@kept
 def compiled_layers(module: RNNLMScratch) -> Callable[..., Any]:
     """``(params, inputs, state) -> (outputs, state)`` of the recurrent layers alone."""
 
     def layers(params: Any, inputs: jax.Array, state: State) -> Any:
         return module.apply({"params": params}, inputs, state, method=_run_layers)
 
-    return jax.jit(_exactly(layers))
+    return jax.jit(exactly(layers))
 
 
 def _run_layers(model: RNNLMScratch, inputs: jax.Array, state: State) -> Any:
     return model.rnn(inputs, state)
 
 
-def _exactly(function: Callable[..., Any]) -> Callable[..., Any]:
+def exactly(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with products in full precision: by default a GPU multiplies float32 as TF32."""
 
     def exact(*arguments: Any) -> Any:

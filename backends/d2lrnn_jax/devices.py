@@ -1,4 +1,4 @@
-"""What JAX can compute on here."""
+"""What JAX can compute on here: of several workers, this one's own devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def num_gpus() -> int:
 
 def cpu() -> jax.Device:
     """The CPU."""
-    return jax.devices("cpu")[0]
+    return jax.local_devices(backend="cpu")[0]
 
 
 def gpu(i: int = 0) -> jax.Device:
@@ -26,7 +26,7 @@ def gpu(i: int = 0) -> jax.Device:
         RuntimeError: JAX has no GPU.
         IndexError: JAX has GPUs, but none of that number.
     """
-    return jax.devices("gpu")[i]
+    return jax.local_devices(backend="gpu")[i]
 
 
 def try_gpu(i: int = 0) -> jax.Device:
@@ -54,11 +54,11 @@ def devices() -> Sequence[Device]:
 def native_device(name: str) -> jax.Device:
     """JAX's own device for a name of `devices`."""
     platform, _, index = name.partition(":")
-    return jax.devices(platform)[int(index or 0)]
+    return jax.local_devices(backend=platform)[int(index or 0)]
 
 
 def _gpus() -> Sequence[jax.Device]:
     try:
-        return jax.devices("gpu")
+        return jax.local_devices(backend="gpu")
     except RuntimeError:  # what JAX raises if there is no GPU platform
         return []

@@ -489,12 +489,12 @@ def test_devices_with_and_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     here, gpus = object(), [SimpleNamespace(device_kind="H200"), SimpleNamespace(device_kind="H100")]
     present: dict[str, list[Any]] = {"cpu": [here], "gpu": gpus}
 
-    def devices(platform: str) -> list[Any]:
-        if platform not in present:
-            raise RuntimeError(f"Unknown backend {platform}")
-        return present[platform]
+    def devices(backend: str) -> list[Any]:
+        if backend not in present:
+            raise RuntimeError(f"Unknown backend {backend}")
+        return present[backend]
 
-    monkeypatch.setattr(devices_module.jax, "devices", devices)
+    monkeypatch.setattr(devices_module.jax, "local_devices", devices)
     *listed, last = devices_module.devices()
     assert [tuple(device) for device in listed] == [("gpu:0", "H200"), ("gpu:1", "H100")]
     assert last.name == "cpu"
