@@ -39,6 +39,8 @@ _PATIENCE = 300
 #: Every second each of the others is asked whether it lives. Its server answers from a thread of its own,
 #: also while the worker compiles or saves; one that has not answered three times is lost.
 _SECONDS_BETWEEN_CHECKS, _SECONDS_TO_ANSWER = 1, 6
+#: The module of TensorFlow that asks.
+_CHECKS = CollectiveAllReduceExtended.__module__.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def join(place: Place, device: Device) -> TensorFlowWorkers:
     context.context().configure_coordination_service("")
     # The check begins with a wait for the others: it is started when the socket is bound.
     CollectiveAllReduceExtended._enable_check_health = False
+    # What the check finds becomes an error, and need not be logged beside it.
+    tf.get_logger().addFilter(lambda record: record.module != _CHECKS)
     address = place.addresses[place.rank]
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)

@@ -116,6 +116,7 @@ def _running(*processes: subprocess.Popen[str]) -> Iterator[None]:
 def _printed(process: subprocess.Popen[str]) -> str:
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    assert ":tensorflow:" not in errors  # the log of what it checks
     return printed
 
 
