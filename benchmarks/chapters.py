@@ -1,10 +1,13 @@
-"""The book's chapters, whole, on one backend: every cell, every epoch.
+"""Chapters, whole, on one backend: every cell, every epoch.
 
-    python benchmarks/chapters.py run      # the chapters of $D2LRNN_CHAPTERS on the backend of D2LRNN_BACKEND
+    python benchmarks/chapters.py run      # the book's, of $D2LRNN_CHAPTERS, and ours, of benchmarks/chapters
+    python benchmarks/chapters.py peer     # ours with the book's packages, of $D2LRNN_BOOK_PACKAGES
     python benchmarks/chapters.py table    # all backends: results/chapters.md
 
-The result of a training is taken from the trainer's own record (current edition) or from the cell's output
-(first edition); the book's figures in the table are those of its torch tab, each over the seeds 0 and 1.
+Each is run on the backend of D2LRNN_BACKEND. File names after the first word run those chapters alone; the
+results of the others stay as they are. The result of a training in the book's chapters is taken from the
+trainer's own record (current edition) or from the cell's output (first edition), in our own chapters from
+what their cells print.
 """
 
 from __future__ import annotations
@@ -13,68 +16,196 @@ import argparse
 import json
 import os
 import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import d2lrnn
 from d2lrnn.book import current_edition as book
+from d2lrnn.book.data_sets import DATA_HUB
 from d2lrnn.chapters.report import ChapterReport
-from d2lrnn.chapters.results import CellResult
+from d2lrnn.chapters.results import CellResult, ChapterRun
 from d2lrnn.chapters.runner import load_tab, run_chapter
-from d2lrnn.chapters.source import TAB_NAMES, Chapter
+from d2lrnn.chapters.source import TAB_NAMES, Chapter, Text
 from d2lrnn.errors import ChapterError
 from d2lrnn.registry import find_backend
 
-RESULTS = Path(__file__).parent / "results"
-LEFT_OUT = Path(__file__).parent / "left-out.md"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+LEFT_OUT = HERE / "left-out.md"
+OWN = HERE / "chapters"
+BACKENDS = ("torch", "mxnet", "tensorflow", "jax")
 
 _INTRODUCTION = """\
-# The book's chapters, whole
+# Chapters, whole
 
-Every cell as it stands in the source, with all the epochs that it asks for: `python
-benchmarks/chapters.py run` on each backend, then `python benchmarks/chapters.py table`. Perplexities are
-exact, over the tokens of the last epoch; first-edition cells print theirs with one digit. `left-out.md`
-is ours: what the book does not run.
+Every cell as it stands in the source, with all the epochs that it asks for: `python benchmarks/chapters.py`
+with `run` and `peer` on each backend, then with `table`.
 
-The book's own torch tab (training / validation, seeds 0 and 1): RNN scratch 6.17 / 7.24 and 6.31 / 7.47;
-RNN 5.81 / 7.09 and 5.88 / 7.31; stacked RNN 5.18 / 7.00; GRU × 2 4.11 / 6.41 and 4.09 / 6.32; first
-edition, training only: concise 256 1.28, scratch 512 1.18. Its TensorFlow and JAX tabs do not train on
+## The book's own text
+
+Five sources of the book, unmodified, on the novel. Perplexities are exact, over the tokens of the last epoch;
+first-edition cells print theirs with one digit. `left-out.md` is ours: what the book does not run. Seconds
+are of one thread of a machine with other work on it: they say how long to wait, and compare nothing.
+
+The book's own package on its torch tab (training / validation, seeds 0 and 1): RNN scratch 6.17 / 7.24 and
+6.31 / 7.47; RNN 5.81 / 7.09 and 5.88 / 7.31; stacked RNN 5.18 / 7.00; GRU × 2 4.11 / 6.41 and 4.09 / 6.32;
+first edition, training only: concise 256 1.28, scratch 512 1.18. Its TensorFlow and JAX tabs do not train on
 today's frameworks."""
+
+_OWN_INTRODUCTION = """\
+## Our chapters on the book's other subjects
+
+The book's sources for these subjects are not here, and its archives of sentences (fra-eng), reviews (IMDb)
+and vectors (GloVe) cannot be had. So the chapters in `benchmarks/chapters` are ours: written for this project
+in the interface of the book's, one for each subject and edition, with the sizes, rates and epochs of the
+book's chapters where the data allows it. The data of the translations and the reviews is generated
+(`tests/small_data.py`): 780 pairs of sentences of a few words, which are easy, 464 reviews of 18 words, and
+vectors drawn by chance for their 15 words. A loss or BLEU on it says that a chapter learns what there is to
+learn, and compares with the figure beside it; it says nothing about French or films. Language models are
+trained on the novel.
+
+Beside each figure stands what the book's own package gives for the same cells: d2l 1.0.3 for the current
+edition, 0.17.6 for the first, unchanged, on the same frameworks, with nothing put back that a framework has
+dropped. Both print the same, mostly by code of the cell itself; perplexities are those of the last point of
+its board, the mean over batches. Starts and the order of batches are drawn by each package in its own way,
+so figures agree as two seeds do. MXNet's and TensorFlow's packages cannot run some cells, and JAX's cannot be
+imported at all: the table has the error in the place of the figure."""
 
 #: What a first-edition cell prints at the end of a training, in any language.
 _PERPLEXITY = re.compile(r"([\d.]+), ([\d.]+) \D*/")
 
+#: A printed line with a figure of our own chapters, and what is left out of it.
+_FIGURE = re.compile(r"\b(?:perplexity|loss|error|bleu|acc|pairs) -?(?:\d|nan|inf)")
+_PACE = re.compile(r", [\d.]+ (?:tokens|examples)/sec.*")
 
-def run() -> None:
-    """Runs every chapter that has cells for this backend, and writes the results."""
+
+def run(names: list[str]) -> None:
+    """Runs the chapters that have cells for this backend, and writes the results."""
     folder = os.environ.get("D2LRNN_CHAPTERS")
-    if not folder:
-        raise SystemExit("D2LRNN_CHAPTERS must name the folder with the chapters")
-    backend = d2lrnn.backend()
-    tab = next(name for name in TAB_NAMES if find_backend(name) == find_backend(backend.name))
+    if not folder and not names:
+        raise SystemExit(
+            "D2LRNN_CHAPTERS must name the folder with the book's chapters, or name those to run"
+        )
+    books = [*sorted(Path(folder).glob("*.md")), LEFT_OUT] if folder else [LEFT_OUT]
     fitted = _notice_trainings()
-    chapters: list[dict[str, Any]] = []
-    for path in [*sorted(Path(folder).glob("*.md")), LEFT_OUT]:
-        try:
-            source = Chapter(path)
+    tab = _tab()
+    with generated_data():
+        for source in _chapters([*books, *sorted(OWN.glob("*.md"))], names, tab):
+            library, restored = load_tab(tab)
             cells = source.cells(tab)
-        except ChapterError:
-            continue  # no cell of this tab
-        print(f"{path.name}, {len(cells)} cells", flush=True)
-        library, restored = load_tab(tab)
-        done = run_chapter(source, tab, library, restored=restored, watcher=ChapterReport(len(cells)))
-        chapters.append({
-            "chapter": path.name,
-            "cells": len(cells),
-            "ran": sum(result.ok for result in done.results),
-            "errors": [result.error for result in done.failed],
-            "seconds": sum(result.seconds for result in done.results),
-            "trainings": [*fitted, *_printed(done.results)],
-        })  # fmt: skip
-        fitted.clear()
-        # After every chapter: the whole takes a quarter of an hour, and more on a busy machine.
-        document = {"backend": backend.name, "versions": backend.versions(), "chapters": chapters}
-        (RESULTS / f"chapters-{backend.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+            fitted.clear()
+            report = ChapterReport(len(cells))
+            done = _whole(run_chapter(source, tab, library, restored=restored, watcher=report))
+            entry = _cells(source, done.results, len(cells))
+            if source.path.parent == OWN:
+                _write("own", {**entry, "figures": figures_of(source, tab, done.results)})
+            else:
+                seconds = sum(result.seconds for result in done.results)
+                trainings = [*fitted, *_printed(done.results)]
+                _write("chapters", {**entry, "seconds": seconds, "trainings": trainings})
+
+
+def run_peer(names: list[str]) -> None:
+    """Runs the same chapters with the book's packages in the place of d2lrnn."""
+    from chapter_peer import load_package
+
+    tab = _tab()
+    ours, _ = load_tab(tab)
+    with generated_data():
+        for source in _chapters(sorted(OWN.glob("*.md")), names, tab):
+            cells = source.cells(tab)
+            edition = "first" if source.of_first_edition else "current"
+            try:
+                library = load_package(edition, find_backend(tab).name, ours)
+            except ChapterError as error:
+                _write("peer", {**_cells(source, (), len(cells)), "errors": [str(error)], "figures": []})
+                continue
+            done = _whole(run_chapter(source, tab, library, watcher=ChapterReport(len(cells))))
+            figures = figures_of(source, tab, done.results)
+            _write("peer", {**_cells(source, done.results, len(cells)), "figures": figures})
+
+
+def _tab() -> str:
+    backend = d2lrnn.backend()
+    return next(name for name in TAB_NAMES if find_backend(name) == find_backend(backend.name))
+
+
+def _chapters(paths: list[Path], names: list[str], tab: str) -> Iterator[Chapter]:
+    """Those with these file names, or all, that have cells of this tab."""
+    if unknown := set(names) - {path.name for path in paths}:
+        raise SystemExit(f"no such chapter: {', '.join(sorted(unknown))}")
+    for path in paths:
+        if names and path.name not in names:
+            continue
+        source = Chapter(path)
+        if tab in source.tabs or not source.names_tabs:
+            print(f"{path.name}, {len(source.cells(tab))} cells", flush=True)
+            yield source
+
+
+def _whole(done: ChapterRun) -> ChapterRun:
+    """Ends this process after Ctrl-C: half a chapter is no result."""
+    if done.interrupted:
+        raise SystemExit(130)
+    return done
+
+
+def _cells(source: Chapter, results: tuple[CellResult, ...], number: int) -> dict[str, Any]:
+    return {
+        "chapter": source.path.name,
+        "cells": number,
+        "ran": sum(result.ok for result in results),
+        "errors": [result.error for result in results if not result.ok],
+    }
+
+
+def _write(part: str, entry: dict[str, Any]) -> None:
+    """Puts a chapter's results into this backend's file, in place of what it had of this chapter.
+
+    After every chapter: the whole takes an hour, and more on a busy machine.
+    """
+    backend = d2lrnn.backend()
+    file = RESULTS / f"chapters-{backend.name}.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    entries = {each["chapter"]: each for each in kept.get(part, [])} | {entry["chapter"]: entry}
+    document = {"backend": backend.name, "versions": backend.versions()}
+    document |= {name: kept.get(name, []) for name in ("chapters", "own", "peer")}
+    document[part] = list(entries.values())
+    file.write_text(json.dumps(document, indent=1) + "\n")
+
+
+@contextmanager
+def generated_data() -> Iterator[None]:
+    """Data in the place of the archives of sentences, reviews and vectors."""
+    sys.path.append(str(HERE.parent / "tests"))
+    from small_data import write_data_sets
+
+    with tempfile.TemporaryDirectory() as cache:
+        (folder := Path(cache, "d2lrnn")).mkdir()
+        with patch.dict(os.environ, XDG_CACHE_HOME=cache), patch.dict(DATA_HUB, write_data_sets(folder)):
+            yield
+
+
+def figures_of(source: Chapter, tab: str, results: tuple[CellResult, ...]) -> list[dict[str, str]]:
+    """The lines with figures that cells printed, each with the sentence that stands before its cell."""
+    said, before = {}, ""
+    for part in source.parts(tab):
+        if isinstance(part, Text):
+            lines = [line for line in part.source.splitlines() if line.strip()]
+            before = lines[-1].strip("# .") if lines else before
+        else:
+            said[part.number] = before
+    return [
+        {"of": said[result.cell.number], "figures": _PACE.sub("", line).strip()}
+        for result in results
+        for line in result.printed.splitlines()
+        if _FIGURE.search(line)
+    ]
 
 
 def _notice_trainings() -> list[dict[str, Any]]:
@@ -102,27 +233,73 @@ def _printed(results: tuple[CellResult, ...]) -> list[dict[str, Any]]:
     return found
 
 
-def table() -> None:
+def table(names: list[str]) -> None:
     """Writes the results of all chapters on all backends."""
-    lines = [
-        *_INTRODUCTION.splitlines(),
+    if names:
+        raise SystemExit("the table has all chapters: give no names")
+    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("chapters-*.json"))]
+    text = "\n".join([*_book_lines(documents), "", *own_lines(documents), "", _versions(documents), ""])
+    (RESULTS / "chapters.md").write_text(text)
+    print(text)
+
+
+def _versions(documents: list[dict[str, Any]]) -> str:
+    versions = (", ".join(f"{k} {v}" for k, v in each["versions"].items()) for each in documents)
+    return "Versions: " + "; ".join(versions) + "."
+
+
+def _book_lines(documents: list[dict[str, Any]]) -> Iterator[str]:
+    yield from _INTRODUCTION.splitlines()
+    yield from (
         "",
         "| chapter | tab | cells | trainings: perplexity (validation) | seconds |",
         "|---|---|---|---|---|",
-    ]
-    versions = []
-    for path in sorted(RESULTS.glob("chapters-*.json")):
-        document = json.loads(path.read_text())
-        versions.append(", ".join(f"{k} {v}" for k, v in document["versions"].items()))
+    )
+    for document in documents:
         for chapter in document["chapters"]:
             trained = "; ".join(_shown(training) for training in chapter["trainings"]) or "–"
             cells = f"{chapter['ran']}/{chapter['cells']}"
             first = f"| {chapter['chapter']} | {document['backend']} | {cells}"
-            lines.append(f"{first} | {trained} | {chapter['seconds']:.0f} |")
-            lines += [f"| | | | failed: {error} | |" for error in chapter["errors"]]
-    lines += ["", "Versions: " + "; ".join(versions) + ".", ""]
-    (RESULTS / "chapters.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+            yield f"{first} | {trained} | {chapter['seconds']:.0f} |"
+            yield from (f"| | | | failed: {error} | |" for error in chapter["errors"])
+
+
+def own_lines(documents: list[dict[str, Any]]) -> Iterator[str]:
+    """The part on our own chapters: chapter by chapter, each figure beside the one of the book's package."""
+    yield from _OWN_INTRODUCTION.splitlines()
+    yield ""
+    yield from ("| chapter | tab | cells | what | here | the book's package |", "|---|---|---|---|---|---|")
+    by_backend = {document["backend"]: document for document in documents}
+    for name in sorted({each["chapter"] for document in documents for each in document.get("own", [])}):
+        for backend in BACKENDS:
+            own, peer = (_entry(by_backend.get(backend, {}), part, name) for part in ("own", "peer"))
+            if own is not None:
+                yield from map(_on_one_line, _own_rows(backend, own, peer))
+
+
+def _entry(document: dict[str, Any], part: str, name: str) -> dict[str, Any] | None:
+    return next((each for each in document.get(part, []) if each["chapter"] == name), None)
+
+
+def _own_rows(backend: str, own: dict[str, Any], peer: dict[str, Any] | None) -> Iterator[str]:
+    theirs: dict[str, list[str]] = {}
+    for figure in peer["figures"] if peer else []:
+        theirs.setdefault(figure["of"], []).append(figure["figures"])
+    missing = "not run" if peer is None else "; ".join(peer["errors"][:1]) or "–"
+    start = f"{own['chapter']} | {backend} | {own['ran']}/{own['cells']}"
+    for figure in own["figures"] or [{"of": "shapes alone", "figures": "–"}]:
+        beside = theirs.get(figure["of"])
+        if beside:
+            shown = beside.pop(0)
+        else:
+            shown, missing = missing, "as above"
+        yield f"| {start} | {figure['of']} | {figure['figures']} | {shown} |"
+        start = " | | "
+    yield from (f"| | | | failed | {error} | |" for error in own["errors"])
+
+
+def _on_one_line(row: str) -> str:
+    return " ".join(row.split())
 
 
 def _shown(training: dict[str, Any]) -> str:
@@ -131,6 +308,8 @@ def _shown(training: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The book's chapters, whole.")
-    parser.add_argument("what", choices=["run", "table"])
-    {"run": run, "table": table}[parser.parse_args().what]()
+    parser = argparse.ArgumentParser(description="Chapters, whole.")
+    parser.add_argument("what", choices=["run", "peer", "table"])
+    parser.add_argument("names", nargs="*", metavar="NAME.md", help="these chapters alone")
+    arguments = parser.parse_args()
+    {"run": run, "peer": run_peer, "table": table}[arguments.what](arguments.names)
