@@ -55,8 +55,11 @@ def enter() -> None:
         jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**_place(), heartbeat_timeout_seconds=_HEARTBEATS)
+    except SpecError:
+        raise
     except (ValueError, TypeError, KeyError) as error:
-        raise SpecError(f"the place among the workers is not known: {error}") from error
+        names = ", ".join(_VARIABLES)
+        raise SpecError(f"the place among the workers is not known from {names}: {error}") from error
     except RuntimeError as error:
         raise WorkerLostError(f"the other workers cannot be reached: {_first_line(error)}") from error
     host = _loopback_host(distributed.global_state.coordinator_address)
