@@ -76,8 +76,7 @@ def _wait_for_all(store: distributed.Store, rank: int, size: int) -> None:
         except RuntimeError as error:
             raise WorkerLostError(
                 f"worker {other} of {size} has not come within {_TO_COME.seconds // 60} minutes: "
-                f"{_first_line(error)}",
-                other,
+                f"{_first_line(error)}"
             ) from error
 
 
@@ -105,20 +104,27 @@ def _interface() -> str | None:
 def _store() -> tuple[distributed.Store, int, int]:
     """The store of the workers, the rank of this one and their number."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        return next(distributed.rendezvous("env://"))
-    # Left to itself the store's server listens on all addresses of the machine.
+        store, rank, size = next(distributed.rendezvous("env://"))
+    else:
+        store = _own_store(size)
+    # The store of torchrun outlives the workers: those that are started again begin with an empty one.
+    attempt = store.add(f"attempts of {rank}", 1)
+    return distributed.PrefixStore(f"attempt {attempt}", store), rank, size
+
+
+def _own_store(size: int) -> distributed.Store:
+    """The store of worker 0, at MASTER_ADDR: left to itself it would listen on all addresses."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
         descriptor = listener.detach()
-    store = distributed.TCPStore(
+    return distributed.TCPStore(
         host, port, size, is_master=True, wait_for_workers=False, master_listen_fd=descriptor
     )
-    return store, rank, size
 
 
 class TorchWorkers:
@@ -179,11 +185,16 @@ class _Signs:
         self._store = distributed.PrefixStore("alive", store)
         self._counts = dict.fromkeys(self._others, 0)
         self._heard = dict.fromkeys(self._others, time.monotonic())
+        self._looked = time.monotonic()
 
     def lost(self, patience: float = _PATIENCE) -> str | None:
         try:
             self._store.add(str(self._rank), 1)
             now = time.monotonic()
+            if now - self._looked > _PATIENCE / 2:
+                # This process was stopped itself: the others may have been, too.
+                self._heard = dict.fromkeys(self._others, now)
+            self._looked = now
             for other in self._others:
                 count = self._store.add(str(other), 0)
                 if count != self._counts[other]:
@@ -206,4 +217,6 @@ class _Signs:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """What an error says, without the advice that gloo has for everybody."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return said.partition(". This is typically caused")[0]

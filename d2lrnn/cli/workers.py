@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +25,10 @@ _AUTO = "auto"
 
 #: What a run is started again with, beside the folder that it is resumed from.
 _KEPT = ("debug", "epochs", "backend", "device", "keep", "save_every", "json", "workers", "restart")
+
+#: So many seconds the workers of other machines may wait for one that is lost: one that came again before
+#: would meet them.
+_OTHERS_END = 30.0
 
 #: Prints how many GPUs the backend sees; in a process of its own, as this one imports no framework.
 _COUNT_GPUS = """import sys
@@ -55,9 +60,14 @@ def train_with_workers(request: TrainRequest) -> int:
     before = _newest(folder)
     for left in range(request.restart, -1, -1):
         outcome = supervise(_MODULE, jobs, environments, servers, cores)
-        saved = folder if _newest(folder) != before or request.resume else None
-        if outcome.code == 0 or not outcome.lost or not left:
-            return _ended(request, outcome, saved)
+        again = outcome.lost and left > 0
+        if again and request.workers is None:
+            time.sleep(_OTHERS_END)
+        now = _newest(folder)
+        saved = folder if now != before or request.resume else None
+        if not again:
+            elsewhere = folder if request.workers is None and now is None else None
+            return _ended(request, outcome, saved, elsewhere)
         if saved:
             request = _resumed(request, saved)
         print(
@@ -121,7 +131,8 @@ def _resumed(request: TrainRequest, folder: str) -> TrainRequest:
     return TrainRequest(resume=folder, **kept)
 
 
-def _ended(request: TrainRequest, outcome: Outcome, saved: str | None) -> int:
+def _ended(request: TrainRequest, outcome: Outcome, saved: str | None, elsewhere: str | None) -> int:
+    """Says how the run ended, and how to go on: from what was saved here, or on the machine of worker 0."""
     if outcome.message is None:
         return outcome.code
     if request.debug:
@@ -129,9 +140,14 @@ def _ended(request: TrainRequest, outcome: Outcome, saved: str | None) -> int:
             print(line, file=sys.stderr)
     message = outcome.message
     if outcome.lost:
-        again = f"; to go on: d2lrnn train --resume {saved}" if saved else "; nothing was saved"
-        if saved and request.workers:
-            again += f" --workers {request.workers}"
-        message += again
+        if saved:
+            started = f" --workers {request.workers}" if request.workers else ", for every worker"
+            message += f"; to go on: d2lrnn train --resume {saved}{started}"
+        elif elsewhere:
+            message += (
+                f"; to go on, if worker 0 has saved: d2lrnn train --resume {elsewhere}, for every worker"
+            )
+        else:
+            message += "; nothing was saved"
     print(f"d2lrnn: {message}", file=sys.stderr)
     return outcome.code

@@ -33,9 +33,7 @@ def why_not() -> str | None:
         return "network namespaces need root on Linux"
     if shutil.which("ip") is None or shutil.which("ss") is None:
         return "network namespaces need ip and ss (iproute2)"
-    tried = subprocess.run(
-        ["unshare", "--net", "--uts", "true"], capture_output=True, text=True, check=False
-    )
+    tried = subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True, text=True, check=False)
     return f"no network namespaces here: {tried.stderr.strip()}" if tried.returncode else None
 
 
@@ -170,11 +168,9 @@ def two_hosts(*, slow: bool = False) -> Iterator[TwoHosts]:
             table.write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.own_name}\n{_names(hosts)}")
         if slow and not _has_netem(hosts.a.namespace):
             hosts.slowed_by = "slow_wire.py, as this kernel has no netem"
-            wire = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("slow_wire.py")), hosts.a.device, hosts.b.device,
-                 str(DELAY), str(LOSS)],
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+            program = str(Path(__file__).with_name("slow_wire.py"))
+            command = [sys.executable, program, *(host.device for host in hosts), str(DELAY), str(LOSS)]
+            wire = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert wire.stdout is not None
             assert wire.stdout.readline() == "joined\n"
         else:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,40 @@ RUN = Path("runs") / "book"
 
 def write_text(folder: Path) -> None:
     """``book.txt``."""
-    words = "the time machine was a thing of brass and ivory which moved slowly into the future".split()
+    words = [
+        "the",
+        "time",
+        "machine",
+        "moved",
+        "slowly",
+        "into",
+        "a",
+        "future",
+        "of",
+        "brass",
+        "and",
+        "ivory",
+    ]
     draw = random.Random(0)
     lines = [" ".join(draw.choices(words, k=8)) for _ in range(60)]
     (folder / "book.txt").write_text("\n".join(lines) + "\n")
 
 
-def start(what: str, hosts: TwoHosts, folder: Path, options: str, json_of: str = "") -> list[Job]:
-    """Starts the lines of docs/workers.md on both hosts."""
+def start(
+    what: str,
+    hosts: TwoHosts,
+    folder: Path,
+    options: str,
+    json_of: str = "",
+    folders: Sequence[Path] = (),
+) -> list[Job]:
+    """Starts the lines of docs/workers.md on both hosts, in one folder, or in `folders`."""
     jobs = []
-    for host in hosts:
+    for host, at in zip(hosts, folders or [folder, folder], strict=True):
         line = shortened(blocks()[what, host.name], f"{SMALL} {options}")
         if json_of:
             line = line.replace("train book.txt", f"train book.txt --json {json_of}-{host.name}.json")
-        jobs.append(host.start(line, folder))
+        jobs.append(host.start(line, at))
     return jobs
 
 

@@ -1,7 +1,7 @@
 """Joins two network interfaces of the kind TAP, as a cable of 20 ms that loses a frame in a thousand.
 
-What ``tc netem`` does in the kernel, for kernels without it: ``python slow_wire.py NAME NAME DELAY LOSS`` makes
-both interfaces, prints a line, and carries frames until it is ended; the interfaces end with it.
+What ``tc netem`` does in the kernel, for kernels without it: ``python slow_wire.py NAME NAME DELAY LOSS``
+makes both interfaces, prints a line, and carries frames until it is ended; the interfaces end with it.
 """
 
 from __future__ import annotations
