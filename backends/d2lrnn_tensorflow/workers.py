@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import stat
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ _PATIENCE = 300
 #: Every second each of the others is asked whether it lives. Its server answers from a thread of its own,
 #: also while the worker compiles or saves; one that has not answered three times is lost.
 _SECONDS_BETWEEN_CHECKS, _SECONDS_TO_ANSWER = 1, 6
+_SECONDS_TO_LINGER = 0.2
 #: The module of TensorFlow that asks.
 _CHECKS = CollectiveAllReduceExtended.__module__.rpartition(".")[2]
 
@@ -207,9 +209,11 @@ class TensorFlowWorkers:
         self._wait_for_all()
         # Whoever still checked would find that those who have left do not answer.
         self._strategy.extended._stop_check_health_thread()
-        # All have come this far. One that leaves at once may take the end of this sum with it.
+        # All have come this far. One that leaves before the others have all of this sum ends theirs with an
+        # error, which means nothing here, and which TensorFlow logs: it stays a little to spare them that.
         with suppress(WorkerLostError):
             self._wait_for_all()
+        time.sleep(_SECONDS_TO_LINGER)
 
     def _wait_for_all(self) -> None:
         self.sum(np.zeros(1, np.float32))
