@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from d2lrnn.cli.output import describe_best
 from d2lrnn.cli.prompts import prompt_from
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.vocabulary import UNKNOWN, Vocab
 from d2lrnn.errors import RunError
+from d2lrnn.generation import RowChooser, Sampling, next_tokens
 from d2lrnn.saving.run_folder import load_run
 
 
@@ -34,8 +33,8 @@ class OpenedModel:
     best: str | None
 
     def warm_up(self) -> None:
-        """Lets a backend compile the step of one row now, and not while somebody waits for a character."""
-        self.learner.predict_step(np.zeros(1, np.int32), self.learner.initial_state(1))
+        """Samples a token: what is compiled or imported for it is so now, and not while somebody waits."""
+        next(next_tokens(self.learner, [[0]], RowChooser(Sampling(temperature=1.0), [0])))
 
 
 def open_model(folder: str, chosen: Backend, device: str) -> OpenedModel:

@@ -7,6 +7,7 @@ from d2lrnn.generation.sampling import RowChooser as RowChooser
 from d2lrnn.generation.sampling import Sampling as Sampling
 from d2lrnn.generation.sampling import chooser as chooser
 from d2lrnn.generation.steps import Predictor as Predictor
+from d2lrnn.generation.steps import next_tokens as next_tokens
 from d2lrnn.generation.writing import continue_prefix as continue_prefix
 from d2lrnn.generation.writing import generate as generate
 from d2lrnn.generation.writing import stream as stream

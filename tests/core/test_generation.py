@@ -12,7 +12,7 @@ from d2lrnn.contract.values import FloatArray, IntArray
 from d2lrnn.data.corpus import corpus_from_text
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import KindError, PromptError, SpecError
-from d2lrnn.generation import UnknownTokenWarning, chooser, continue_prefix, generate
+from d2lrnn.generation import UnknownTokenWarning, chooser, continue_prefix, generate, stream
 from d2lrnn.training.initialization import initial_parameters
 
 VOCAB = Vocab(list("abcd "))
@@ -264,3 +264,83 @@ class SomeonesVocab:
 def test_a_vocabulary_of_ones_own_will_do() -> None:
     with pytest.warns(UnknownTokenWarning, match="does not have '!'"):
         assert generate(Successor(), SomeonesVocab(), "b!a", 1) == "b!ab"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1.5, "seed": 3}, {"temperature": 0.7, "top_p": 0.9}, {}])
+def test_samples_are_the_texts_of_one_seed_after_the_other(options: dict[str, Any]) -> None:
+    learner, prefixes = _learner(), ["ab", "c", "dab ca"]
+    first = options.pop("seed", 0)
+    expected = [
+        [generate(learner, VOCAB, prefix, 30, seed=first + number, **options) for number in range(4)]
+        for prefix in prefixes
+    ]
+    assert generate(learner, VOCAB, prefixes, 30, seed=first, samples=4, **options) == expected
+    assert generate(learner, VOCAB, "ab", 30, seed=first, samples=4, **options) == expected[0]
+    assert generate(learner, VOCAB, "ab", 30, seed=first, samples=1, **options) == expected[0][:1]
+    assert generate(learner, VOCAB, [], 30, samples=4) == []
+    assert len(set(expected[0])) == (4 if options else 1)
+
+
+def test_samples_are_one_batch() -> None:
+    learner = Successor()
+    assert generate(learner, VOCAB, ["ba", "a"], 2, samples=3) == [["babc"] * 3, ["abc"] * 3]
+    assert [len(batch) for batch in learner.batches] == [6, 6, 6]
+    with pytest.raises(SpecError, match="the number of samples is 0"):
+        generate(learner, VOCAB, "a", 2, samples=0)
+
+
+def test_what_is_forbidden_is_never_written() -> None:
+    learner = Successor()
+    assert generate(learner, VOCAB, "d", 2) == "d <unk>"
+    # The likeliest of the others, all of them alike, is the first.
+    assert generate(Successor(), VOCAB, "d", 2, forbid=["<unk>", " "]) == "dab"
+    assert generate(Successor(), VOCAB, "d", 9, forbid={"<unk>"}, temperature=3.0).count("<unk>") == 0
+    assert list(stream(Successor(), VOCAB, "d", 2, forbid=["<unk>", " "])) == ["d", "a", "b"]
+    # It may still be read.
+    with pytest.warns(UnknownTokenWarning):
+        assert generate(Successor(), VOCAB, "!", 1, forbid=["<unk>"]) == "!a"
+
+
+def test_what_cannot_be_forbidden() -> None:
+    with pytest.raises(KindError, match="forbidden is the text '<unk>': it must be a list"):
+        generate(Successor(), VOCAB, "a", 2, forbid="<unk>")
+    with pytest.raises(SpecError, match="'x' is forbidden, which is no token of the vocabulary"):
+        generate(Successor(), VOCAB, "a", 2, forbid=["x"])
+    with pytest.raises(SpecError, match="every token of the vocabulary is forbidden"):
+        generate(Successor(), VOCAB, "a", 2, forbid=VOCAB.idx_to_token)
+
+
+def test_a_stream_has_every_token_before_the_next_is_computed() -> None:
+    learner = Successor()
+    pieces = stream(learner, VOCAB, "ba", 3)
+    assert learner.fed == []
+    seen = [(next(pieces), len(learner.fed)) for _ in range(4)]
+    # The prefix is there before anything is computed; it takes two steps to read it.
+    assert seen == [("ba", 0), ("b", 2), ("c", 3), ("d", 4)]
+    assert list(pieces) == []
+    assert len(learner.fed) == 4, "nothing is computed that nobody sees"
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "top_k": 3, "seed": 9}])
+def test_a_stream_is_the_text_in_pieces(options: dict[str, Any]) -> None:
+    learner = _learner()
+    pieces = list(stream(learner, VOCAB, "ab", 20, **options))
+    assert len(pieces) == 21
+    assert "".join(pieces) == generate(learner, VOCAB, "ab", 20, **options)
+    assert list(stream(learner, VOCAB, "ab", 0)) == ["ab"]
+    words = Vocab(["to", "be", "or", "not"])
+    words.lower = True
+    assert list(stream(Successor(words), words, "To be", 2)) == ["to be", " not", " or"]
+
+
+def test_what_is_wrong_with_a_stream_is_told_at_once() -> None:
+    with pytest.raises(PromptError, match="the prefix is empty"):
+        stream(Successor(), VOCAB, "", 3)
+    with pytest.raises(SpecError, match="the temperature is -1"):
+        stream(Successor(), VOCAB, "a", 3, temperature=-1)
+    with pytest.warns(UnknownTokenWarning, match="does not have '!'") as all_:
+        stream(Successor(), VOCAB, "!", 3)
+    assert all_[0].filename == __file__
+    model: Any = object()
+    with pytest.raises(KindError, match="stream takes a learner"):
+        stream(model, VOCAB, "a", 3)

@@ -10,8 +10,8 @@ from parity.models import REPRESENTATIVE, drawn_batch, learners, name_of
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.data.vocabulary import Vocab
-from d2lrnn.generation import generate
+from d2lrnn.data.vocabulary import UNKNOWN, Vocab
+from d2lrnn.generation import beam_search, generate, stream
 
 DROPPING = ModelSpec(11, "gru", "concise", 16, num_layers=2, dropout=0.5)
 
@@ -74,6 +74,33 @@ def test_a_batch_of_prefixes_gives_the_texts_of_each(
     texts = generate(learner, vocab, prefixes, 25, **options)
     assert texts == [generate(learner, vocab, prefix, 25, **options) for prefix in prefixes]
     assert texts == generate(judge, vocab, prefixes, 25, **options)
+
+
+@pytest.mark.parametrize("spec", [*REPRESENTATIVE, DROPPING], ids=name_of)
+def test_a_seed_gives_the_same_text_in_every_way(
+    backend: Backend, reference: Backend, spec: ModelSpec
+) -> None:
+    learner, judge = learners(backend, reference, spec, TrainingSpec())
+    vocab = Vocab("abcdefghij")
+    options: dict[str, Any] = {"temperature": 1.2, "top_k": 8, "top_p": 0.95, "forbid": [UNKNOWN]}
+    texts = generate(learner, vocab, ["abc", "j"], 25, seed=5, samples=6, **options)
+    assert texts == generate(judge, vocab, ["abc", "j"], 25, seed=5, samples=6, **options)
+    assert not any(UNKNOWN in text for of_prefix in texts for text in of_prefix)
+    for number, text in enumerate(texts[0]):
+        assert "".join(stream(learner, vocab, "abc", 25, seed=5 + number, **options)) == text
+
+
+@pytest.mark.parametrize("spec", [*REPRESENTATIVE, DROPPING], ids=name_of)
+def test_beam_search_finds_the_text_that_the_reference_finds(
+    backend: Backend, reference: Backend, spec: ModelSpec
+) -> None:
+    learner, judge = learners(backend, reference, spec, TrainingSpec())
+    vocab = Vocab("abcdefghij")
+    for beam in (1, 4, 15):
+        found = beam_search(learner, vocab, ["abc", "j"], 20, beam=beam, forbid=[UNKNOWN])
+        assert found == beam_search(judge, vocab, ["abc", "j"], 20, beam=beam, forbid=[UNKNOWN])
+    greedy = beam_search(learner, vocab, ["abc", "j"], 20, beam=1)
+    assert greedy == generate(learner, vocab, ["abc", "j"], 20)
 
 
 def test_evaluation_learns_nothing(backend: Backend, reference: Backend) -> None:
