@@ -40,7 +40,7 @@ from links import DEVICE, Link, Network
 
 from d2lrnn.benchmark.driver import THREAD_VARIABLES, processor
 from d2lrnn.benchmark.group import Group
-from d2lrnn.benchmark.markdown import grid, milliseconds
+from d2lrnn.benchmark.markdown import NOTHING, grid, milliseconds
 from d2lrnn.benchmark.member import OWN_ROWS, REDUCTION, STEP, Job
 from d2lrnn.benchmark.reference import write_reference
 from d2lrnn.registry import ENVIRONMENT_VARIABLE, engine_of
@@ -51,7 +51,7 @@ RESULTS = HERE / "results"
 
 #: The steps that formulas are held to: small ones, so that the link is a good part of them.
 MODEL, STEPS_AND_HIDDEN, BATCH = "gru-scratch", "35x512", 64
-NUMBERS = (1, 2, 4)
+NUMBERS = (2, 4)
 LINKS = (Link.of(0.1, 1.0), Link.of(20.0, 1.0), Link.of(1.0, 0.1))
 
 #: The largest piece in which gloo sends, in bytes.
@@ -173,6 +173,9 @@ def server_seconds(
 
 
 REDUCTIONS: dict[str, Reduction] = {"torch": gloo_seconds, "mxnet": server_seconds}
+MORE_SERVERS: dict[str, Reduction] = {
+    "mxnet": lambda workers, *rest: server_seconds(workers, *rest, servers=workers)
+}
 ALGORITHMS = {"torch": "gloo's ring", "mxnet": "one parameter server"}
 
 
@@ -299,9 +302,6 @@ class _Bench:
 
     def behind(self, link: Link, number: int) -> dict[str, float]:
         """Seconds of a step, of the same rows without the others, and of a reduction, of several workers."""
-        if number == 1:
-            alone = self.alone(BATCH)
-            return {STEP: alone, OWN_ROWS: alone, REDUCTION: 0.0}
         with self._workers(number, link) as group:
             return self._medians(group, [STEP, OWN_ROWS, REDUCTION])
 
@@ -373,15 +373,20 @@ _ABOUT = """The command, as root: `{command}`. {processor} cores, {system}. Time
 turns."""
 
 _HELD = f"""A step of {MODEL} at batch {BATCH} x {STEPS_AND_HIDDEN}, of workers in network namespaces
-behind links of the given rate and delay (one way; `benchmarks/links.py`). Predicted is the measured step
-on a worker's rows in all processes at once without a sum, which has in it that four workers share two
-cores here, plus the formula of the sum. A prediction must be within {TOLERANCE:.0%} of what was measured.
-The last columns are the sum alone."""
+behind links of the given rate and delay (one way; `benchmarks/links.py`). The prediction for one worker is
+the line of its computing, below. That for several is the measured step on a worker's rows in all processes
+at once without a sum, which has in it that they share two cores here, plus the formula of the sum. A
+prediction must be within {TOLERANCE:.0%} of what was measured. The last columns are the sum alone."""
 
 _TABLE = f"""Each worker is one thread of this machine, with a link of its own and {TABLE_LATENCY_MS} ms
 from worker to worker. The batch is the global one below which the efficiency falls below {EFFICIENCY:.0%}:
 with it N workers are {EFFICIENCY} N times as fast as one. Faster workers shorten the computing, not the
 sum, and need a larger batch in proportion."""
+
+
+def computing_of(found: Mapping[str, Any]) -> Computing:
+    """The line through the steps of one worker."""
+    return Computing.fitted({int(rows): seconds for rows, seconds in found["computing"].items()})
 
 
 def predicted(found: Mapping[str, Any], step: Mapping[str, Any]) -> tuple[float, float]:
@@ -393,7 +398,12 @@ def predicted(found: Mapping[str, Any], step: Mapping[str, Any]) -> tuple[float,
 
 
 def _held(found: Mapping[str, Any]) -> str:
-    rows = []
+    computing, alone = computing_of(found), found["computing"][str(BATCH)]
+    line = computing.seconds(BATCH)
+    rows = [[
+        found["backend"], NOTHING, "1", NOTHING, NOTHING, milliseconds(line), milliseconds(line),
+        milliseconds(alone), _error(line, alone), NOTHING, NOTHING,
+    ]]  # fmt: skip
     for step in found["steps"]:
         seconds, reduction = predicted(found, step)
         link = Link(**step["link"])
@@ -412,33 +422,40 @@ def _held(found: Mapping[str, Any]) -> str:
 
 def _error(value: float, expected: float) -> str:
     off = value / expected - 1
-    return f"{off:+.0%}" + ("" if abs(off) <= TOLERANCE else " ✗")
+    return f"{round(100 * off):+d}%" + ("" if abs(off) <= TOLERANCE else " ✗")
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
     backend, message = found["backend"], found["message"]
-    measured = {int(rows): seconds for rows, seconds in found["computing"].items()}
-    computing, handling = Computing.fitted(measured), handling_of(backend, message, found["loopback"])
-    off = max(abs(computing.seconds(rows) / seconds - 1) for rows, seconds in measured.items())
+    measured, handling = found["computing"], handling_of(backend, message, found["loopback"])
+    computing = computing_of(found)
+    off = max(abs(computing.seconds(int(rows)) / seconds - 1) for rows, seconds in measured.items())
     about = (
-        f"**{backend}, {ALGORITHMS[backend]}**: a message of {message / 1e6:.1f} MB; computing takes "
+        f"**{backend}**: a message of {message / 1e6:.1f} MB; computing takes "
         f"{milliseconds(computing.fixed)} ms + {milliseconds(computing.each)} ms a row (measured at "
-        f"{', '.join(map(str, measured))} rows, from which the line is off by {off:.0%} at most); a byte "
-        f"costs the processors {handling * 1e9:.2g} ns of the sum."
+        f"{', '.join(measured)} rows, from which the line is off by {off:.0%} at most); a byte costs the "
+        f"processors {handling * 1e9:.2g} ns of the sum."
     )
+    parts = [about, f"{ALGORITHMS[backend]}:", _batches(computing, REDUCTIONS[backend], message, handling)]
+    if backend in MORE_SERVERS:
+        parts += ["as many parameter servers as workers, which was not measured:"]
+        parts += [_batches(computing, MORE_SERVERS[backend], message, handling)]
+    return parts
+
+
+def _batches(computing: Computing, reduction: Reduction, message: float, handling: float) -> str:
     rows = []
     for number in TABLE_NUMBERS:
         for gigabits in TABLE_GIGABITS:
-            link = Link.of(TABLE_LATENCY_MS, gigabits)
-            reduction = REDUCTIONS[backend](number, message, link, handling)
-            batch = least_batch(computing, number, reduction)
-            step = computing.seconds(batch / number) + reduction
+            seconds = reduction(number, message, Link.of(TABLE_LATENCY_MS, gigabits), handling)
+            batch = least_batch(computing, number, seconds)
+            step = computing.seconds(batch / number) + seconds
             rows.append([
-                str(number), f"{gigabits:g}", milliseconds(reduction), f"{batch:,}", f"{batch // number:,}",
-                milliseconds(step), f"{reduction / step:.0%}",
+                str(number), f"{gigabits:g}", milliseconds(seconds), f"{batch:,}", f"{batch // number:,}",
+                milliseconds(step), f"{seconds / step:.0%}",
             ])  # fmt: skip
     header = ["workers", "Gbit/s", "sum, ms", "batch", "rows a worker", "step, ms", "the sum's part"]
-    return [about, grid(header, rows)]
+    return grid(header, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

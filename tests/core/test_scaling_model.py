@@ -94,16 +94,22 @@ def test_the_report_marks_what_is_off(model: ModuleType) -> None:
         link = {"latency": 0.0, "bandwidth": 1e9}
         return {"link": link, "workers": 2, "own rows": 0.1, "step": seconds, "reduction": 0.1}
 
+    computing = {"1": 0.011, "10": 0.02, "64": 0.074}
     found = {
-        "backend": "torch", "message": 1e8, "loopback": 0.0, "computing": {"1": 0.011, "10": 0.02},
+        "backend": "torch", "message": 1e8, "loopback": 0.0, "computing": computing,
         "steps": [step(0.2), step(0.25), step(0.3)],
     }  # fmt: skip
-    text = model.report({"processor": "P, 2", "system": "S", "turns": 7, "backends": [found]})
+    backends = [found, {**found, "backend": "mxnet", "steps": []}]
+    text = model.report({"processor": "P, 2", "system": "S", "turns": 7, "backends": backends})
     row = "| torch | gloo's ring | 2 | 8 | 0 | 100 | 200 |"
     for measured, off in (("200", "+0%"), ("250", "-20%"), ("300", "-33% ✗")):
         assert f"{row} {measured} | {off} | 100 | 100 |" in text
+    assert "| torch | – | 1 | – | – | 74 | 74 | 74 | +0% | – | – |" in text
     assert "computing takes 10 ms + 1 ms a row" in text
-    assert all(f"\n| {workers} | 100 |" in text for workers in (8, 1024))
+    # By a ring, one server, and as many servers as workers: that of 1,024 sends and receives one message.
+    for sum_of_8, sum_of_1024 in (("22.4", "221"), ("128", "16,384"), ("16.1", "16.1")):
+        assert f"\n| 8 | 100 | {sum_of_8} |" in text
+        assert f"\n| 1024 | 100 | {sum_of_1024} |" in text
 
 
 def test_frames_take_the_time_of_their_link() -> None:
