@@ -164,8 +164,9 @@ def report(measured: list[dict[str, Any]]) -> str:
         f"would be the memory), in batches of {BATCH_SIZE:,} windows of {NUM_STEPS} steps from anywhere in",
         "the text. Memory is the largest resident size of the process, with Python, NumPy and the library",
         "in it. *In memory* is the same training on the text itself, and *same* whether digest, batches and",
-        "losses are equal to the last bit. Speeds are by processor time; the load average shows what else the",
-        "machine was doing.",
+        "losses are equal to the last bit. Speeds are by processor time; the load average shows what else",
+        "the machine was doing. Rows that the system does not have in its page cache are as many random reads",
+        "of the disk: so of 4 GB, in part.",
         "",
         " ".join(
             [
