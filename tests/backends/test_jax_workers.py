@@ -57,8 +57,8 @@ for place in json.loads(sys.argv[1]):
     for name in place:
         del os.environ[name]
 """
-#: 127.0.0.1, and the same as an address of IPv6, as the kernel writes them.
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
+#: An address of loopback that no machine's name stands for, and how the kernel writes it, also as one of IPv6.
+LOOPBACK, LISTENING = "127.0.0.2", {"0200007F", "0000000000000000FFFF00000200007F"}
 
 
 def _environment(**variables: str) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _environment(**variables: str) -> dict[str, str]:
 
 
 def _place(rank: int, size: int, port: int) -> dict[str, str]:
-    return dict(zip(VARIABLES, (f"127.0.0.1:{port}", str(size), str(rank)), strict=True))
+    return dict(zip(VARIABLES, (f"{LOOPBACK}:{port}", str(size), str(rank)), strict=True))
 
 
 def test_two_processes_sum_on_loopback_and_say_nothing() -> None:
@@ -89,7 +89,7 @@ def test_two_processes_sum_on_loopback_and_say_nothing() -> None:
         assert (number, total, lost, lost_after) == (rank, [1, 2], None, None)
         # The coordination service listens in the first, gloo in each.
         assert len(listening) == 2 - rank
-        assert set(listening) <= LOOPBACK
+        assert set(listening) <= LISTENING
 
 
 def test_one_all_reduce_in_a_step_that_donates() -> None:
