@@ -83,7 +83,12 @@ class Host:
     @property
     def own_name(self) -> str:
         """What it calls itself."""
-        return self.name.replace("host", "box")
+        return f"box-{self.namespace[-1]}"
+
+    @property
+    def enter(self) -> str:
+        """What stands before a command that is to run there."""
+        return f"ip netns exec {self.namespace} unshare --uts"
 
     def start(self, line: str, folder: Path, environment: Mapping[str, str] | None = None) -> Job:
         """Runs a line of the shell in a folder; programs of this Python's environment are found first."""
@@ -92,7 +97,7 @@ class Host:
         named = f"echo {self.own_name} > /proc/sys/kernel/hostname\n{line}"
         with (kept / "output").open("wb") as output, (kept / "errors").open("wb") as errors:
             popen = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "bash", "-c", named],
+                [*self.enter.split(), "bash", "-c", named],
                 cwd=folder,
                 env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -154,11 +159,14 @@ class TwoHosts:
 
 
 @contextmanager
-def two_hosts(*, slow: bool = False) -> Iterator[TwoHosts]:
+def two_hosts(*, slow: bool = False, names: tuple[str, str] = ("host-a", "host-b")) -> Iterator[TwoHosts]:
     """Two hosts; `slow` delays every frame by 20 ms, and loses one in a thousand."""
-    tag = f"{os.getpid()}x{next(_number)}"
-    hosts = TwoHosts(*(Host(f"host-{x}", f"d2l{tag}{x}", f"10.77.0.{i + 1}", f"d{tag}{x}"[-15:])
-                       for i, x in enumerate("ab")))  # fmt: skip
+    tag = f"{os.getpid()}x{next(_number)}"  # the name of a device has 15 characters at most
+    a, b = (
+        Host(name, f"d2l{tag}{letter}", f"10.77.0.{1 + number}", f"d{tag}{letter}")
+        for number, (name, letter) in enumerate(zip(names, "ab", strict=True))
+    )
+    hosts = TwoHosts(a, b)
     wire: subprocess.Popen[str] | None = None
     try:
         for host in hosts:
