@@ -1,7 +1,8 @@
 """Sums over all workers of MXNet's engine, each of one flat array, in place.
 
-MXNet's servers add in float32, whatever they are sent: with float64 alone a sum would be off by 6e-8. So a
-float64 number goes there as three whole numbers, digits in a common scale, whose sums are exact.
+MXNet's servers add in float32, whatever they are sent, and in the order in which it comes: a sum of float64
+numbers would be off by 6e-8, and one of more than two workers another one in each run. Such numbers go there
+as three whole numbers, digits in a common scale, whose sums are exact in any order.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Sums:
 
     def place(self, length: int, dtype: str) -> Sum:
         """A place for `length` numbers of ``"float32"`` or ``"float64"``."""
-        return ExactSum(self, length) if dtype == "float64" else PlainSum(self, length)
+        if dtype == "float64" or self.size > 2:
+            return ExactSum(self, length, dtype)
+        return PlainSum(self, length)
 
     def new_key(self) -> int:
         """A key that the store does not have yet."""
@@ -70,14 +73,14 @@ class PlainSum:
 
 @mx.util.use_np
 class ExactSum:
-    """A sum of float64 numbers, exact to about 2^-60 of the largest among them; see `Sum`.
+    """A sum that is exact to about 2^-60 of the largest number in it; see `Sum`.
 
     With ``Σ|x| <= 2^e`` over the workers, ``q = rint(x / 2^(e - 23))`` has sums below 2^24. What is left of
     x is at most half of that unit, and so on for the next digit.
     """
 
-    def __init__(self, sums: Sums, length: int) -> None:
-        self.flat = mx.nd.zeros((length,), sums.context, "float64")
+    def __init__(self, sums: Sums, length: int, dtype: str) -> None:
+        self.flat = mx.nd.zeros((length,), sums.context, dtype)
         self._bound = PlainSum(sums, 1)
         self._digits = PlainSum(sums, _DIGITS * length)
         # The remainder's exponent: half a unit for each of the workers.
@@ -86,10 +89,11 @@ class ExactSum:
 
     def add_up(self) -> None:
         """Sums over all workers."""
-        x = self.flat.as_np_ndarray()
+        result = self.flat.as_np_ndarray()
+        x = result.astype("float64")
         bound = self._largest(x)
         if not math.isfinite(bound):
-            x[:] = bound  # a run that has diverged
+            result[:] = bound  # a run that has diverged
             return
         _, exponent = math.frexp(bound)
         units = [2.0 ** (exponent - (_BITS - 1) - k * self._step) for k in range(_DIGITS)]
@@ -98,7 +102,7 @@ class ExactSum:
             self._digit(k)[:] = digit
             x -= digit * unit
         self._digits.add_up()
-        x[:] = sum(self._digit(k).astype("float64") * unit for k, unit in reversed([*enumerate(units)]))
+        result[:] = sum(self._digit(k).astype("float64") * unit for k, unit in reversed([*enumerate(units)]))
 
     def _largest(self, x: Array) -> float:
         """At least the sum over the workers of the largest |x| of each."""
