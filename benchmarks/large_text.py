@@ -165,8 +165,8 @@ def report(measured: list[dict[str, Any]]) -> str:
         "the text. Memory is the largest resident size of the process, with Python, NumPy and the library",
         "in it. *In memory* is the same training on the text itself, and *same* whether digest, batches and",
         "losses are equal to the last bit. Speeds are by processor time; the load average shows what else",
-        "the machine was doing. Rows that the system does not have in its page cache are as many random reads",
-        "of the disk: so of 4 GB, in part.",
+        "the machine was doing. Rows that the system does not have in its page cache are random reads of the",
+        "disk: so it is with 4 GB, in part.",
         "",
         " ".join(
             [
