@@ -57,7 +57,7 @@ for place in json.loads(sys.argv[1]):
     for name in place:
         del os.environ[name]
 """
-#: An address of loopback that no machine's name stands for, and how the kernel writes it, also as one of IPv6.
+#: An address of loopback that is no machine's name; and as the kernel writes it, also as one of IPv6.
 LOOPBACK, LISTENING = "127.0.0.2", {"0200007F", "0000000000000000FFFF00000200007F"}
 
 
