@@ -81,6 +81,26 @@ _TORCH_DISTRIBUTED = Engine(
     local_rank=("LOCAL_RANK",),
 )  # fmt: skip
 
+#: Documentation: docs.jax.dev/en/latest/multi_process.html. JAX_NUM_PROCESSES and JAX_PROCESS_ID are read by the
+#: backend; the rest by JAX itself.
+_JAX_DISTRIBUTED = Engine(
+    "jax.distributed",
+    launched=(
+        ("JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID", "JAX_NUM_PROCESSES"),
+        ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
+        ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ),
+    local={
+        "JAX_COORDINATOR_ADDRESS": "127.0.0.1:$port", "JAX_COORDINATOR_BIND_ADDRESS": "127.0.0.1:$port",
+        "JAX_NUM_PROCESSES": "$size", "JAX_PROCESS_ID": "$rank", "JAX_LOCAL_DEVICE_IDS": "$rank",
+    },
+    fatal=(
+        r"stopped sending heartbeats\):\s*(?:/job:\S*/task:)?(\d+)",
+        r"Either the leader task was preempted"
+        r"|DEADLINE_EXCEEDED.*RPC: /xla\.coordination\.CoordinationService/(?:Heartbeat|PollForError)",
+    ),
+)  # fmt: skip
+
 #: Documentation: tensorflow.org/api_docs/python/tf/distribute/MultiWorkerMirroredStrategy.
 _TENSORFLOW_STRATEGY = Engine(
     "MultiWorkerMirroredStrategy",
@@ -112,7 +132,7 @@ BACKENDS = (
     BackendEntry("torch", "d2lrnn_torch", "d2lrnn_torch.adapter:TorchBackend",
                  ("torch",), "pip install torch", ("pytorch",), _TORCH_DISTRIBUTED),
     BackendEntry("jax", "d2lrnn_jax", "d2lrnn_jax.adapter:JaxBackend",
-                 ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",)),
+                 ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",), _JAX_DISTRIBUTED),
     BackendEntry("tensorflow", "d2lrnn_tensorflow", "d2lrnn_tensorflow.adapter:TensorFlowBackend",
                  ("tensorflow", "keras"), "pip install tensorflow keras", ("tf", "keras"),
                  _TENSORFLOW_STRATEGY),

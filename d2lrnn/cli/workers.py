@@ -59,7 +59,7 @@ def train_with_workers(request: TrainRequest) -> int:
     folder = request.out or (str(run_folder_of(Path(request.resume))) if request.resume else None)
     before = _newest(folder)
     for left in range(request.restart, -1, -1):
-        outcome = supervise(_MODULE, jobs, environments, servers, cores)
+        outcome = supervise(_MODULE, jobs, environments, servers, cores, engine.fatal)
         again = outcome.lost and left > 0
         if again and request.workers is None:
             time.sleep(_OTHERS_END)

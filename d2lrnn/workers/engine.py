@@ -35,6 +35,8 @@ class Engine:
         role: the variable that tells a process its role; `server_roles` or ``"worker"``.
         server_module: importing it makes a process with the role of a server one, which ends with the run.
         local_rank: variables that hold a worker's number among those of its machine.
+        fatal: what a worker writes that ends because another is lost, as regular expressions; their group is
+            the rank of that one, 0 where there is no group.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Engine:
     role: str = ""
     server_module: str = ""
     local_rank: tuple[str, ...] = ()
+    fatal: tuple[str, ...] = ()
 
     def launched_by(self, environment: Mapping[str, str]) -> tuple[str, ...]:
         """The variables by which a launcher has made this process a worker; none if it has not.

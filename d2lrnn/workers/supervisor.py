@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import socket
@@ -92,6 +93,7 @@ def supervise(
     environments: Sequence[Mapping[str, str]],
     servers: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]] = (),
     cores: Sequence[Sequence[int]] = (),
+    fatal: Sequence[str] = (),
 ) -> Outcome:
     """Starts a process for every job, and waits until all have ended.
 
@@ -104,6 +106,7 @@ def supervise(
         environments: the variables of each, beside those of this process; an empty value unsets one.
         servers: jobs, each with its ``role``, and variables of processes that are needed beside the workers.
         cores: the cores of each worker; none leaves all of them to each.
+        fatal: see `d2lrnn.workers.engine.Engine.fatal`.
     """
     processes: list[_Process] = []
     try:
@@ -117,7 +120,7 @@ def supervise(
                 if len(jobs) == 1:
                     title = f"the {job.get('role', 'worker')}"
                 processes.append(_started(module, title, job, environment, first=number == 0, cores=own))
-            outcome = _watch(processes)
+            outcome = _watch(processes, fatal)
             if passed_on and outcome.code == -passed_on[0]:
                 return Outcome(INTERRUPTED)
             return outcome
@@ -164,7 +167,7 @@ def _started(
     return _Process(title, popen, ours, is_server)
 
 
-def _watch(processes: Sequence[_Process]) -> Outcome:
+def _watch(processes: Sequence[_Process], fatal: Sequence[str]) -> Outcome:
     """Waits for the workers; the outcome is that of the first that ended badly."""
     workers = [process for process in processes if not process.is_server]
     with selectors.DefaultSelector() as selector:
@@ -201,7 +204,7 @@ def _watch(processes: Sequence[_Process]) -> Outcome:
     for process in processes:
         _read_error(process)
         _hear(process)
-    return _outcome(processes, workers)
+    return _outcome(processes, workers, fatal)
 
 
 def _is_failure(process: _Process) -> bool:
@@ -212,12 +215,13 @@ def _is_failure(process: _Process) -> bool:
 def _first_failure(processes: Sequence[_Process]) -> _Process:
     """That which explains the others: one that was killed, then one with an error of its own."""
     failed = [process for process in processes if _is_failure(process)]
-    killed = [process for process in failed if process.code is not None and process.code < 0]
+    aborts = (None, -signal.SIGABRT)  # what frameworks do that have lost another worker
+    killed = [each for each in failed if each.code not in aborts and (each.code or 0) < 0]
     by_itself = [process for process in failed if process.code != WORKER_LOST]
     return (killed or by_itself or failed)[0]
 
 
-def _outcome(processes: Sequence[_Process], workers: Sequence[_Process]) -> Outcome:
+def _outcome(processes: Sequence[_Process], workers: Sequence[_Process], fatal: Sequence[str]) -> Outcome:
     if not any(_is_failure(worker) for worker in workers) and all(worker.code == 0 for worker in workers):
         return Outcome(0)
     first = _first_failure(processes)
@@ -230,6 +234,9 @@ def _outcome(processes: Sequence[_Process], workers: Sequence[_Process]) -> Outc
         )
     if first.said_lost is not None and code in (WORKER_LOST, -signal.SIGABRT):
         return Outcome(WORKER_LOST, first.said_lost, lost=True, detail=detail)
+    named = _lost_in(first, fatal) if code == -signal.SIGABRT else None
+    if named is not None:
+        return Outcome(WORKER_LOST, f"{named} is gone", lost=True, detail=detail)
     if code < 0:
         what = f"{first.title} (process {first.popen.pid}) {_how(code)}"
         return Outcome(WORKER_LOST, what, lost=True, detail=detail)
@@ -240,6 +247,16 @@ def _outcome(processes: Sequence[_Process], workers: Sequence[_Process]) -> Outc
     elif message is not None and alone:
         message = f"{first.title}: {message}"
     return Outcome(code, message, lost=code == WORKER_LOST, detail=detail)
+
+
+def _lost_in(process: _Process, fatal: Sequence[str]) -> str | None:
+    """Which worker a process that aborted has lost, by what it wrote."""
+    for line in process.lines:
+        for pattern in fatal:
+            if found := re.search(pattern, line):
+                rank = next((group for group in found.groups() if group), "0")
+                return f"worker {rank} of {process.size}" if process.size else f"worker {rank}"
+    return None
 
 
 def _how(code: int) -> str:

@@ -37,6 +37,7 @@ def start(engine: Engine) -> Callable[..., Outcome]:
                 for role, each in zip(engine.server_roles, servers, strict=True)
             ],
             cores_of(size),
+            engine.fatal,
         )
 
     return started
