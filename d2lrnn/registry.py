@@ -81,8 +81,8 @@ _TORCH_DISTRIBUTED = Engine(
     local_rank=("LOCAL_RANK",),
 )  # fmt: skip
 
-#: Documentation: docs.jax.dev/en/latest/multi_process.html. JAX_NUM_PROCESSES and JAX_PROCESS_ID are read by the
-#: backend; the rest by JAX itself.
+#: Documentation: docs.jax.dev/en/latest/multi_process.html. JAX_NUM_PROCESSES and JAX_PROCESS_ID are read by
+#: the backend, the rest by JAX itself.
 _JAX_DISTRIBUTED = Engine(
     "jax.distributed",
     launched=(
@@ -96,8 +96,8 @@ _JAX_DISTRIBUTED = Engine(
     },
     fatal=(
         r"stopped sending heartbeats\):\s*(?:/job:\S*/task:)?(\d+)",
-        r"Either the leader task was preempted"
-        r"|DEADLINE_EXCEEDED.*RPC: /xla\.coordination\.CoordinationService/(?:Heartbeat|PollForError)",
+        r"Either the leader task was preempted",
+        r"DEADLINE_EXCEEDED.*RPC: /xla\.coordination\.CoordinationService/(?:Heartbeat|PollForError)",
     ),
 )  # fmt: skip
 
