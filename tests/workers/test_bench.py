@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,14 @@ def test_two_workers_are_compared_with_one(tmp_path: Path, capsys: pytest.Captur
     assert kept.read_text() == before
     assert main(["bench", "--quick", "--resume", "--json", str(kept)]) == 2
     assert "was measured with another workers (2; now None)" in capsys.readouterr().err
+
+
+def test_the_report_of_several_environments_names_its_command(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "run.py"
+    words = ["--workers", "2", "--quick", "--settings", "4x3x32", "--models", "rnn"]
+    places = ["--env", f"{BACKEND}={sys.executable}", "--json", str(tmp_path / "workers.json")]
+    subprocess.run([sys.executable, str(script), *words, *places], check=True)
+    report = (tmp_path / "workers.md").read_text()
+    assert "`nox -s bench -- --workers 2 --settings 4x3x32 --models rnn`" in report
+    assert f"| 4x3x32 | {BACKEND} | rnn |" in report
+    assert "✗" not in report
