@@ -18,15 +18,19 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- lines: begin -->\n", "<!-- lines: end -->"
 
-ROOMS = ("contract", "data", "training", "translation", "saving", "book", "chapters", "cli", "benchmark")
+ROOMS = (
+    "contract", "workers", "data", "generation", "training", "translation", "saving", "book", "chapters",
+    "cli", "benchmark",
+)  # fmt: skip
 BACKENDS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 #: What is what everybody may use: no room.
-COMMON = "errors, registry, generation, …"
+COMMON = "errors, registry, …"
 
 #: Where the modules of the core went that stood side by side in version 0.3.
 WENT_INTO = {
     "contract": "adapter clipping devices dropout parameters",
     "data": "data data_spec novel text vocab",
+    "generation": "generation",
     "training": "epoch losses trainer",
     "saving": "checkpoint decoding exchange json_reader run tensors",
     "book": "book classic plotting",

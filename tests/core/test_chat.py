@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -182,6 +183,7 @@ class Terminal:
     def until(self, text: str) -> str:
         """What was shown up to a text; waits for it."""
         while text not in self._seen:
+            assert select.select([self._descriptor], [], [], 120)[0], f"no {text!r} in {self._seen!r}"
             self._seen += os.read(self._descriptor, 4096).decode()
         shown, _, self._seen = self._seen.partition(text)
         return shown
@@ -211,7 +213,7 @@ def test_at_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_the_chat(folder: Path) -
         terminal.type("it has\r")
         terminal.until("it has\r\nit has")
         terminal.process.send_signal(signal.SIGINT)
-        terminal.until("\n> ")
+        assert not terminal.until("\n> ").endswith("\n\r"), "the text's line ends, and no other"
         # Half a line is dropped.
         terminal.type("half")
         terminal.until("half")

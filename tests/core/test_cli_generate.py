@@ -217,5 +217,8 @@ def test_a_stream_stops_where_nobody_reads(saved: str) -> None:
         assert process.stderr
         assert process.stdout.read(10)
         process.stdout.close()
+        try:
+            assert process.wait(timeout=120) == 1
+        finally:
+            process.kill()
         assert process.stderr.read() == b""
-    assert process.returncode == 1

@@ -11,7 +11,14 @@ import pytest
 from d2lrnn.cli.main import main
 from d2lrnn.cli.new_run import NUM_EPOCHS, new_run
 from d2lrnn.cli.parser import parse
-from d2lrnn.cli.requests import REQUESTS, BenchRequest, ChapterRequest, GenerateRequest, TrainRequest
+from d2lrnn.cli.requests import (
+    REQUESTS,
+    BenchRequest,
+    ChapterRequest,
+    ChatRequest,
+    GenerateRequest,
+    TrainRequest,
+)
 from d2lrnn.cli.train_options import OPTIONS, option_of
 from d2lrnn.contract import optimizers
 from d2lrnn.contract.cells import GRU
@@ -27,6 +34,7 @@ SHORT = ["--num-train", "60", "--num-val", "20", "--steps", "8"]
 def test_what_is_not_given_has_its_default() -> None:
     assert parse(["train"]) == TrainRequest()
     assert parse(["generate", "runs/a"]) == GenerateRequest("runs/a")
+    assert parse(["chat", "runs/a"]) == ChatRequest("runs/a")
     assert parse(["chapter", "x.md"]) == ChapterRequest("x.md")
     assert parse(["bench"]) == BenchRequest()
     assert parse(["backends", "--debug"]) == REQUESTS["backends"](debug=True)

@@ -80,7 +80,9 @@ def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["generate"], ["evaluate"], ["chapter"], ["bench"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["generate"], ["chat"], ["evaluate"], ["chapter"], ["bench"]]
+)
 def test_help_imports_no_numpy(command: list[str], tmp_path: Path) -> None:
     code = f"""
 import contextlib, io, sys
