@@ -40,7 +40,7 @@ def chat(request: ChatRequest) -> int:
         return _converse(session, interactive=False)
     with suppress(ImportError):  # where there is none, lines are typed without a history
         import readline  # noqa: F401
-    _tell(session.describe() + (f"\nfrom {model.best}" if model.best else ""))
+    _tell(session.describe())
     _tell("Type a beginning. /help lists the commands, Ctrl-D quits.")
     _converse(session, interactive=True)
     return 0

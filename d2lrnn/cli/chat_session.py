@@ -67,8 +67,9 @@ class ChatSession:
         return pieces
 
     def describe(self) -> str:
-        """The model in one line."""
-        return f"{self.folder}: {describe_model(self.model.spec)}"
+        """The model, and which epoch it is of where that is not the newest."""
+        epoch = f"\nfrom {self.model.best}" if self.model.best else ""
+        return f"{self.folder}: {describe_model(self.model.spec)}{epoch}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -198,7 +199,7 @@ def test_a_backend_beside_the_variable(
 
 
 def test_the_best_epoch_is_named_and_taken(
-    capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest is worse: an epoch that ended badly."""
     run = Path(shutil.copytree(saved, tmp_path / "run", symlinks=True))
@@ -213,6 +214,9 @@ def test_the_best_epoch_is_named_and_taken(
     assert (code, log) == (0, f"d2lrnn: from {note}\n")
     assert text == _run(capsys, "generate", str(saved))[1]
     assert f"from     {note}\n" in _run(capsys, "evaluate", str(run))[1]
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdin", io.StringIO(f"/model {run}\n"))
+        assert f"\nfrom {note}\n" in _run(capsys, "chat", str(saved))[2]
     code, text, log = _run(capsys, "generate", str(run / "latest"))
     assert (code, log) == (0, "")
     assert text != _run(capsys, "generate", str(saved))[1]
