@@ -9,8 +9,8 @@ heartbeats of JAX's coordination service, which ends the process from C++ with a
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import socket
 import sys
 import threading
 import time
@@ -62,15 +62,14 @@ def enter() -> None:
         raise SpecError(f"the place among the workers is not known from {names}: {error}") from error
     except RuntimeError as error:
         raise WorkerLostError(f"the other workers cannot be reached: {_first_line(error)}") from error
-    host = _loopback_host(distributed.global_state.coordinator_address)
-    if host:
-        # Left to itself gloo listens on the address of the machine's name.
-        collectives = _jax.make_gloo_tcp_collectives(
-            distributed_client=distributed.global_state.client, hostname=host
-        )
-        register_backend_factory(
-            "cpu", partial(xla_bridge.make_cpu_client, collectives=collectives), fail_quietly=False
-        )
+    # Left to itself gloo listens on the address of the machine's name, which on many is one of loopback.
+    collectives = _jax.make_gloo_tcp_collectives(
+        distributed_client=distributed.global_state.client,
+        hostname=_own_address(distributed.global_state.coordinator_address),
+    )
+    register_backend_factory(
+        "cpu", partial(xla_bridge.make_cpu_client, collectives=collectives), fail_quietly=False
+    )
 
 
 def _place() -> dict[str, Any]:
@@ -88,19 +87,22 @@ def _place() -> dict[str, Any]:
         "process_id": int(rank),
         "cluster_detection_method": "deactivate",
     }
-    if _loopback_host(address) and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+    if "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
         # Left to itself the service listens on all addresses of the machine.
         place["coordinator_bind_address"] = address
     return place
 
 
-def _loopback_host(address: str) -> str | None:
-    """The host of ``host:port`` if it is this machine's loopback address."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host if host == "localhost" or ipaddress.ip_address(host).is_loopback else None
-    except ValueError:  # a name
-        return None
+def _own_address(address: str) -> str:
+    """This machine's address on the way to ``host:port``."""
+    host, _, port = address.rpartition(":")
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_DGRAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(where)  # nothing is sent: this asks for the route
+        own: str = probe.getsockname()[0]
+        return own
 
 
 class JaxWorkers:

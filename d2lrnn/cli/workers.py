@@ -139,7 +139,8 @@ def _ended(request: TrainRequest, outcome: Outcome, saved: str | None, elsewhere
         for line in outcome.detail:
             print(line, file=sys.stderr)
     message = outcome.message
-    if outcome.lost:
+    serves = engine_of(request.backend).serves(os.environ)
+    if outcome.lost and not serves:
         if saved:
             started = f" --workers {request.workers}" if request.workers else ", for every worker"
             message += f"; to go on: d2lrnn train --resume {saved}{started}"

@@ -53,6 +53,12 @@ class Job:
     def errors(self) -> str:
         return (self.folder / "errors").read_text(errors="replace")
 
+    @property
+    def said(self) -> list[str]:
+        """The lines of d2lrnn among the errors."""
+        lines = self.errors.splitlines()
+        return [line.removeprefix("d2lrnn: ") for line in lines if line.startswith("d2lrnn: ")]
+
     def wait(self, seconds: float) -> int:
         """Its exit code; fails with what it wrote where it takes longer."""
         try:
@@ -117,7 +123,8 @@ class Host:
 
     def workers(self) -> list[int]:
         """The processes that train."""
-        return [pid for pid, line in self.processes().items() if " d2lrnn.cli.worker " in line]
+        found = [pid for pid, line in self.processes().items() if " d2lrnn.cli.worker " in line]
+        return [pid for pid in found if not _serves(pid)]
 
     def listening(self) -> set[tuple[str, int, str]]:
         """Address, port and program of all sockets that take connections."""
@@ -126,6 +133,7 @@ class Host:
         for line in _run("ip", "netns", "exec", self.namespace, "ss", "-Hltnp").splitlines():
             address, _, port = line.split()[3].rpartition(":")
             pid = int(line.partition("pid=")[2].partition(",")[0] or 0)
+            address = address.strip("[]").removeprefix("::ffff:")  # an address of IPv4 on a socket of IPv6
             found.add((address, int(port), pids.get(pid, "")))
         return found
 
@@ -163,7 +171,7 @@ def two_hosts(*, slow: bool = False, names: tuple[str, str] = ("host-a", "host-b
     """Two hosts; `slow` delays every frame by 20 ms, and loses one in a thousand."""
     tag = f"{os.getpid()}x{next(_number)}"  # the name of a device has 15 characters at most
     a, b = (
-        Host(name, f"d2l{tag}{letter}", f"10.77.0.{1 + number}", f"d{tag}{letter}")
+        Host(name, f"d2l{tag}{letter}", f"10.77.0.{2 - number}", f"d{tag}{letter}")
         for number, (name, letter) in enumerate(zip(names, "ab", strict=True))
     )
     hosts = TwoHosts(a, b)
@@ -217,6 +225,11 @@ def wait_until(what: str, condition: object, seconds: float, *jobs: Job) -> None
         assert time.monotonic() < until, f"{what} did not come in {seconds:.0f} s\n" + "\n".join(said)
         assert all(job.popen.poll() is None for job in jobs), f"{what} did not come\n" + "\n".join(said)
         time.sleep(0.1)
+
+
+def _serves(pid: int) -> bool:
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return b"DMLC_ROLE=scheduler" in variables or b"DMLC_ROLE=server" in variables
 
 
 def _names(hosts: TwoHosts) -> str:
