@@ -233,10 +233,12 @@ def _outcome(processes: Sequence[_Process], workers: Sequence[_Process], fatal: 
             WORKER_LOST, f"{first.title} (process {first.popen.pid}) {how}", lost=True, detail=detail
         )
     if first.said_lost is not None and code in (WORKER_LOST, -signal.SIGABRT):
-        return Outcome(WORKER_LOST, first.said_lost, lost=True, detail=detail)
+        what = _with_process(first.said_lost, processes)
+        return Outcome(WORKER_LOST, what, lost=True, detail=detail)
     named = _lost_in(first, fatal) if code == -signal.SIGABRT else None
     if named is not None:
-        return Outcome(WORKER_LOST, f"{named} is gone", lost=True, detail=detail)
+        what = _with_process(f"{named} is gone", processes)
+        return Outcome(WORKER_LOST, what, lost=True, detail=detail)
     if code < 0:
         what = f"{first.title} (process {first.popen.pid}) {_how(code)}"
         return Outcome(WORKER_LOST, what, lost=True, detail=detail)
@@ -247,6 +249,15 @@ def _outcome(processes: Sequence[_Process], workers: Sequence[_Process], fatal: 
     elif message is not None and alone:
         message = f"{first.title}: {message}"
     return Outcome(code, message, lost=code == WORKER_LOST, detail=detail)
+
+
+def _with_process(message: str, processes: Sequence[_Process]) -> str:
+    """What an engine says of a process, with its number if it runs here."""
+    for process in processes:
+        if message.startswith(f"{process.title} "):
+            rest = message.removeprefix(process.title)
+            return f"{process.title} (process {process.popen.pid}){rest}"
+    return message
 
 
 def _lost_in(process: _Process, fatal: Sequence[str]) -> str | None:

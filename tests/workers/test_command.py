@@ -162,7 +162,7 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, 
         assert (value == other.parameters[name]).all(), name
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("who", [*engine_of(BACKEND).server_roles, "worker 0", "worker 1"])
 def test_where_one_is_lost_all_end_and_say_so(command: Any, tmp_path: Path, who: str, how: int) -> None:
     out = tmp_path / "run"
