@@ -51,11 +51,13 @@ def load_package(edition: str, backend: str, ours: ModuleType) -> ModuleType:
         ours: d2lrnn's tab, which seeds the random numbers as it does for its own chapters.
 
     Raises:
-        ChapterError: D2LRNN_BOOK_PACKAGES names no folder, or the package cannot be imported.
+        ChapterError: D2LRNN_BOOK_PACKAGES names no folder, or the package cannot be used.
     """
     folder = os.environ.get("D2LRNN_BOOK_PACKAGES")
     if not folder:
         raise ChapterError("D2LRNN_BOOK_PACKAGES must name the folder with the book's packages")
+    if backend == "jax" and not find_spec("tensorflow"):
+        raise ChapterError("its batches come from TensorFlow, which is not installed beside JAX")
     import_module("matplotlib").use("Agg")
     names = [name for name in (*UNUSED, *OTHERS) if name != backend]
     stand_ins = {name: _Nothing(name) for name in names if not find_spec(name.partition(".")[0])}

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -50,7 +51,7 @@ with `run` and `peer` on each backend, then with `table`.
 
 Five sources of the book, unmodified, on the novel. Perplexities are exact, over the tokens of the last epoch;
 first-edition cells print theirs with one digit. `left-out.md` is ours: what the book does not run. Seconds
-are of one thread of a machine with other work on it: they say how long to wait, and compare nothing.
+are those of the run that gave the figures, on one thread: they say how long to wait, and compare nothing.
 
 The book's own package on its torch tab (training / validation, seeds 0 and 1): RNN scratch 6.17 / 7.24 and
 6.31 / 7.47; RNN 5.81 / 7.09 and 5.88 / 7.31; stacked RNN 5.18 / 7.00; GRU × 2 4.11 / 6.41 and 4.09 / 6.32;
@@ -70,11 +71,13 @@ learn, and compares with the figure beside it; it says nothing about French or f
 trained on the novel.
 
 Beside each figure stands what the book's own package gives for the same cells: d2l 1.0.3 for the current
-edition, 0.17.6 for the first, unchanged, on the same frameworks, with nothing put back that a framework has
-dropped. Both print the same, mostly by code of the cell itself; perplexities are those of the last point of
-its board, the mean over batches. Starts and the order of batches are drawn by each package in its own way,
-so figures agree as two seeds do. MXNet's and TensorFlow's packages cannot run some cells, and JAX's cannot be
-imported at all: the table has the error in the place of the figure."""
+edition, 0.17.6 for the first, on the same frameworks, unchanged but for where its data comes from, with
+nothing put back that a framework has dropped. Both print the same, mostly by code of the cell itself;
+perplexities are those of the last point of its board, the mean over batches. Starts and the order of batches
+are drawn by each package in its own way, so figures agree as two seeds do. Where a cell of the book's package
+fails, its first error stands in the place of the figure; a chapter that was not run says so. Its JAX tab
+takes its batches from TensorFlow, which the environment of JAX does not have here: nothing was measured of
+it."""
 
 #: What a first-edition cell prints at the end of a training, in any language.
 _PERPLEXITY = re.compile(r"([\d.]+), ([\d.]+) \D*/")
@@ -192,7 +195,10 @@ def generated_data() -> Iterator[None]:
 
 
 def figures_of(source: Chapter, tab: str, results: tuple[CellResult, ...]) -> list[dict[str, str]]:
-    """The lines with figures that cells printed, each with the sentence that stands before its cell."""
+    """The lines with figures that cells printed, each with the sentence that stands before its cell.
+
+    What cells print after one that failed is left out: it may be of a model that was not trained.
+    """
     said, before = {}, ""
     for part in source.parts(tab):
         if isinstance(part, Text):
@@ -202,7 +208,7 @@ def figures_of(source: Chapter, tab: str, results: tuple[CellResult, ...]) -> li
             said[part.number] = before
     return [
         {"of": said[result.cell.number], "figures": _PACE.sub("", line).strip()}
-        for result in results
+        for result in takewhile(lambda result: result.ok, results)
         for line in result.printed.splitlines()
         if _FIGURE.search(line)
     ]

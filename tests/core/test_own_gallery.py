@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -93,6 +94,8 @@ def test_figures_are_what_cells_print(gallery: ModuleType, tmp_path: Path) -> No
         {"of": "Its **translations**", "figures": "bleu 0.500, the mean of 2"},
         {"of": "Its **translations**", "figures": "loss nan"},
     ]
+    failed = (*results[:2], replace(results[2], error="no"), results[3])
+    assert [row["figures"] for row in gallery.figures_of(chapter, "pytorch", failed)] == ["perplexity 1.25"]
 
 
 def entry(chapter: str, *figures: str, **values: Any) -> dict[str, Any]:
