@@ -228,10 +228,9 @@ def _outcome(processes: Sequence[_Process], workers: Sequence[_Process], fatal: 
     code, detail = first.code, tuple(first.lines)
     assert code is not None
     if first.is_server:
-        how = _how(code)
-        return Outcome(
-            WORKER_LOST, f"{first.title} (process {first.popen.pid}) {how}", lost=True, detail=detail
-        )
+        what = first.error if code == WORKER_LOST else None
+        what = _with_process(what or f"{first.title} {_how(code)}", processes)
+        return Outcome(WORKER_LOST, what, lost=True, detail=detail)
     if first.said_lost is not None and code in (WORKER_LOST, -signal.SIGABRT):
         what = _with_process(first.said_lost, processes)
         return Outcome(WORKER_LOST, what, lost=True, detail=detail)
@@ -262,11 +261,11 @@ def _with_process(message: str, processes: Sequence[_Process]) -> str:
 
 def _lost_in(process: _Process, fatal: Sequence[str]) -> str | None:
     """Which worker a process that aborted has lost, by what it wrote."""
-    for line in process.lines:
-        for pattern in fatal:
-            if found := re.search(pattern, line):
-                rank = next((group for group in found.groups() if group), "0")
-                return f"worker {rank} of {process.size}" if process.size else f"worker {rank}"
+    written = "\n".join(process.lines)  # a message may have several lines
+    for pattern in fatal:
+        if found := re.search(pattern, written, re.DOTALL):
+            rank = next((group for group in found.groups() if group), "0")
+            return f"worker {rank} of {process.size}" if process.size else f"worker {rank}"
     return None
 
 
