@@ -13,7 +13,7 @@ import pytest
 from workers.hosts import Host, Job, TwoHosts, two_hosts, wait_until, why_not
 from workers.runs import PATIENCE, PROMISED, RUN, alone, read, start, write_text
 
-from d2lrnn.errors import WORKER_LOST
+from d2lrnn.errors import INTERRUPTED, WORKER_LOST
 from d2lrnn.saving.run_folder import load_run
 
 BACKEND = os.environ.get("D2LRNN_BACKEND", "")
@@ -167,6 +167,20 @@ def test_where_a_worker_is_lost_all_end_and_say_which(
         job.popen.wait()
     run = load_run(str(folder / RUN))
     assert run.position.epochs
+
+
+@pytest.mark.parametrize("what", LINES.get(BACKEND, [])[:1])
+def test_an_interrupt_on_one_host_ends_both_with_a_checkpoint(
+    what: str, hosts: TwoHosts, folder: Path
+) -> None:
+    jobs = begun(hosts, folder, what)
+    (worker,) = hosts.b.workers()
+    supervisor = int(Path(f"/proc/{worker}/stat").read_text().rpartition(") ")[2].split()[1])
+    os.kill(supervisor, signal.SIGINT)
+    assert [job.wait(PATIENCE) for job in jobs] == [INTERRUPTED, INTERRUPTED]
+    assert [job.said for job in jobs] == [[], []]
+    assert f"saved       {RUN}; to go on: d2lrnn train --resume {RUN}" in jobs[0].output
+    assert load_run(str(folder / RUN)).position.epochs
 
 
 @pytest.mark.slow
