@@ -38,6 +38,8 @@ from d2lrnn.saving.run_folder import check_folder, hold_folder, run_folder_of, s
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
+from d2lrnn.version import __version__
+from d2lrnn.workers.agreement import check_same
 from d2lrnn.workers.engine import worker_device
 from d2lrnn.workers.learner import WorkerLearner
 from d2lrnn.workers.link import Link
@@ -96,6 +98,10 @@ def _train(
 ) -> int:
     assert run.data is not None
     assert run.training is not None
+    if workers is not None:
+        versions = ", ".join(f"{name} {version}" for name, version in chosen.versions().items())
+        text = f"that with the checksum {run.text_digest}"
+        check_same(workers, {"version": f"d2lrnn {__version__}, {versions}", "text": text})
     model, first = run.build(chosen), workers is None or workers.rank == 0
     if workers is None:
         learner = chosen.learner(model, run.training, device=device.name)

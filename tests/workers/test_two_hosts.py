@@ -13,14 +13,17 @@ import pytest
 from workers.hosts import Host, Job, TwoHosts, two_hosts, wait_until, why_not
 from workers.runs import PATIENCE, PROMISED, RUN, alone, read, start, write_text
 
-from d2lrnn.errors import INTERRUPTED, WORKER_LOST
+from d2lrnn.errors import INTERRUPTED, WORKER_LOST, WRONG_INPUT
 from d2lrnn.saving.run_folder import load_run
 
 BACKEND = os.environ.get("D2LRNN_BACKEND", "")
 #: What of the page is of which backend.
 LINES = {"torch": ["torch", "torchrun"], "jax": ["jax"], "tensorflow": ["tensorflow"], "mxnet": ["mxnet"]}
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+    pytest.mark.skipif(BACKEND not in LINES, reason=f"{BACKEND} has no engine"),
+]
 
 #: What listens on all addresses at the port that was given, and cannot be helped.
 OPEN = {"torchrun", "tensorflow"}
@@ -212,6 +215,21 @@ def test_restart_goes_on_from_the_last_checkpoint(what: str, hosts: TwoHosts, fo
     hosts.a.end_all()
     assert jobs[1].wait(2 * PROMISED) == (1 if what == "torchrun" else WORKER_LOST)
     jobs[0].popen.wait()
+
+
+def test_another_text_on_one_host_is_an_error(hosts: TwoHosts, folder: Path) -> None:
+    what = LINES[BACKEND][0]
+    other = folder / "other"
+    other.mkdir()
+    # With the same characters, as long and drawn otherwise: the model is the same.
+    lines = (folder / "book.txt").read_text().splitlines()
+    (other / "book.txt").write_text("\n".join(lines[::-1]) + "\n")
+    jobs = start(what, hosts, folder, "--epochs 1", folders=[folder, other])
+    assert [job.wait(PATIENCE) for job in jobs] == [WRONG_INPUT, WRONG_INPUT]
+    for job in jobs:
+        assert job.said[-1].startswith(
+            "worker 1 of 2 has another text than worker 0: here it is that with the"
+        )
 
 
 def test_another_host_without_the_folder_says_where_the_run_is(hosts: TwoHosts, folder: Path) -> None:
