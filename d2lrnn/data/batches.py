@@ -2,8 +2,8 @@
 
 Nothing is copied in advance. Only the batch under way is an array of its own, so that memory is that of the
 corpus however many windows there are; a shuffled epoch adds its order, 32 MB at most (`d2lrnn.data.orders`).
-Of an encoded text, which stays in its file, the rows of a batch are read when it is made
-(`d2lrnn.data.mapped`).
+An iterator says where the rows of its batches lie, and they are read when a batch is asked for, whole or a
+worker's rows alone, from any batch on (`d2lrnn.data.rows`).
 
 Every batch has the shape (B, T), the last one included: it is padded with inputs 0 and targets `PADDING`, so
 that no backend compiles twice. The order of an epoch is decided by the seed and the
@@ -21,22 +21,27 @@ import numpy as np
 import numpy.typing as npt
 
 from d2lrnn.checks import whole_number
-from d2lrnn.contract.values import PADDING, Batch
+from d2lrnn.contract.values import Batch
 from d2lrnn.data.corpus import Corpus
-from d2lrnn.data.mapped import rows_at, span
 from d2lrnn.data.orders import shuffled
+from d2lrnn.data.rows import Rows, TextBatches
+from d2lrnn.data.shares import BOOK_NUM_TRAIN as BOOK_NUM_TRAIN
+from d2lrnn.data.shares import BOOK_NUM_VAL as BOOK_NUM_VAL
+from d2lrnn.data.shares import check_split, split_text, window_shares
+from d2lrnn.data.shares import shares_of_whole_text as shares_of_whole_text
 from d2lrnn.data.vocabulary import TokenArray
 from d2lrnn.errors import SpecError, TextError
-
-#: How many windows the book's current edition trains on, and validates with.
-BOOK_NUM_TRAIN, BOOK_NUM_VAL = 10_000, 5_000
 
 #: A batch is an array of its own, padded where the text is short: more tokens than this are a mistake.
 _MAX_BATCH_TOKENS = 1 << 26
 
 
 class DataModule(Protocol):
-    """What a trainer needs of data. Asking twice for the same epoch gives the same batches."""
+    """What a trainer needs of data. Asking twice for the same epoch gives the same batches.
+
+    Where the iterators that it gives are `d2lrnn.data.rows.InParts`, as those of this module are, a trainer
+    has each worker's rows read alone, and begins an epoch at any batch.
+    """
 
     @property
     def batch_size(self) -> int:
@@ -123,7 +128,7 @@ class SlidingWindows:
         tokens = _tokens_of(corpus)
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
         self.num_windows = max(len(tokens) - num_steps, 0)
-        self.num_train, self.num_val = _shares(num_train, num_val, len(tokens), num_steps)
+        self.num_train, self.num_val = window_shares(num_train, num_val, len(tokens), num_steps)
         self._tokens = tokens
 
     @property
@@ -136,13 +141,17 @@ class SlidingWindows:
         """The validation batches."""
         return self.num_in_order(self.num_val + self.num_steps, self.batch_size, self.num_steps)
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
+    def train_batches(self, epoch: int) -> TextBatches:
         """The training windows in the order of epoch `epoch`."""
-        random = np.random.default_rng([self.seed, epoch])
-        for starts in shuffled(self.num_train, self.batch_size, random):
-            yield _batch_at(self._tokens, starts, self.num_steps, self.batch_size)
 
-    def validation_batches(self) -> Iterator[Batch]:
+        def rows(first: int) -> Iterator[Rows]:
+            random = np.random.default_rng([self.seed, epoch])
+            for starts in shuffled(self.num_train, self.batch_size, random, first):
+                yield _whole(starts, self.num_steps)
+
+        return TextBatches(self._tokens, self.batch_size, self.num_steps, rows)
+
+    def validation_batches(self) -> TextBatches:
         """The validation windows in the order of the text."""
         first = self.num_train + self.num_steps
         tokens = self._tokens[first : first + self.num_val + self.num_steps]
@@ -154,11 +163,15 @@ class SlidingWindows:
         return _divided_up(num_tokens - num_steps, batch_size)
 
     @staticmethod
-    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
+    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> TextBatches:
         """All windows of `tokens`, integers (n,), in the order of the text."""
-        for start in range(0, len(tokens) - num_steps, batch_size):
-            part = span(tokens, start, start + batch_size + num_steps)
-            yield _padded(np.lib.stride_tricks.sliding_window_view(part, num_steps + 1), batch_size)
+        num_windows = len(tokens) - num_steps
+
+        def rows(first: int) -> Iterator[Rows]:
+            for start in range(first * batch_size, num_windows, batch_size):
+                yield _whole(np.arange(start, min(start + batch_size, num_windows)), num_steps)
+
+        return TextBatches(tokens, batch_size, num_steps, rows)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -189,8 +202,8 @@ class _HeldBack:
         _check_sizes(batch_size=batch_size, num_steps=num_steps)
         _check_seed(seed)
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
-        self.train_tokens, self.val_tokens = _split(_tokens_of(corpus), val_fraction)
-        _check_parts(
+        self.train_tokens, self.val_tokens = split_text(_tokens_of(corpus), val_fraction)
+        check_split(
             self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps + self._LARGEST_OFFSET_FROM_T
         )
 
@@ -247,12 +260,12 @@ class RandomSampling(_HeldBack):
         """The validation batches."""
         return self.num_in_order(len(self.val_tokens), self.batch_size, self.num_steps)
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
+    def train_batches(self, epoch: int) -> TextBatches:
         """The training batches with the offset and the order of epoch `epoch`."""
         random = np.random.default_rng([self.seed, epoch])
         return random_batches(self.train_tokens, self.batch_size, self.num_steps, random)
 
-    def validation_batches(self) -> Iterator[Batch]:
+    def validation_batches(self) -> TextBatches:
         """The validation sequences in the order of the text; the last one can be shorter."""
         return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
 
@@ -262,13 +275,15 @@ class RandomSampling(_HeldBack):
         return _divided_up(num_tokens - 1, num_steps * batch_size)
 
     @staticmethod
-    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
+    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> TextBatches:
         """All sequences of `tokens`, integers (n,), in the order of the text; the last one can be shorter."""
-        end = len(tokens) - 1
-        for first in range(0, end, batch_size * num_steps):
-            starts = np.arange(first, min(first + batch_size * num_steps, end), num_steps)
-            ends = np.full_like(starts, end)
-            yield _padded(_cut(tokens, starts, ends, num_steps), batch_size)
+        end, size = len(tokens) - 1, batch_size * num_steps
+
+        def rows(first: int) -> Iterator[Rows]:
+            for start in range(first * size, end, size):
+                yield _up_to(end, np.arange(start, min(start + size, end), num_steps), num_steps)
+
+        return TextBatches(tokens, batch_size, num_steps, rows)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -322,12 +337,12 @@ class SequentialPartitioning(_HeldBack):
         """The validation batches."""
         return self.num_in_order(len(self.val_tokens), self.batch_size, self.num_steps)
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
+    def train_batches(self, epoch: int) -> TextBatches:
         """The training batches with the offset of epoch `epoch`."""
         random = np.random.default_rng([self.seed, epoch])
         return sequential_batches(self.train_tokens, self.batch_size, self.num_steps, random)
 
-    def validation_batches(self) -> Iterator[Batch]:
+    def validation_batches(self) -> TextBatches:
         """The validation rows, T steps at a time."""
         return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
 
@@ -337,13 +352,17 @@ class SequentialPartitioning(_HeldBack):
         return _divided_up(_row_length(num_tokens, batch_size), num_steps)
 
     @staticmethod
-    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> Iterator[Batch]:
+    def batches_in_order(tokens: TokenArray, batch_size: int, num_steps: int) -> TextBatches:
         """`tokens`, integers (n,), in B rows from their beginning, T steps at a time."""
         length = _row_length(len(tokens), batch_size)
-        starts = np.arange(batch_size) * length
+        starts = np.arange(batch_size, dtype=np.int64) * length
         ends = np.minimum(starts + length, len(tokens) - 1)
-        for step in range(0, length, num_steps):
-            yield _padded(_cut(tokens, starts + step, ends, num_steps), batch_size)
+
+        def rows(first: int) -> Iterator[Rows]:
+            for step in range(first * num_steps, length, num_steps):
+                yield _up_to(ends, starts + step, num_steps)
+
+        return TextBatches(tokens, batch_size, num_steps, rows)
 
     def describe(self) -> str:
         """What is used of the text, the iterator and its sizes, in one line."""
@@ -400,7 +419,7 @@ class EvaluationText:
         """None: there is nothing to train on."""
         return iter(())
 
-    def validation_batches(self) -> Iterator[Batch]:
+    def validation_batches(self) -> TextBatches:
         """The batches of the text, in its order."""
         return self._iterator.batches_in_order(self._tokens, self.batch_size, self.num_steps)
 
@@ -411,7 +430,7 @@ class EvaluationText:
 
 def random_batches(
     tokens: TokenArray, batch_size: int, num_steps: int, random: np.random.Generator
-) -> Iterator[Batch]:
+) -> TextBatches:
     """One epoch of random sampling, exactly the first edition's ``seq_data_iter_random``.
 
     Args:
@@ -423,16 +442,20 @@ def random_batches(
     Returns:
         Full batches only; none where the text is too short for one.
     """
-    offset = int(random.integers(num_steps))
-    num_sequences = (len(tokens) - offset - 1) // num_steps
-    for numbers in shuffled(num_sequences, batch_size, random):
-        if len(numbers) == batch_size:
-            yield _batch_at(tokens, offset + num_steps * numbers.astype(np.int64), num_steps, batch_size)
+
+    def rows(first: int) -> Iterator[Rows]:
+        offset = int(random.integers(num_steps))
+        num_sequences = (len(tokens) - offset - 1) // num_steps
+        for numbers in shuffled(num_sequences, batch_size, random, first):
+            if len(numbers) == batch_size:
+                yield _whole(offset + num_steps * numbers.astype(np.int64), num_steps)
+
+    return TextBatches(tokens, batch_size, num_steps, rows)
 
 
 def sequential_batches(
     tokens: TokenArray, batch_size: int, num_steps: int, random: np.random.Generator
-) -> Iterator[Batch]:
+) -> TextBatches:
     """One epoch of sequential partitioning, exactly the first edition's ``seq_data_iter_sequential``.
 
     Args:
@@ -444,18 +467,15 @@ def sequential_batches(
     Returns:
         Full batches only; none where the text is too short for one.
     """
-    offset = int(random.integers(num_steps + 1))
-    row_length = (len(tokens) - offset - 1) // batch_size
-    starts = offset + row_length * np.arange(batch_size)
-    for step in range(0, row_length // num_steps * num_steps, num_steps):
-        yield _batch_at(tokens, starts + step, num_steps, batch_size)
 
+    def rows(first: int) -> Iterator[Rows]:
+        offset = int(random.integers(num_steps + 1))
+        row_length = (len(tokens) - offset - 1) // batch_size
+        starts = offset + row_length * np.arange(batch_size, dtype=np.int64)
+        for step in range(first * num_steps, row_length // num_steps * num_steps, num_steps):
+            yield _whole(starts + step, num_steps)
 
-def _batch_at(
-    tokens: TokenArray, starts: npt.NDArray[np.integer[Any]], num_steps: int, batch_size: int
-) -> Batch:
-    """The batch whose rows begin at `starts`, at most B of them; each of these is whole."""
-    return _padded(rows_at(tokens, starts, num_steps + 1), batch_size)
+    return TextBatches(tokens, batch_size, num_steps, rows)
 
 
 def _row_length(num_tokens: int, batch_size: int) -> int:
@@ -463,109 +483,14 @@ def _row_length(num_tokens: int, batch_size: int) -> int:
     return _divided_up(num_tokens - 1, batch_size)
 
 
-def _cut(
-    tokens: TokenArray,
-    starts: npt.NDArray[np.integer[Any]],
-    ends: npt.NDArray[np.integer[Any]],
-    num_steps: int,
-) -> TokenArray:
-    """Windows (rows, T + 1) from `starts` on, padded behind `ends`, the position of their last target."""
-    rows = np.full((len(starts), num_steps + 1), PADDING, np.int32)
-    for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True):
-        found = span(tokens, start, min(start + num_steps, end) + 1)
-        row[: len(found)] = found
-    return rows
+def _whole(starts: npt.NDArray[np.integer[Any]], num_steps: int) -> Rows:
+    """Rows of T targets each."""
+    return Rows(starts.astype(np.int64), np.full(len(starts), num_steps, np.int64))
 
 
-def _padded(windows: TokenArray, batch_size: int) -> Batch:
-    """Windows (rows, T + 1), at most B of them, as a batch (B, T)."""
-    filled = np.full((batch_size, windows.shape[1]), PADDING, np.int32)
-    filled[: len(windows)] = windows
-    # Two arrays of their own: they overlap in `filled`, and a batch may be handed to a device as it stands.
-    inputs, targets = filled[:, :-1].copy(), filled[:, 1:].copy()
-    inputs[targets == PADDING] = 0
-    return Batch(inputs, targets)
-
-
-def _split(tokens: TokenArray, val_fraction: float) -> tuple[TokenArray, TokenArray]:
-    """The tokens to train on and, behind them, those to validate with."""
-    if not 0 < val_fraction < 1:
-        raise SpecError(f"the validation fraction is {val_fraction}: it must be above 0 and below 1")
-    num_train = len(tokens) - round(len(tokens) * val_fraction)
-    return tokens[:num_train], tokens[num_train:]
-
-
-def _check_parts(
-    train: TokenArray, val: TokenArray, batch_size: int, num_steps: int, largest_offset: int
-) -> None:
-    """Whether every epoch has a training batch, whatever its offset, and validation a target."""
-    whole = len(train) + len(val)
-    needed = batch_size * num_steps + largest_offset + 1
-    if len(train) < needed:
-        rows = (len(train) - largest_offset - 1) // num_steps
-        # Each step takes a token in every row and one of the offset.
-        steps = (len(train) - (largest_offset + 1 - num_steps)) // (batch_size + 1)
-        raise TextError(
-            f"the text has {whole:,} tokens, {len(train):,} of them for training: a batch of {batch_size:,} "
-            f"sequences of {num_steps:,} steps needs at least {needed:,}. Take a longer text"
-            + (f", a batch size of at most {rows:,}" if rows > 0 else "")
-            + _or_fewer_steps(steps)
-        )
-    if len(val) < 2:
-        raise TextError(
-            f"the text has {whole:,} tokens, {len(val):,} of them for validation, which needs at least 2. "
-            f"Take a longer text or a larger validation fraction"
-        )
-
-
-def _shares(num_train: int | None, num_val: int | None, num_tokens: int, num_steps: int) -> tuple[int, int]:
-    """How many sliding windows to train on and to validate with."""
-    # The T windows between the two parts belong to neither.
-    room = num_tokens - 2 * num_steps
-    if room < 2:
-        raise TextError(
-            f"the text has {num_tokens:,} tokens: a training and a validation window of {num_steps:,} steps "
-            f"need at least {2 * num_steps + 2:,}. Take a longer text"
-            + _or_fewer_steps((num_tokens - 2) // 2)
-        )
-    if (num_train or 1) + (num_val or 1) > room:
-        train, val = (f"{number:,}" if number else "1 or more" for number in (num_train, num_val))
-        raise TextError(
-            f"{train} training and {val} validation windows of {num_steps:,} steps do not fit: the text has "
-            f"{num_tokens:,} tokens, room for {room:,} windows in all. Take fewer windows or a longer text"
-        )
-    if num_train is None and num_val is None and room < BOOK_NUM_TRAIN + BOOK_NUM_VAL:
-        num_train = 2 * room // 3
-    if num_train is None:
-        num_train = min(BOOK_NUM_TRAIN, room - (num_val or 0))
-    if num_val is None:
-        num_val = min(BOOK_NUM_VAL, room - num_train)
-    return num_train, num_val
-
-
-def shares_of_whole_text(num_tokens: int, num_steps: int, num_val: int | None = None) -> tuple[int, int]:
-    """How many sliding windows use all of a text: the last tenth for validation, the others for training.
-
-    Args:
-        num_tokens: n.
-        num_steps: T.
-        num_val: the windows for validation, where they are not to be a tenth.
-
-    Returns:
-        `num_train` and `num_val` of `SlidingWindows`; they are below 1 where the text is too short.
-
-    Example:
-        >>> shares_of_whole_text(1_064, 32)
-        (900, 100)
-    """
-    room = num_tokens - 2 * num_steps
-    if num_val is None:
-        num_val = -(-room // 10)
-    return room - num_val, num_val
-
-
-def _or_fewer_steps(most: int) -> str:
-    return f" or at most {most:,} steps (--steps {most})" if most > 0 else ""
+def _up_to(ends: npt.NDArray[np.int64] | int, starts: npt.NDArray[np.int64], num_steps: int) -> Rows:
+    """Rows of T targets, or fewer where the last one, at the place `ends`, is nearer."""
+    return Rows(starts, np.clip(ends - starts, 0, num_steps))
 
 
 def _divided_up(count: int, size: int) -> int:

@@ -72,10 +72,15 @@ def rows_at(tokens: TokenArray, starts: npt.NDArray[np.integer[Any]], width: int
         >>> rows_at(np.arange(10), np.array([7, 2]), 3).tolist()
         [[7, 8, 9], [2, 3, 4]]
     """
+    if not len(starts):
+        return np.empty((0, width), tokens.dtype)
     mapped = _map_of(tokens)
     if mapped is None:
-        windows: TokenArray = np.lib.stride_tricks.sliding_window_view(tokens, width)[starts]
-        return windows
+        return _windows(tokens, starts, width)
+    low, high = int(starts.min()), int(starts.max()) + width
+    if high - low <= len(starts) * width:
+        # Side by side, or overlapping: one read is no more bytes than those of the rows.
+        return _windows(span(tokens, low, high), starts - low, width)
     size, first = tokens.itemsize, _address(tokens) - mapped.address
     read = [_read(mapped, first + start * size, width * size) for start in starts.tolist()]
     return _checked(mapped, np.frombuffer(b"".join(read), tokens.dtype)).reshape(-1, width)
@@ -97,6 +102,11 @@ def span(tokens: TokenArray, start: int, stop: int) -> TokenArray:
         return part
     content = _read(mapped, _address(part) - mapped.address, part.nbytes)
     return _checked(mapped, np.frombuffer(content, part.dtype))
+
+
+def _windows(tokens: TokenArray, starts: npt.NDArray[np.integer[Any]], width: int) -> TokenArray:
+    windows: TokenArray = np.lib.stride_tricks.sliding_window_view(tokens, width)[starts]
+    return windows
 
 
 def _map_of(tokens: TokenArray) -> TokenMap | None:

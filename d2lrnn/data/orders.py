@@ -29,34 +29,39 @@ _ROUNDS = 8
 _Words = npt.NDArray[np.uint64]
 
 
-def shuffled(num: int, size: int, random: np.random.Generator) -> Iterator[npt.NDArray[np.integer[Any]]]:
+def shuffled(
+    num: int, size: int, random: np.random.Generator, first: int = 0
+) -> Iterator[npt.NDArray[np.integer[Any]]]:
     """The numbers [0, num) in random order, `size` at a time; the last array can be shorter.
 
     Args:
         num: n.
         size: how many at a time.
         random: decides the order; it is drawn from at the first array, and not after it.
+        first: the array to begin with, of those that there are from the beginning of the order.
 
     Example:
         >>> [part.tolist() for part in shuffled(5, 2, np.random.default_rng(0))]
         [[2, 4], [3, 0], [1]]
     """
     if num > LARGEST_SHUFFLE:
-        yield from _permuted(num, size, random)
+        yield from _permuted(num, size, random, first)
         return
     # Like `permutation`, but with two or four bytes a number in place of eight.
     order = np.arange(num, dtype=np.min_scalar_type(num))
     random.shuffle(order)
-    for start in range(0, num, size):
+    for start in range(first * size, num, size):
         yield order[start : start + size]
 
 
-def _permuted(num: int, size: int, random: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+def _permuted(
+    num: int, size: int, random: np.random.Generator, first: int
+) -> Iterator[npt.NDArray[np.int64]]:
     # Raw, as NumPy promises that these stay the same in all its versions.
     keys = random.bit_generator.random_raw(_ROUNDS)
     block = size * max(1, _BLOCK // size)
-    for first in range(0, num, block):
-        order = permute(np.arange(first, min(first + block, num)), num, keys)
+    for begin in range(first * size, num, block):
+        order = permute(np.arange(begin, min(begin + block, num)), num, keys)
         for start in range(0, len(order), size):
             yield order[start : start + size]
 

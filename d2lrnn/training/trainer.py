@@ -9,12 +9,13 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from typing import Any
 
 from d2lrnn.checks import check_learner, whole_number
 from d2lrnn.contract.protocols import Learner
-from d2lrnn.contract.values import Batch, State
+from d2lrnn.contract.values import State
 from d2lrnn.data.batches import DataModule
+from d2lrnn.data.rows import parts_of
 from d2lrnn.errors import DivergedError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
 from d2lrnn.training.history import EpochPart, EpochRecord, History, Position, Progress
@@ -22,6 +23,7 @@ from d2lrnn.training.interrupts import interrupt_flag
 from d2lrnn.training.losses import NotFiniteError
 from d2lrnn.training.metrics import perplexity
 from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.workers.parts import Part
 
 
 class Trainer:
@@ -159,7 +161,7 @@ class Trainer:
         try:
             record = run_epoch(
                 epoch,
-                islice(self.data.train_batches(number), epoch.num_batches, None),
+                parts_of(self.data.train_batches(number), *self._place(), epoch.num_batches),
                 self._train_step,
                 carries_state=self.data.carries_state,
                 validate=self._validate,
@@ -187,26 +189,35 @@ class Trainer:
             self._part = None if epoch.whole else epoch.part()
         return record
 
-    def _train_step(self, batch: Batch, state: State) -> Scored:
+    def _place(self) -> tuple[int, int]:
+        """Which worker this is, and of how many."""
+        workers = self.learner.workers if isinstance(self.learner, WorkerLearner) else None
+        return (workers.rank, workers.size) if workers else (0, 1)
+
+    def _given(self, part: Part) -> Any:
+        """What the learner takes: a worker its part, one that is alone a batch."""
+        return part if isinstance(self.learner, WorkerLearner) else part.batch
+
+    def _train_step(self, part: Part, state: State) -> Scored:
         learner = self.learner
         training = learner.training
         if training.schedule is not None:
             factor = training.schedule.factor(learner.step, self._validation_losses())
             learner.learning_rate = training.learning_rate * factor
         if state is None:
-            state = learner.initial_state(len(batch.inputs))
-        result, state = learner.train_step(batch, state)
-        return Scored(result.loss, batch.num_tokens, state)
+            state = learner.initial_state(part.batch_size)
+        result, state = learner.train_step(self._given(part), state)
+        return Scored(result.loss, part.num_tokens, state)
 
-    def _eval_step(self, batch: Batch, state: State) -> Scored:
+    def _eval_step(self, part: Part, state: State) -> Scored:
         if state is None:
-            state = self.learner.initial_state(len(batch.inputs))
-        loss, state = self.learner.eval_step(batch, state)
-        return Scored(loss, batch.num_tokens, state)
+            state = self.learner.initial_state(part.batch_size)
+        loss, state = self.learner.eval_step(self._given(part), state)
+        return Scored(loss, part.num_tokens, state)
 
     def _validate(self) -> tuple[float, int]:
-        batches = self.data.validation_batches()
-        return total_loss(batches, self._eval_step, carries_state=self.data.carries_state)
+        parts = parts_of(self.data.validation_batches(), *self._place())
+        return total_loss(parts, self._eval_step, carries_state=self.data.carries_state)
 
     def _validation_losses(self) -> list[float]:
         """Those of the whole epochs in nats per token, as a schedule takes them."""

@@ -1,4 +1,4 @@
-"""A worker's learner: it is given whole batches, as every learner is, and computes its own rows of them."""
+"""A worker's learner: it computes its own rows of every batch, given alone or in the whole batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from d2lrnn.contract.values import (
     StepResult,
 )
 from d2lrnn.errors import SpecError
-from d2lrnn.workers.parts import Part, joined_state, own_state, part_of
+from d2lrnn.workers.parts import Part, joined_state, own_state, part_of, rows_of
 from d2lrnn.workers.protocols import PartLearner, Workers
 
 
@@ -44,9 +44,9 @@ class Zeros(NamedTuple):
 class WorkerLearner:
     """The learner of one worker among several; see `d2lrnn.contract.protocols.Learner` for the methods.
 
-    All workers are given the same batches. What `train_step` and `eval_step` return is of the whole batch and
-    the same on every worker. `train_step`, `eval_step` and `gradients` are collective, and `export_state` of
-    a state that they returned.
+    All workers are given the same batches, or each its `Part` of them. What `train_step` and `eval_step`
+    return is of the whole batch and the same on every worker. `train_step`, `eval_step` and `gradients` are
+    collective, and `export_state` of a state that they returned.
 
     Args:
         learner: computes the rows of this worker.
@@ -101,8 +101,12 @@ class WorkerLearner:
         """The zero state of whole batches."""
         return Zeros(batch_size)
 
-    def train_step(self, batch: Batch, state: State) -> tuple[StepResult, State]:
-        """A step of all workers together."""
+    def train_step(self, batch: Batch | Part, state: State) -> tuple[StepResult, State]:
+        """A step of all workers together.
+
+        Raises:
+            SpecError: a part that is not this worker's.
+        """
         part = self._part(batch)
         self._stops_before = self._stops
         (loss, norm, self._stops), state = self._learner.train_part(
@@ -110,8 +114,12 @@ class WorkerLearner:
         )
         return StepResult(loss, norm), OwnRows(state, part.batch_size)
 
-    def eval_step(self, batch: Batch, state: State) -> tuple[SupportsFloat, State]:
-        """The mean loss of the whole batch."""
+    def eval_step(self, batch: Batch | Part, state: State) -> tuple[SupportsFloat, State]:
+        """The mean loss of the whole batch.
+
+        Raises:
+            SpecError: a part that is not this worker's.
+        """
         part = self._part(batch)
         loss, state = self._learner.eval_part(part, self._own(state, part))
         return loss, OwnRows(state, part.batch_size)
@@ -175,8 +183,18 @@ class WorkerLearner:
                     "with the same options, text and saved run"
                 )
 
-    def _part(self, batch: Batch) -> Part:
-        return part_of(batch, self.workers.rank, self.workers.size)
+    def _part(self, batch: Batch | Part) -> Part:
+        rank, size = self.workers.rank, self.workers.size
+        if not isinstance(batch, Part):
+            return part_of(batch, rank, size)
+        own, given = rows_of(batch.batch_size, rank, size), len(batch.batch.inputs)
+        if batch.rows != own or given != own.stop - own.start:
+            raise SpecError(
+                f"worker {rank} of {size} computes {own.stop - own.start} rows from row {own.start} on, of a "
+                f"batch of {batch.batch_size}, and was given {given} from row {batch.rows.start} on: give it "
+                "a whole batch, or its own part (`d2lrnn.workers.parts.part_of`)"
+            )
+        return batch
 
     def _own(self, state: State, part: Part) -> State:
         """The state of this worker's rows."""

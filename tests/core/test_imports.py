@@ -30,7 +30,7 @@ ROOMS = {
     "copies": {"contract"},
     "workers": {"contract", "errors"},
     "registry": {"contract", "errors", "workers"},
-    "data": {"atomic_files", "checks", "contract", "errors"},
+    "data": {"atomic_files", "checks", "contract", "errors", "workers"},
     "generation": {"checks", "contract", "data", "errors"},
     "training": {"checks", "contract", "data", "errors", "workers"},
     "translation": {"checks", "contract", "data", "errors", "training"},

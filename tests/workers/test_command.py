@@ -19,6 +19,9 @@ from typing import Any
 import pytest
 from workers.conftest import BACKEND
 
+from d2lrnn.data.corpus import load_corpus
+from d2lrnn.data.encoded import Origin, read_header
+from d2lrnn.data.encoder import encode_texts
 from d2lrnn.errors import INTERRUPTED, WORKER_LOST, WRONG_INPUT
 from d2lrnn.registry import engine_of
 from d2lrnn.saving.run_folder import load_run
@@ -121,9 +124,17 @@ def _sockets() -> Iterator[tuple[str, int, str]]:
                 yield shown, int(port, 16), fields[9]
 
 
-def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path) -> None:
-    outputs = []
-    for workers in ([], ["--workers", "2"], ["--workers", "2"]):
+@pytest.fixture
+def encoded(tmp_path: Path) -> Path:
+    """The sample in a file, of which each worker reads its own rows."""
+    corpus, file = load_corpus("sample"), tmp_path / "sample.enc"
+    encode_texts("sample", file, Origin("char", True, "utf-8", 0), vocab=corpus.vocab)
+    return file
+
+
+def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path, encoded: Path) -> None:
+    outputs: list[tuple[list[str], list[tuple[float, float]]]] = []
+    for workers in (["sample"], ["sample", "--workers", "2"], [str(encoded), "--workers", "2"]):
         result = tmp_path / f"{len(outputs)}.json"
         words = [*MODEL, *WINDOWS, *workers, "--epochs", "3", "--json", str(result)]
         code, printed, errors = command(*words).ended()
@@ -217,6 +228,20 @@ def test_without_the_command_no_worker_goes_on(command: Any, tmp_path: Path) -> 
     while not all(_is_gone(pid) for pid in processes):
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_an_error_of_one_worker_ends_all_in_one_line(command: Any, encoded: Path) -> None:
+    """A damaged token is in a row of one of them, and the other waits for it."""
+    content = bytearray(encoded.read_bytes())
+    content[read_header(encoded).start + 100] = 255
+    encoded.write_bytes(content)
+    words = [*MODEL, *WINDOWS, str(encoded), "--workers", "2"]
+    code, _, errors = command(*words).ended()
+    assert code == WRONG_INPUT, errors
+    assert re.fullmatch(
+        rf"d2lrnn: (worker [01] of 2: )?{re.escape(str(encoded))} is damaged: it holds the token 255, .*\n",
+        errors,
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import d2lrnn
+from d2lrnn.contract.values import Batch
 from d2lrnn.workers.link import Link, serve
+from d2lrnn.workers.parts import Part, part_of
 
 
 def main(descriptor: int) -> NoReturn:
@@ -34,7 +36,14 @@ def main(descriptor: int) -> NoReturn:
 
 
 def trained(case: Any, backend: Any, workers: Any = None) -> dict[str, Any]:
-    """What a case comes to, with several workers or alone; the same on every worker."""
+    """What a case comes to, with several workers or alone; the same on every worker.
+
+    Workers are given whole batches and their parts of them in turn.
+    """
+
+    def given(number: int, batch: Batch) -> Batch | Part:
+        return part_of(batch, workers.rank, workers.size) if workers and number % 2 else batch
+
     model = backend.build(case.spec, case.parameters)
     if workers is None:
         learner = backend.learner(model, case.training, device="cpu")
@@ -44,16 +53,16 @@ def trained(case: Any, backend: Any, workers: Any = None) -> dict[str, Any]:
     first = case.batches[0]
     gradients = learner.gradients(first, learner.initial_state(len(first.inputs)))
     losses, norms, state = [], [], None
-    for batch in case.batches:
+    for number, batch in enumerate(case.batches):
         if state is None or not case.carried:
             state = learner.initial_state(len(batch.inputs))
-        result, state = learner.train_step(batch, state)
+        result, state = learner.train_step(given(number, batch), state)
         losses.append(float(result.loss))
         norms.append(float(result.grad_norm))
     exported = learner.export_state(state)
     validated, after = [], learner.import_state(exported)
-    for batch in case.validation:
-        loss, after = learner.eval_step(batch, after)
+    for number, batch in enumerate(case.validation):
+        loss, after = learner.eval_step(given(number, batch), after)
         validated.append((float(loss), batch.num_tokens))
     return {
         "gradients": gradients,
