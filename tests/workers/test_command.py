@@ -134,9 +134,9 @@ def encoded(tmp_path: Path) -> Path:
 
 def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path, encoded: Path) -> None:
     outputs: list[tuple[list[str], list[tuple[float, float]]]] = []
-    for workers in (["sample"], ["sample", "--workers", "2"], [str(encoded), "--workers", "2"]):
+    for text, workers in (("sample", []), ("sample", ["--workers", "2"]), (str(encoded), ["--workers", "2"])):
         result = tmp_path / f"{len(outputs)}.json"
-        words = [*MODEL, *WINDOWS, *workers, "--epochs", "3", "--json", str(result)]
+        words = [text, *MODEL, *WINDOWS, *workers, "--epochs", "3", "--json", str(result)]
         code, printed, errors = command(*words).ended()
         assert code == 0, errors
         if workers:
