@@ -8,6 +8,7 @@ address of its own machine's name hears of one that nobody else reaches.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -169,6 +170,7 @@ class TwoHosts:
 @contextmanager
 def two_hosts(*, slow: bool = False, names: tuple[str, str] = ("host-a", "host-b")) -> Iterator[TwoHosts]:
     """Two hosts; `slow` delays every frame by 20 ms, and loses one in a thousand."""
+    _remove_leftovers()
     tag = f"{os.getpid()}x{next(_number)}"  # the name of a device has 15 characters at most
     a, b = (
         Host(name, f"d2l{tag}{letter}", f"10.77.0.{2 - number}", f"d{tag}{letter}")
@@ -203,17 +205,27 @@ def two_hosts(*, slow: bool = False, names: tuple[str, str] = ("host-a", "host-b
         yield hosts
     finally:
         for host in hosts:
-            with suppress(subprocess.CalledProcessError):
-                host.end_all()
+            _remove(host)
         if wire is not None:
             wire.kill()
             wire.communicate()
-        for host in hosts:
-            shutil.rmtree(_TABLES / host.namespace, ignore_errors=True)
-            with suppress(subprocess.CalledProcessError):
-                _run("ip", "netns", "del", host.namespace)
         with suppress(OSError):
             _TABLES.rmdir()
+
+
+def _remove(host: Host) -> None:
+    with suppress(subprocess.CalledProcessError):
+        host.end_all()
+    shutil.rmtree(_TABLES / host.namespace, ignore_errors=True)
+    with suppress(subprocess.CalledProcessError):
+        _run("ip", "netns", "del", host.namespace)
+
+
+def _remove_leftovers() -> None:
+    """Those of tests that were killed."""
+    for namespace, pid in re.findall(r"^(d2l(\d+)x\d+[ab])\b", _run("ip", "netns", "list"), re.MULTILINE):
+        if not Path(f"/proc/{pid}").exists():
+            _remove(Host("", namespace, "", ""))
 
 
 def wait_until(what: str, condition: object, seconds: float, *jobs: Job) -> None:

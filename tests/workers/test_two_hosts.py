@@ -66,10 +66,10 @@ def check_run(what: str, hosts: TwoHosts, folder: Path) -> None:
     assert codes == [0, 0], a.errors + b.errors
     assert "workers  2\n" in a.output
     assert b.output == ""
-    # torchrun warns that it cannot look up the name of an address: there is no DNS here.
-    said = [line for line in a.errors.splitlines() if not line.startswith(("epoch ", "[W"))]
+    said = [line for job in jobs for line in job.errors.splitlines() if not line.startswith("epoch ")]
+    if what == "torchrun":  # which warns that it cannot look up the name of an address: there is no DNS here
+        said = [line for line in said if "hostname of the client socket cannot be retrieved" not in line]
     assert said == []
-    assert b.errors == ""
     assert not (folder / "result-host-b.json").exists()
     result, expected = read(folder / "result-host-a.json"), alone(folder, options)
     for epoch, other in zip(result["epochs"], expected["epochs"], strict=True):
