@@ -20,6 +20,9 @@ BACKEND = os.environ.get("D2LRNN_BACKEND", "")
 #: What of the page is of which backend.
 LINES = {"torch": ["torch", "torchrun"], "jax": ["jax"], "tensorflow": ["tensorflow"], "mxnet": ["mxnet"]}
 
+#: Of tests of the core: a plain nox runs them with one of the engines.
+of_the_core = pytest.mark.slow if BACKEND != "torch" else lambda test: test
+
 pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.skipif(BACKEND not in LINES, reason=f"{BACKEND} has no engine"),
@@ -125,8 +128,8 @@ FAILURES = {
     "hangs b": (stop_all, 1, ("worker 1 of 2 ", None)),
     "hangs a": (stop_all, 0, (None, "worker 0 of 2 ")),
 }
-#: Those that take part in a plain nox: the others end in the same way, or take long.
-QUICK = ("killed b", "killed a", "cut")
+#: Those that take part in a plain nox: what the core does about the others is the same for all backends.
+QUICK = ("killed b", "killed a", "cut") if BACKEND == "torch" else ("killed b",)
 #: Where MXNet's processes meet, and all that another host hears of.
 SCHEDULER = "the scheduler"
 
@@ -172,6 +175,7 @@ def test_where_a_worker_is_lost_all_end_and_say_which(
     assert run.position.epochs
 
 
+@of_the_core
 @pytest.mark.parametrize("what", LINES.get(BACKEND, [])[:1])
 def test_an_interrupt_on_one_host_ends_both_with_a_checkpoint(
     what: str, hosts: TwoHosts, folder: Path
@@ -217,6 +221,7 @@ def test_restart_goes_on_from_the_last_checkpoint(what: str, hosts: TwoHosts, fo
     jobs[0].popen.wait()
 
 
+@of_the_core
 def test_another_text_on_one_host_is_an_error(hosts: TwoHosts, folder: Path) -> None:
     what = LINES[BACKEND][0]
     other = folder / "other"
@@ -232,6 +237,7 @@ def test_another_text_on_one_host_is_an_error(hosts: TwoHosts, folder: Path) -> 
         )
 
 
+@of_the_core
 def test_another_host_without_the_folder_says_where_the_run_is(hosts: TwoHosts, folder: Path) -> None:
     what = LINES[BACKEND][0]
     other = folder / "other"
