@@ -102,11 +102,12 @@ class TextBatches(Iterator[Batch]):
     ) -> npt.NDArray[np.int32]:
         """Inputs and targets side by side, (num_rows, T + 1), padded."""
         windows = np.full((num_rows, self._num_steps + 1), PADDING, np.int32)
-        whole = lengths == self._num_steps
-        windows[: len(starts)][whole] = rows_at(self._tokens, starts[whole], self._num_steps + 1)
-        for row in np.flatnonzero(~whole & (lengths > 0)).tolist():
-            start, length = int(starts[row]), int(lengths[row])
-            windows[row, : length + 1] = span(self._tokens, start, start + length + 1)
+        if (lengths == self._num_steps).all():
+            windows[: len(starts)] = rows_at(self._tokens, starts, self._num_steps + 1)
+            return windows
+        for row, start, length in zip(windows, starts.tolist(), lengths.tolist(), strict=False):
+            if length:
+                row[: length + 1] = span(self._tokens, start, start + length + 1)
         return windows
 
 
