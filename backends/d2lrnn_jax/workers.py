@@ -9,6 +9,7 @@ heartbeats of JAX's coordination service, which ends the process from C++ with a
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import sys
@@ -99,6 +100,8 @@ def _own_address(address: str) -> str:
     family, kind, protocol, _, where = socket.getaddrinfo(
         host.strip("[]"), int(port), type=socket.SOCK_DGRAM
     )[0]
+    if ipaddress.ip_address(where[0]).is_loopback:
+        return str(where[0])  # all of these are this machine's
     with socket.socket(family, kind, protocol) as probe:
         probe.connect(where)  # nothing is sent: this asks for the route
         own: str = probe.getsockname()[0]
