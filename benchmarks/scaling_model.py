@@ -26,7 +26,6 @@ import json
 import math
 import os
 import platform
-import secrets
 import statistics
 import tempfile
 import time
@@ -309,7 +308,7 @@ class _Bench:
     def _workers(self, number: int, link: Link | None) -> Iterator[Group]:
         """Workers that have joined one another, each on a machine of its own; servers share a further one."""
         engine = engine_of(self._backend)
-        workers, servers = engine.environments(number, secrets.token_hex(16))
+        workers, servers = engine.environments(number)
         own = [{**self._common, **dict.fromkeys(engine.unset, ""), **each} for each in [*workers, *servers]]
         prefixes: list[Sequence[str]] = []
         with ExitStack() as stack:

@@ -194,7 +194,7 @@ class _Signs:
         self._client, self._rank, self._size = client, rank, size
         self._counts = dict.fromkeys((other for other in range(size) if other != rank), 0)
         self._changed = dict.fromkeys(self._counts, time.monotonic())
-        self._answered = time.monotonic()
+        self._answered = self._looked = time.monotonic()
         self._ended = False
         # A thread of its own: a store whose process was stopped does not answer for long.
         threading.Thread(target=self._exchange, daemon=True).start()
@@ -206,6 +206,10 @@ class _Signs:
     def silent(self, patience: float = _PATIENCE, since: float = 0.0) -> str | None:
         """One that has given no sign for `patience` seconds after the moment `since`."""
         now = time.monotonic()
+        if now - self._looked > _PATIENCE / 2:
+            # This process was stopped itself: the others may have been, too.
+            self._answered, self._changed = now, dict.fromkeys(self._changed, now)
+        self._looked = now
         if self._ended:
             return None
         if now - max(since, self._answered) > patience:

@@ -17,7 +17,6 @@ percent faster or slower for all its life. What a figure is taken from are ratio
 from __future__ import annotations
 
 import json
-import secrets
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -134,7 +133,7 @@ def _group(schedule: Schedule, entrant: Entrant, name: str, job: Job, number: in
         )
     engine = engine_of(entrant.framework)
     common |= {ENVIRONMENT_VARIABLE: entrant.framework, **dict.fromkeys(engine.unset, "")}
-    workers, servers = engine.environments(size, secrets.token_hex(16))
+    workers, servers = engine.environments(size)
     return Group(
         entrant.python,
         [replace(job, size=size, cores=tuple(own)) for own in cores],

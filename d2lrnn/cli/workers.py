@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -95,7 +94,7 @@ def _processes(request: TrainRequest, engine: Engine, name: str) -> tuple[Any, A
             )
         return [job], [{ENVIRONMENT_VARIABLE: name}], [], []
     size = _number(request, name)
-    workers, served = engine.environments(size, secrets.token_hex(16))
+    workers, served = engine.environments(size)
     servers = [
         ({**server_job, "role": role}, {**chosen, **variables})
         for role, variables in zip(engine.server_roles, served, strict=True)

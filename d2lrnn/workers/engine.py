@@ -28,8 +28,8 @@ class Engine:
             launcher gives one, and 1 is no launch.
         local: the variables of a worker on this machine. ``$rank`` and ``$size`` stand for its place,
             ``$port`` for a free port, ``$own_port`` for one of the worker's own, higher than those of lower
-            ranks (a server has none), ``$addresses`` for one free address a worker, ``$loopback`` for the
-            name of the loopback interface, ``$secret`` for a word that nobody else knows.
+            ranks (a server has none), ``$addresses`` for one free address a worker, and ``$loopback`` for
+            the name of the loopback interface. No engine has a secret that its processes could share.
         unset: variables that must not be set.
         server_roles: further processes that it needs, which are no workers.
         role: the variable that tells a process its role; `server_roles` or ``"worker"``.
@@ -66,7 +66,7 @@ class Engine:
         """Whether a launcher has made this process a server, and no worker."""
         return bool(self.role) and environment.get(self.role) in self.server_roles
 
-    def environments(self, size: int, secret: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    def environments(self, size: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
         """The variables of all workers on this machine by rank, and of the servers."""
         ports = sorted(free_ports(size + 1))
         common = {
@@ -74,7 +74,6 @@ class Engine:
             "port": str(ports[-1]),
             "addresses": json.dumps([f"{LOOPBACK}:{port}" for port in ports[:size]]),
             "loopback": _loopback_interface(),
-            "secret": secret,
         }
         workers = [
             self._filled({**common, "rank": str(rank), "own_port": str(ports[rank]), "role": "worker"})

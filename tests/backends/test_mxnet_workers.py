@@ -26,7 +26,7 @@ _BEGINS = "import os, d2lrnn, numpy as np; workers = d2lrnn.backend('mxnet').joi
 def _run(worker: str, size: int) -> list[tuple[int, str, str]]:
     """Exit code, output and errors of the workers by rank, and then of scheduler and server."""
     engine = engine_of("mxnet")
-    workers, servers = engine.environments(size, "")
+    workers, servers = engine.environments(size)
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), str(root / "backends")])
     common = {name: value for name, value in os.environ.items() if name not in engine.unset}
@@ -97,7 +97,7 @@ workers.sum(np.ones(3))
 
 
 def test_a_place_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in engine_of("mxnet").environments(2, "")[0][0].items():
+    for name, value in engine_of("mxnet").environments(2)[0][0].items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DMLC_NUM_WORKER", "two")
     with pytest.raises(SpecError, match="DMLC_NUM_WORKER is 'two': it must be a whole number from 1 on"):

@@ -26,7 +26,7 @@ def start(engine: Engine) -> Callable[..., Outcome]:
     """Runs a module of the tests in several processes."""
 
     def started(module: str, size: int, job: dict[str, Any]) -> Outcome:
-        workers, servers = engine.environments(size, "a secret")
+        workers, servers = engine.environments(size)
         common = {"D2LRNN_BACKEND": BACKEND, **dict.fromkeys(engine.unset, "")}
         return supervise(
             module,
