@@ -9,6 +9,8 @@ file. Results go to ``benchmarks/results``: ``bench.json`` after every process; 
 ``--book FOLDER`` names a folder with the book's package (``pip install --no-deps --target FOLDER -r
 requirements/book.txt``).
 
+``--report`` measures nothing: it writes the report again from ``bench.json``, or from the file of ``--json``.
+
 ``--settings scaling --models rnn-scratch --no-peers`` shows what a token costs from 16 to 256 steps and from
 batch 32 to 1024; with ``--resume`` it goes into the same report.
 
@@ -24,13 +26,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from d2lrnn.atomic_files import write_atomically
-from d2lrnn.benchmark.driver import Entrant, new_document, run
+from d2lrnn.benchmark.driver import Entrant, new_document, read_document, run
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import SETTINGS
+from d2lrnn.benchmark.svg import as_file
 from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.text_tables import further_tables
 from d2lrnn.benchmark.workers import run_workers
@@ -58,13 +63,15 @@ AS_NEEDED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWT
 def main(argv: list[str] | None = None) -> int:
     """Measures, and writes the files."""
     given = vars(_parser().parse_args(argv))
-    pythons, book, peers = (given.pop(name) for name in ("env", "book", "peers"))
+    pythons, book, peers, report = (given.pop(name) for name in ("env", "book", "peers", "report"))
     try:
         request = BenchRequest(**given)
-        schedule = schedule_of(request, "M,C,L" if request.workers is None else WORKERS_SETTINGS)
-        entrants = _entrants(request, pythons, book, peers=peers)
         name = "bench.json" if request.workers is None else "workers.json"
         save = Path(request.json or RESULTS / name).absolute()
+        if report:
+            return _write_report(read_document(save), save)
+        schedule = schedule_of(request, "M,C,L" if request.workers is None else WORKERS_SETTINGS)
+        entrants = _entrants(request, pythons, book, peers=peers)
         document = resumed(save, schedule) if request.resume else None
     except D2LError as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
@@ -72,17 +79,26 @@ def main(argv: list[str] | None = None) -> int:
     save.parent.mkdir(parents=True, exist_ok=True)
     if request.workers is not None:
         document = {**(document or new_document(schedule)), "command": _command(request)}
-        document = run_workers(schedule, entrants, document, save=save, on_worker=report_worker)
+        return _write_report(
+            run_workers(schedule, entrants, document, save=save, on_worker=report_worker), save
+        )
+    return _write_report(run(schedule, entrants, document, save=save, on_worker=report_worker), save)
+
+
+def _write_report(document: Mapping[str, Any], save: Path) -> int:
+    """The files beside the document's."""
+    if document.get("workers"):
         write_atomically(save.with_suffix(".md"), workers_table(document).encode())
         failures = sum(row["status"] != "ok" for row in document["rows"])
         print(f"{save.with_suffix('.md')}: {len(document['rows'])} cells, {failures} with failures")
         return 0
-    document = run(schedule, entrants, document, save=save, on_worker=report_worker)
     table = gather(document)
     text = save.with_name("text.json")
     further = further_tables(json.loads(text.read_text())) if text.exists() else []
     files = {".md": markdown(table, further), ".html": page(table, further)}
-    files |= {f"-{name}.svg": figure for name, figure in step_figures(table).items() if name in SETTINGS}
+    files |= {
+        f"-{name}.svg": as_file(figure) for name, figure in step_figures(table).items() if name in SETTINGS
+    }
     for ending, content in files.items():
         write_atomically(save.with_name(save.stem + ending), content.encode())
     print(
@@ -143,6 +159,12 @@ def _parser() -> ArgumentParser:
         "--no-peers", dest="peers", action="store_false", default=True,
         help="leave out the frameworks' own layers",
     )  # fmt: skip
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        default=False,
+        help="measure nothing: write the report again from the kept results",
+    )
     parser.set_defaults(device="cpu")
     return parser
 

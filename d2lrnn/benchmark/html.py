@@ -7,97 +7,165 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from d2lrnn.benchmark.markdown import QUICK, markdown
-from d2lrnn.benchmark.svg import COLOURS, Curve, Dot, bars, dot_plot, line_plot
-from d2lrnn.benchmark.table import Entry, Table, losses_of
+from d2lrnn.benchmark.markdown import QUICK, TITLE, machine, tables, versions
+from d2lrnn.benchmark.svg import STYLE, Bar, Curve, Dot, bars, disc, dot_plot, line_plot
+from d2lrnn.benchmark.table import Entry, Table, framework_order, losses_of
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222;
-  max-width: 1180px; margin: 2em auto; padding: 0 1em }
-table { border-collapse: collapse; font-size: 13px; margin: 1em 0; display: block; overflow-x: auto }
-td, th { border: 1px solid #ddd; padding: 3px 8px; text-align: right; white-space: nowrap }
-td:first-child, td:nth-child(2), th { text-align: left }
-svg { display: block; margin: 1em 0; font-family: inherit }
-.figures { display: flex; flex-wrap: wrap; gap: 12px }
-.quick { background: #fde0d0; border: 2px solid #d55e00; padding: 8px 12px; font-weight: bold }
+:root { color-scheme: light dark; --page: #ffffff; --ink: #222222; --soft: #5a5f68; --rule: #d9dce1;
+  --head: #f1f2f4; --link: #0b5cad; --warn: #fde0d0; --edge: #d55e00 }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #16181d; --ink: #e2e4e8; --soft: #a8adb6; --rule: #3c4048; --head: #22252c;
+    --link: #7db8f0; --warn: #4a2413; --edge: #ff8a3d }
+}
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 1340px; margin: 0 auto; padding: 20px 16px 60px; overflow-wrap: anywhere }
+h1 { font-size: 26px; line-height: 1.2; margin: 0 0 12px }
+h2 { font-size: 19px; line-height: 1.3; margin: 36px 0 8px }
+p, ul { margin: 8px 0; max-width: 80ch }
+ul { padding-left: 20px }
+.scroll { overflow-x: auto; margin: 12px 0; max-width: 100% }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+td, th { border: 1px solid var(--rule); padding: 4px 9px; text-align: right; white-space: nowrap }
+th { background: var(--head) }
+td.words, th.words { text-align: left }
+svg { display: block; max-width: 100%; height: auto }
+.figures { display: flex; flex-wrap: wrap; gap: 20px; align-items: flex-start; margin: 12px 0 }
+.narrow { display: none }
+@media (max-width: 699px) { .narrow { display: block } .wide { display: none } h1 { font-size: 22px } }
+.key { display: flex; flex-wrap: wrap; gap: 4px 16px; list-style: none; padding: 0; max-width: none }
+.key svg { display: inline-block; vertical-align: -2px; margin-right: 5px }
+summary { cursor: pointer; color: var(--link); padding: 4px 0 }
+pre { font-size: 12px; white-space: pre-wrap; max-height: 60vh; overflow: auto; border: 1px solid var(--rule);
+  padding: 8px }
+.quick { background: var(--warn); border: 2px solid var(--edge); padding: 8px 12px; font-weight: bold }
 """
+
+#: How wide figures of many lines are: on a wide screen two of them stand side by side, and a narrow one has
+#: its own, for there a wide one's text would be too small.
+_WIDE, _NARROW = 640, 360
+
+_STEP = "ms a training step"
 
 
 def page(table: Table, further: Iterable[str] = ()) -> str:
-    """The whole page.
+    """The whole page: title and machine, figures, tables, and folded away the samples.
 
     Args:
         table: the rows.
         further: as for `d2lrnn.benchmark.markdown.markdown`.
     """
     quick = f'<p class="quick">{escape(QUICK)}</p>' if table.document["quick"] else ""
-    # What ends a script must not stand in it; JSON can write the sign otherwise.
-    samples = json.dumps(table.document).replace("<", "\\u003c")
     return "\n".join([
         "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8"><title>Training steps, framework by framework</title>',
-        f"<style>{_STYLE}</style></head><body>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<style>{_STYLE}{STYLE}</style></head><body>",
+        f"<h1>{TITLE}</h1>",
         quick,
-        _dots(table),
+        _blocks(["\n".join(machine(table))]),
+        _folded("Versions", _blocks(["\n".join(versions(table))])) if versions(table) else "",
+        _steps(table),
         _losses(table),
         _targets(table),
         _memory(table),
-        _tables(markdown(table, further)),
-        "<h2>Raw samples</h2><p>In this page's source, as JSON: the element <code>#samples</code>.</p>",
-        f'<script type="application/json" id="samples">{samples}</script>',
+        _blocks(tables(table, further)),
+        "<h2>Raw samples</h2>",
+        _folded("Every sample of every round, as JSON", f'<pre id="samples">{_samples(table)}</pre>'),
         "</body></html>",
         "",
     ])  # fmt: skip
 
 
-def _colour(table: Table, framework: str) -> str:
-    return COLOURS[table.frameworks.index(framework) % len(COLOURS)]
+def _samples(table: Table) -> str:
+    """The document as JSON, a line for every row."""
+    rows = ",\n".join(json.dumps(row) for row in table.document["rows"])
+    rest = json.dumps({key: value for key, value in table.document.items() if key != "rows"})
+    return escape(f'{rest[:-1]}, "rows": [\n{rows}\n]}}', quote=False)
 
 
-def _dots(table: Table) -> str:
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def _colour(framework: str, table: Table) -> int:
+    """One colour a backend, its peers' too: that of its place in the registry, the same in every report."""
+    return framework_order(table.frameworks).index(framework)
+
+
+def _steps(table: Table) -> str:
     """A figure for every setting."""
+    dots = _step_dots(table)
+    if not dots:
+        return ""
     legend = (
         "Dot: median over the rounds; line: its bootstrap interval; ring: a peer; upright tick: the matrix "
         "products alone."
     )
-    return "\n".join([f"<h2>Training step</h2><p>{legend}</p>", *step_figures(table).values()])
+    figures = [
+        _both(*(dot_plot(_sizes(table, name), _STEP, found, width) for width in (_WIDE, _NARROW)))
+        for name, found in dots.items()
+    ]
+    return f"<h2>Training step</h2><p>{legend}</p>{_figures(table, figures)}"
+
+
+def _key(table: Table) -> str:
+    """Which colour is whose."""
+    items = "".join(
+        f'<li><svg width="14" height="12" role="presentation">{disc(_colour(name, table))}</svg>'
+        f"{escape(name)}</li>"
+        for name in table.frameworks
+    )
+    return f'<ul class="key">{items}</ul>'
+
+
+def _both(wide: str, narrow: str) -> str:
+    return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
 
 
 def step_figures(table: Table) -> dict[str, str]:
     """By setting, the SVG with the training steps of every subject, its lines grouped by model."""
-    figures = {}
+    return {name: dot_plot(_sizes(table, name), _STEP, dots) for name, dots in _step_dots(table).items()}
+
+
+def _sizes(table: Table, setting: str) -> str:
+    return f"{setting}: {table.document['schedule']['settings'].get(setting, '')}"
+
+
+def _step_dots(table: Table) -> dict[str, list[Dot]]:
+    found = {}
     for setting in dict.fromkeys(entry.setting for entry in table.entries.values()):
         dots = []
-        entries = [entry for entry in table.entries.values() if entry.setting == setting]
-        for model in dict.fromkeys(entry.model for entry in entries):
-            for entry in entries:
-                interval = entry.interval("steps") if entry.model == model else None
-                if interval:
-                    floor = entry.summary("floor")
-                    mark = None if floor is None else 1000 * floor.median
-                    value, low, high = (1000 * end for end in interval)
-                    label, colour = f"{model} · {entry.name}", _colour(table, entry.framework)
-                    dots.append(Dot(label, value, low, high, mark, colour, entry.kind != "backend"))
+        for entry in table.entries.values():
+            interval = entry.interval("steps") if entry.setting == setting else None
+            if interval:
+                floor = entry.summary("floor")
+                mark = None if floor is None else 1000 * floor.median
+                value, low, high = (1000 * end for end in interval)
+                colour, peer = _colour(entry.framework, table), entry.kind != "backend"
+                dots.append(Dot(entry.model, entry.name, value, low, high, mark, colour, peer))
         if dots:
-            sizes = table.document["schedule"]["settings"].get(setting, "")
-            figures[setting] = dot_plot(f"{setting}: {sizes}", "ms a training step", dots)
-    return figures
+            found[setting] = dots
+    return found
 
 
 def _losses(table: Table) -> str:
-    """The backends' losses on one another: where they are equal, only the uppermost seems to be there."""
+    """The backends' losses on one another."""
     figures = []
     for setting, model in table.cells:
         curves = [
             Curve(
-                entry.name, [(float(n), y) for n, y in enumerate(losses, 1)], _colour(table, entry.framework)
+                entry.name, [(float(n), y) for n, y in enumerate(losses, 1)], _colour(entry.framework, table)
             )
             for entry in table.of_cell(setting, model)
             if (losses := losses_of(entry))
         ]
         if curves:
-            figures.append(line_plot(f"{setting} {model}", "training step", "loss", curves))
-    return _section("Losses over steps: the same numbers in every framework", figures)
+            title = f"{setting} {model}"
+            figures.append(line_plot(title, "training step", "loss", curves, in_turn=True))
+    told = "Each line shows in the gaps of the others: where all are equal, their colours take turns."
+    return _section(table, "Losses over steps: the same numbers in every framework", figures, told)
 
 
 def _targets(table: Table) -> str:
@@ -105,13 +173,13 @@ def _targets(table: Table) -> str:
     figures = []
     for setting, model in table.cells:
         curves = [
-            Curve(entry.name, curve, _colour(table, entry.framework))
+            Curve(entry.name, curve, _colour(entry.framework, table))
             for entry in table.of_cell(setting, model)
             if (curve := _curve(entry))
         ]
         if curves:
-            figures.append(line_plot(model, "seconds", "loss", curves))
-    return _section("Loss over time, from the first step, compiling included", figures)
+            figures.append(line_plot(f"{setting} {model}", "seconds", "loss", curves))
+    return _section(table, "Loss over time, from the first step, compiling included", figures)
 
 
 def _curve(entry: Entry) -> list[tuple[float, float]]:
@@ -120,38 +188,59 @@ def _curve(entry: Entry) -> list[tuple[float, float]]:
 
 
 def _memory(table: Table) -> str:
-    values = [
-        (f"{entry.setting} {entry.model} · {entry.name}", most, _colour(table, entry.framework))
-        for entry in table.entries.values()
-        if (most := entry.median("peak_memory"))
-    ]
-    return _section("Memory", [bars("Peak while training", "MB", values)] if values else [])
+    """A figure for every setting, with all subjects that it was measured of."""
+    figures = []
+    for setting in dict.fromkeys(entry.setting for entry in table.entries.values()):
+        values = [
+            Bar(entry.model, entry.name, most, _colour(entry.framework, table), entry.kind != "backend")
+            for entry in table.entries.values()
+            if entry.setting == setting and (most := entry.median("peak_memory"))
+        ]
+        if values:
+            title = f"{setting}: peak while training"
+            figures.append(_both(bars(title, "MB", values, _WIDE), bars(title, "MB", values, _NARROW)))
+    return _section(table, "Memory", figures)
 
 
-def _section(title: str, figures: list[str]) -> str:
-    return f'<h2>{escape(title)}</h2><div class="figures">{"".join(figures)}</div>' if figures else ""
+def _section(table: Table, title: str, figures: list[str], told: str = "") -> str:
+    text = f"<p>{escape(told)}</p>" if told else ""
+    return f"<h2>{escape(title)}</h2>{text}{_figures(table, figures)}" if figures else ""
 
 
-def _tables(text: str) -> str:
+def _figures(table: Table, figures: list[str]) -> str:
+    return f'{_key(table)}<div class="figures">{"".join(figures)}</div>'
+
+
+def _blocks(parts: Iterable[str]) -> str:
     """The Markdown that this package writes, as HTML: headings, lists, tables, paragraphs."""
-    parts = []
-    for block in text.strip().split("\n\n"):
+    found = []
+    for block in "\n\n".join(parts).split("\n\n"):
         lines = block.splitlines()
         if block.startswith("#"):
             level = len(block) - len(block.lstrip("#"))
-            parts.append(f"<h{level}>{_inline(block[level:].strip())}</h{level}>")
+            found.append(f"<h{level}>{_inline(block[level:].strip())}</h{level}>")
         elif block.startswith("| "):
-            rows = [_cells(line) for line in lines]
-            head = "".join(f"<th>{_inline(cell)}</th>" for cell in rows[0])
-            body = "".join(
-                f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>" for row in rows[2:]
-            )
-            parts.append(f"<table><tr>{head}</tr>{body}</table>")
+            found.append(_grid([_cells(line) for line in lines]))
         elif block.startswith("- "):
-            parts.append("<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>")
+            found.append("<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>")
         else:
-            parts.append(f"<p>{_inline(block)}</p>")
-    return "\n".join(parts)
+            found.append(f"<p>{_inline(block)}</p>")
+    return "\n".join(found)
+
+
+def _grid(rows: list[list[str]]) -> str:
+    """A table in a box of its own, which scrolls where it is wider than the screen; numbers stand right."""
+    head, _, *body = rows
+    numbers = [n > 0 and any(row[n][:1].isdigit() for row in body) for n in range(len(head))]
+
+    def line(cells: list[str], tag: str) -> str:
+        kinds = ["" if number else ' class="words"' for number in numbers]
+        return "".join(
+            f"<{tag}{kind}>{_inline(cell)}</{tag}>" for cell, kind in zip(cells, kinds, strict=True)
+        )
+
+    lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)
+    return f'<div class="scroll" tabindex="0"><table><tr>{line(head, "th")}</tr>{lines}</table></div>'
 
 
 def _cells(line: str) -> list[str]:

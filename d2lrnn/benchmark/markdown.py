@@ -13,6 +13,9 @@ from d2lrnn.benchmark.table import KINDS, Entry, Table, load_range, paces, versi
 #: What a quick run says of itself, in every format.
 QUICK = "This was a quick run: its numbers are NOT FOR COMPARISON."
 
+#: The title, in every format.
+TITLE = "Training steps, framework by framework"
+
 #: A cell of a table without a number.
 NOTHING = "–"
 
@@ -25,17 +28,26 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         further: paragraphs and tables of other measurements, put at the end.
     """
     parts = [
-        "# Training steps, framework by framework",
+        f"# {TITLE}",
         *([f"**{QUICK}**"] if table.document["quick"] else []),
-        *about(table),
+        "\n".join([*machine(table), *versions(table)]),
+        *tables(table, further),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(table: Table, further: Iterable[str] = ()) -> list[str]:
+    """Everything below the title and the machine: headings, paragraphs, tables.
+
+    Args:
+        table: the rows.
+        further: as for `markdown`.
+    """
+    return [
         "## Training step",
         "Milliseconds: median (quartiles) over all rounds; × the products alone. ✗ has its reason below.",
         *_by_setting(table, _step),
-        "## Who is fastest",
-        "The one whose interval (bootstrap over rounds, 95%) is below all others and overlaps none.",
-        *_winners(table),
-        *(part for kind in KINDS for part in _against(table, kind)),
-        *_writing_against(table, "book"),
+        *([] if table.document["quick"] else _comparisons(table)),
         "## Tokens per second",
         *_by_setting(table, _tokens),
         *_per_token(table),
@@ -54,24 +66,26 @@ def markdown(table: Table, further: Iterable[str] = ()) -> str:
         *_failures(table),
         *further,
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def about(table: Table) -> list[str]:
-    """Where and how it was measured."""
-    document, machine = table.document, table.document["machine"]
+def machine(table: Table) -> list[str]:
+    """Where and how it was measured, as lines of a list."""
+    document, where = table.document, table.document["machine"]
     schedule = document["schedule"]
     load = load_range(document["rows"])
-    lines = [
-        f"- {machine['processor']}, {machine['cores']} cores, {machine['system']}",
-        f"- {machine['threads']} threads, device {schedule['device']}"
+    return [
+        f"- {where['processor']}, {where['cores']} cores, {where['system']}",
+        f"- {where['threads']} threads, device {schedule['device']}"
         + (f", load average {load[0]:.1f} to {load[1]:.1f}" if load else ""),
         f"- {schedule['rounds']} rounds, one process at a time; in each, steps for {schedule['seconds']:g} s",
         *_quietness(document["rows"]),
         *(f"- {name}: {sizes}" for name, sizes in schedule["settings"].items()),
-        *(f"- {name}: {versions}" for name, versions in versions_of(table).items()),
     ]
-    return ["\n".join(lines)]
+
+
+def versions(table: Table) -> list[str]:
+    """What computed, subject by subject, as lines of a list."""
+    return [f"- {name}: {found}" for name, found in versions_of(table).items()]
 
 
 def _quietness(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -185,12 +199,24 @@ def _number(value: float | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
 
 
+def _comparisons(table: Table) -> list[str]:
+    """Who is faster than whom, which a quick run does not say."""
+    against = [part for kind in KINDS for part in _against(table, kind)]
+    return [*_winners(table), *against, *_writing_against(table, "book")]
+
+
 def _winners(table: Table) -> list[str]:
+    if len(table.backends) < 2:
+        return []
     rows = []
     for setting, model in table.cells:
         found = {e.name: interval for e in table.of_cell(setting, model) if (interval := e.interval("steps"))}
         rows.append([setting, model, winner(found) or "nobody: the intervals overlap"])
-    return [grid(["setting", "model", "fastest"], rows)] if len(table.backends) > 1 else []
+    return [
+        "## Who is fastest",
+        "The one whose interval (bootstrap over rounds, 95%) is below all others and overlaps none.",
+        grid(["setting", "model", "fastest"], rows),
+    ]
 
 
 def _against(table: Table, kind: str) -> list[str]:

@@ -1,38 +1,83 @@
-"""Figures as inline SVG: dots with intervals, curves, bars. Plain text made of plain numbers."""
+"""Figures as inline SVG: dots with intervals, curves, bars. Plain text made of plain numbers.
+
+Colours stand in the elements for a light page; `STYLE` changes them where the reader's screen is dark.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
-#: Colours that stay apart for most eyes (Okabe and Ito), in the order of the subjects.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+from d2lrnn.benchmark.ticks import linear_ticks, log_ticks, written
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 190, 20, 26, 34
-_ROW = 17
+#: One colour a backend, on a light page and on a dark one: after Okabe and Ito, who chose colours that stay
+#: apart for most eyes, each changed until it is seen on its page.
+COLOURS = ("#d55e00", "#0072b2", "#b8508f", "#8a6d00", "#007f5c", "#2d8aa8", "#6b6b6b")
+DARK_COLOURS = ("#ff8a3d", "#4aa8e0", "#e79cc6", "#e6c229", "#2fc99a", "#9adcf5", "#b5b5b5")
+
+#: What is not a backend's: the page, text, lines of the grid, bands behind groups, upright marks.
+LIGHT = {"page": "#ffffff", "ink": "#222222", "rule": "#dddddd", "band": "#f1f2f4", "mark": "#555555"}
+DARK = {"page": "#16181d", "ink": "#e2e4e8", "rule": "#3c4048", "band": "#22252c", "mark": "#b0b4bb"}
+
+
+def _rules() -> str:
+    colours = {f"c{number}": colour for number, colour in enumerate(DARK_COLOURS)} | DARK
+    return "".join(
+        f"svg .{name}f{{fill:{colour}}}svg .{name}s{{stroke:{colour}}}" for name, colour in colours.items()
+    )
+
+
+#: The style sheet that makes a figure's colours those of a dark screen.
+STYLE = f"@media (prefers-color-scheme: dark){{{_rules()}}}"
+
+_SIZE, _ROW, _GAP, _DASH = 12, 18, 8, 6
+
+#: How wide a letter is, by the size of the font: more than in the usual fonts, so that nothing overlaps.
+_LETTER, _BOLD_LETTER = 0.6, 0.65
 
 
 class Dot(NamedTuple):
     """A line of a dot plot.
 
     Attributes:
+        group: the heading that it stands below; lines of one group follow one another.
         label: what stands on the left.
         value: where the dot is.
         low: where its interval begins.
         high: where it ends.
         mark: where a tick shows what could be reached; None for no tick.
-        colour: of the dot.
+        colour: of the dot: which of `COLOURS`.
         hollow: whether the dot is a ring, as those of peers are.
     """
 
+    group: str
     label: str
     value: float
     low: float
     high: float
     mark: float | None
-    colour: str
+    colour: int
+    hollow: bool
+
+
+class Bar(NamedTuple):
+    """A line of a bar chart.
+
+    Attributes:
+        group: the heading that it stands below; lines of one group follow one another.
+        label: what stands on the left.
+        value: the length.
+        colour: which of `COLOURS`.
+        hollow: whether it is an outline, as those of peers are.
+    """
+
+    group: str
+    label: str
+    value: float
+    colour: int
     hollow: bool
 
 
@@ -40,127 +85,240 @@ class Curve(NamedTuple):
     """A line of a figure.
 
     Attributes:
-        label: its name in the legend.
+        label: its name, shown where one points at it.
         points: ``(x, y)``.
-        colour: of the line.
+        colour: of the line: which of `COLOURS`.
     """
 
     label: str
     points: Sequence[tuple[float, float]]
-    colour: str
+    colour: int
 
 
 def dot_plot(title: str, unit: str, dots: Sequence[Dot], width: int = 760) -> str:
-    """Dots with intervals on a logarithmic axis."""
+    """Dots with intervals on a logarithmic axis, whose numbers stand above and below."""
     ends = [end for dot in dots for end in (dot.low, dot.high, dot.mark or dot.value) if end > 0]
     low, high = min(ends) / 1.15, max(ends) * 1.15
-    height = _TOP + _ROW * len(dots) + _BOTTOM
-    inner = width - _LEFT - _RIGHT
+    left = _label_space([dot.label for dot in dots], width)
+    inner = width - left - 2 * _GAP
 
     def x(value: float) -> float:
-        return _LEFT + inner * math.log(value / low) / math.log(high / low)
+        return left + inner * math.log(value / low) / math.log(high / low)
 
-    parts = [_text(_LEFT, 14, title, weight="bold")]
-    for tick in _decades(low, high):
-        parts.append(_line(x(tick), _TOP, x(tick), height - _BOTTOM, "#ddd"))
-        parts.append(_text(x(tick), height - _BOTTOM + 14, f"{tick:g}", anchor="middle"))
-    parts.append(_text(_LEFT + inner / 2, height - 6, unit, anchor="middle"))
-    for number, dot in enumerate(dots):
-        y = _TOP + _ROW * (number + 0.5)
-        told = f"{dot.label}: {dot.value:.4g} ({dot.low:.4g} to {dot.high:.4g}) {unit}"
-        parts.append(_text(_LEFT - 8, y + 4, dot.label, anchor="end"))
-        parts.append(_line(x(dot.low), y, x(dot.high), y, dot.colour, 2.5))
+    parts, top = _title(title, width)
+    ticks = log_ticks(low, high, lambda found: _apart(zip(map(x, found), written(found), strict=True)))
+    rows, bottom = _rows(dots, top + _ROW, width)
+    parts += _bands(dots, top + _ROW, width)
+    for tick, text in zip(ticks, written(ticks), strict=True):
+        parts.append(_line(x(tick), top + _ROW, x(tick), bottom, "rule"))
+        for y in (top + _SIZE, bottom + _SIZE + 4):
+            parts.append(_text(x(tick), y, text, anchor="middle"))
+    parts.append(_text(left + inner / 2, bottom + 2 * _SIZE + 10, unit, anchor="middle"))
+    parts += rows
+    for dot, y in zip(dots, _places(dots, top + _ROW), strict=True):
+        told = f"{dot.group} · {dot.label}: {dot.value:.4g} ({dot.low:.4g} to {dot.high:.4g}) {unit}"
+        colour = _colour(dot.colour)
+        parts.append(_line(x(dot.low), y, x(dot.high), y, colour, 2.5))
         if dot.mark:
-            parts.append(_line(x(dot.mark), y - 6, x(dot.mark), y + 6, "#555", 1.5))
-        fill = "#fff" if dot.hollow else dot.colour
+            parts.append(_line(x(dot.mark), y - 6, x(dot.mark), y + 6, "mark", 1.5))
+        fill = "page" if dot.hollow else colour
         parts.append(
-            f'<circle cx="{x(dot.value):.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{dot.colour}" '
-            f'stroke-width="1.5"><title>{escape(told)}</title></circle>'
+            f'<circle cx="{x(dot.value):.1f}" cy="{y:.1f}" r="4" {_fill(fill)} {_stroke(colour)} '
+            f'class="{fill}f {colour}s" stroke-width="1.8"><title>{escape(told)}</title></circle>'
         )
-    return _svg(width, height, title, parts)
+    return _svg(width, bottom + 2 * _SIZE + 18, title, parts)
 
 
 def line_plot(
-    title: str, x_label: str, y_label: str, curves: Sequence[Curve], width: int = 380, height: int = 250
+    title: str,
+    x_label: str,
+    y_label: str,
+    curves: Sequence[Curve],
+    *,
+    in_turn: bool = False,
+    width: int = 312,
+    height: int = 230,
 ) -> str:
-    """Curves over one another: each thinner than the one below it, so that equal ones are all seen."""
-    left = 46
+    """Curves over one another; in turn, each shows in the gaps of the others, so that equal ones are seen."""
     points = [point for curve in curves for point in curve.points]
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    y_low, y_high = min(y for _, y in points), max(y for _, y in points)
-    x_high, y_high = max(x_high, x_low + 1e-9), max(y_high, y_low + 1e-9)
-    bottom = height - _BOTTOM - 14
+    x_ticks = linear_ticks(min(x for x, _ in points), max(x for x, _ in points), 5)
+    y_ticks = linear_ticks(min(y for _, y in points), max(y for _, y in points), 5)
+    x_texts, y_texts = written(x_ticks), written(y_ticks)
+    left = _GAP + max(map(_width, y_texts)) + 4
+    right = width - _GAP - _width(x_texts[-1]) / 2
+    parts, top = _title(title, width)
+    parts.append(_text(_GAP, top + _SIZE, y_label))
+    top += _SIZE + 14
+    parts.append(_text(right, height - 6, x_label, anchor="end"))
+    bottom = height - 2 * _SIZE - 14
 
-    def place(point: tuple[float, float]) -> str:
-        x = left + (width - left - _RIGHT) * (point[0] - x_low) / (x_high - x_low)
-        y = bottom - (bottom - _TOP) * (point[1] - y_low) / (y_high - y_low)
-        return f"{x:.1f},{y:.1f}"
+    def x(value: float) -> float:
+        return left + (right - left) * (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
 
-    parts = [_text(left, 14, title, weight="bold")]
-    for share in (0.0, 0.5, 1.0):
-        y = bottom - (bottom - _TOP) * share
-        parts.append(_line(left, y, width - _RIGHT, y, "#ddd"))
-        parts.append(_text(left - 5, y + 4, f"{y_low + share * (y_high - y_low):.3g}", anchor="end"))
-        x = left + (width - left - _RIGHT) * share
-        parts.append(_text(x, bottom + 14, f"{x_low + share * (x_high - x_low):.3g}", anchor="middle"))
-    parts.append(_text(left - 40, _TOP - 4, y_label))
-    parts.append(_text(width - _RIGHT, bottom + 28, x_label, anchor="end"))
+    def y(value: float) -> float:
+        return bottom - (bottom - top) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+
+    for tick, text in zip(y_ticks, y_texts, strict=True):
+        parts.append(_line(left, y(tick), right, y(tick), "rule"))
+        parts.append(_text(left - 5, y(tick) + 4, text, anchor="end"))
+    for tick, text in zip(x_ticks, x_texts, strict=True):
+        parts.append(_line(x(tick), bottom, x(tick), bottom + 4, "mark"))
+        parts.append(_text(x(tick), bottom + _SIZE + 5, text, anchor="middle"))
     for number, curve in enumerate(curves):
-        line = " ".join(map(place, curve.points))
-        stroke = 1.2 + 1.6 * (len(curves) - 1 - number)
+        line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in curve.points)
+        gap = _DASH * (len(curves) - 1) if in_turn else 0
+        dashes = f' stroke-dasharray="{_DASH} {gap}" stroke-dashoffset="{-_DASH * number}"' if gap else ""
+        colour = _colour(curve.colour)
         parts.append(
-            f'<polyline points="{line}" fill="none" stroke="{curve.colour}" stroke-width="{stroke:.1f}">'
-            f"<title>{escape(curve.label)}</title></polyline>"
+            f'<polyline points="{line}" fill="none" {_stroke(colour)} class="{colour}s" '
+            f'stroke-width="2.2"{dashes}><title>{escape(curve.label)}</title></polyline>'
         )
-        x = left + number * (width - left) / max(len(curves), 4)
-        parts.append(_line(x, height - 8, x + 14, height - 8, curve.colour, 3))
-        parts.append(_text(x + 17, height - 4, curve.label, size=10))
     return _svg(width, height, title, parts)
 
 
-def bars(title: str, unit: str, values: Sequence[tuple[str, float, str]], width: int = 760) -> str:
-    """Horizontal bars from zero: ``(label, value, colour)``."""
-    height = _TOP + _ROW * len(values) + 8
-    most = max(value for _, value, _ in values) or 1.0
-    inner = width - _LEFT - _RIGHT - 70
-    parts = [_text(_LEFT, 14, f"{title}, {unit}", weight="bold")]
-    for number, (label, value, colour) in enumerate(values):
-        y = _TOP + _ROW * number
-        length = inner * value / most
-        parts.append(_text(_LEFT - 8, y + 12, label, anchor="end"))
+def bars(title: str, unit: str, values: Sequence[Bar], width: int = 760) -> str:
+    """Horizontal bars from zero."""
+    most = max(bar.value for bar in values) or 1.0
+    left = _label_space([bar.label for bar in values], width)
+    inner = width - left - _GAP - 4 - max(_width(f"{bar.value:,.0f}") for bar in values)
+    parts, top = _title(f"{title}, {unit}", width)
+    rows, bottom = _rows(values, top, width)
+    parts += _bands(values, top, width) + rows
+    for bar, y in zip(values, _places(values, top), strict=True):
+        length, colour = inner * bar.value / most, _colour(bar.colour)
+        fill = "page" if bar.hollow else colour
         parts.append(
-            f'<rect x="{_LEFT}" y="{y + 2}" width="{length:.1f}" height="{_ROW - 4}" fill="{colour}"/>'
+            f'<rect x="{left:.1f}" y="{y - 5:.1f}" width="{length:.1f}" height="10" {_fill(fill)} '
+            f'{_stroke(colour)} class="{fill}f {colour}s" stroke-width="1.5"/>'
         )
-        parts.append(_text(_LEFT + length + 5, y + 12, f"{value:,.0f}"))
-    return _svg(width, height, title, parts)
+        parts.append(_text(left + length + 5, y + 4, f"{bar.value:,.0f}"))
+    return _svg(width, bottom + _GAP, title, parts)
 
 
-def _svg(width: int, height: float, title: str, parts: Sequence[str]) -> str:
-    # On white: it may stand in a page of any colour, and as a file of its own.
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
-        f'height="{height:.0f}" font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+def disc(colour: int) -> str:
+    """The mark of a backend, for a key."""
+    name = _colour(colour)
+    return f'<circle cx="6" cy="6" r="5" {_fill(name)} class="{name}f"/>'
+
+
+def as_file(figure: str) -> str:
+    """A figure as a file of its own, with the colours of a dark screen in it."""
+    head, end, rest = figure.partition(">")
+    return f"{head}{end}<style>{STYLE}</style>{rest}\n"
+
+
+def _groups(lines: Sequence[Dot | Bar]) -> list[tuple[str, int]]:
+    """The headings, and how many lines stand below each."""
+    found: list[tuple[str, int]] = []
+    for line in lines:
+        if found and found[-1][0] == line.group:
+            found[-1] = (line.group, found[-1][1] + 1)
+        else:
+            found.append((line.group, 1))
+    return found
+
+
+def _places(lines: Sequence[Dot | Bar], top: float) -> list[float]:
+    """The height of the middle of every line: each group has a heading of one row."""
+    places, y = [], top
+    for _, number in _groups(lines):
+        places += [y + _ROW * (1.5 + n) for n in range(number)]
+        y += _ROW * (number + 1)
+    return places
+
+
+def _rows(lines: Sequence[Dot | Bar], top: float, width: int) -> tuple[list[str], float]:
+    """The labels on the left, and where the last row ends."""
+    parts, y = [], top
+    for group, number in _groups(lines):
+        parts.append(_text(_GAP, y + _ROW / 2 + 4, _shortened(group, width - 2 * _GAP, bold=True), bold=True))
+        y += _ROW * (number + 1)
+    space = _label_space([line.label for line in lines], width)
+    for line, at in zip(lines, _places(lines, top), strict=True):
+        parts.append(_text(space - _GAP, at + 4, _shortened(line.label, space - 2 * _GAP), anchor="end"))
+    return parts, y
+
+
+def _bands(lines: Sequence[Dot | Bar], top: float, width: int) -> list[str]:
+    """A band behind every heading; the grid goes over it."""
+    parts, y = [], top
+    for _, number in _groups(lines):
+        parts.append(
+            f'<rect x="0" y="{y:.1f}" width="{width}" height="{_ROW}" {_fill("band")} class="bandf"/>'
+        )
+        y += _ROW * (number + 1)
+    return parts
+
+
+def _title(title: str, width: int) -> tuple[list[str], float]:
+    """The title in as many lines as it needs, and where they end."""
+    lines = [""]
+    for word in title.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _width(longer, bold=True) > width - 2 * _GAP:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_text(_GAP, 16 + 16 * number, line, bold=True) for number, line in enumerate(lines)], (
+        16.0 * len(lines) + 8
     )
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "", size: int = 11) -> str:
-    bold = f' font-weight="{weight}"' if weight else ""
+def _label_space(labels: Iterable[str], width: int) -> float:
+    return min(max(map(_width, labels)) + 2 * _GAP, width / 2)
+
+
+def _width(text: str, *, bold: bool = False) -> float:
+    """About how wide a text is, rather more than less."""
+    return len(text) * _SIZE * (_BOLD_LETTER if bold else _LETTER)
+
+
+def _shortened(text: str, space: float, *, bold: bool = False) -> str:
+    most = int(space / _width("x", bold=bold))
+    return text if len(text) <= most else text[: max(most - 1, 1)] + "…"
+
+
+def _apart(labels: Iterable[tuple[float, str]]) -> bool:
+    """Whether texts with their middles at some places, from left to right, leave a gap between them."""
+    ends = [(x - _width(text) / 2, x + _width(text) / 2) for x, text in labels]
+    return all(end + 4 <= start for (_, end), (start, _) in pairwise(ends))
+
+
+def _colour(number: int) -> str:
+    return f"c{number % len(COLOURS)}"
+
+
+def _value(name: str) -> str:
+    return LIGHT[name] if name in LIGHT else COLOURS[int(name[1:])]
+
+
+def _fill(name: str) -> str:
+    return f'fill="{_value(name)}"'
+
+
+def _stroke(name: str) -> str:
+    return f'stroke="{_value(name)}"'
+
+
+def _svg(width: int, height: float, title: str, parts: Sequence[str]) -> str:
+    # Behind it lies a page of its own: as a file it may stand in one of any colour.
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{bold}>{escape(text)}</text>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
+        f'height="{height:.0f}" font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}">'
+        f'<rect width="100%" height="100%" {_fill("page")} class="pagef"/>{"".join(parts)}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", bold: bool = False) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{_SIZE}"{weight} '
+        f'{_fill("ink")} class="inkf">{escape(text)}</text>'
     )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1.0) -> str:
     return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
-        f'stroke-width="{width}"/>'
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {_stroke(colour)} '
+        f'class="{colour}s" stroke-width="{width}"/>'
     )
-
-
-def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten between two numbers; over more than two decades the powers alone."""
-    digits = (1,) if high / low > 200 else (1, 2, 5)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**exponent for exponent in exponents for digit in digits]
-    return [tick for tick in ticks if low <= tick <= high]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d2lrnn.benchmark.settings import find_model, find_setting, own_layer
+from d2lrnn.benchmark.settings import MODELS, OWN_LAYERS, find_model, find_setting, own_layer
 from d2lrnn.benchmark.statistics import (
     Interval,
     Rounds,
@@ -16,6 +16,7 @@ from d2lrnn.benchmark.statistics import (
     paired_ratio,
     summary,
 )
+from d2lrnn.registry import backends
 
 #: What peers are called in a comparison.
 KINDS = {"layers": "its own layers", "book": "the book's package"}
@@ -99,7 +100,7 @@ def _samples(row: Mapping[str, Any], what: str) -> Sequence[float] | None:
 
 @dataclass(frozen=True)
 class Table:
-    """A document's entries, in the order of the document.
+    """A document's entries in one order: setting, model, backend, and its peers behind it.
 
     Attributes:
         document: what `d2lrnn.benchmark.driver.run` returned.
@@ -179,17 +180,50 @@ def losses_of(entry: Entry) -> list[float]:
 
 
 def gather(document: Mapping[str, Any]) -> Table:
-    """A document's rows by subject, setting and model."""
+    """A document's rows by subject, setting and model, in the order that `Table` names.
+
+    Models come in the order of the benchmark, each own layer behind the smaller one; backends in that of the
+    registry. A document of many runs has its rows in any order.
+    """
     rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in sorted(document["rows"], key=lambda row: row["round"]):
         rows.setdefault((row["name"], row["setting"], row["model"]), []).append(row)
-    return Table(
-        document,
-        {
-            key: Entry(own[0]["name"], own[0]["kind"], own[0]["framework"], *key[1:], tuple(own))
-            for key, own in rows.items()
-        },
-    )
+    entries = [
+        Entry(own[0]["name"], own[0]["kind"], own[0]["framework"], *key[1:], tuple(own))
+        for key, own in rows.items()
+    ]
+    settings, kinds = list(document["schedule"]["settings"]), ["backend", *KINDS]
+    frameworks = framework_order(entry.framework for entry in entries)
+
+    def place(entry: Entry) -> tuple[int, ...]:
+        return (
+            _place(entry.setting, settings),
+            _place(entry.model, _MODEL_ORDER),
+            frameworks.index(entry.framework),
+            _place(entry.kind, kinds),
+        )
+
+    ordered = sorted(entries, key=place)
+    return Table(document, {(entry.name, entry.setting, entry.model): entry for entry in ordered})
+
+
+#: What is written by hand before what is made of layers; of layers, those of one cell together.
+_MODEL_ORDER = list(
+    dict.fromkeys([
+        *(model.name for model in MODELS.values() if model.implementation == "scratch"),
+        *OWN_LAYERS,
+        *MODELS,
+    ])
+)  # fmt: skip
+
+
+def framework_order(present: Iterable[str] = ()) -> list[str]:
+    """All backends' names in the order of the registry; behind them those `present` that it does not have."""
+    return _unique([*(entry.name for entry in backends()), *present])
+
+
+def _place(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else len(names)
 
 
 def versions_of(table: Table) -> dict[str, str]:

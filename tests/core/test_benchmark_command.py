@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
 
+from d2lrnn.benchmark.driver import Schedule, new_document
+from d2lrnn.benchmark.settings import find_model, find_setting
 from d2lrnn.cli.main import main
 
 QUICK = ["bench", "--quick", "--backends", "numpy", "--models", "rnn-scratch,lstm-2", "--seconds", "0.05"]
@@ -94,13 +97,44 @@ def test_going_on_with_something_else(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "cannot be read as a benchmark's results" in log
 
 
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "run.py"
+
+
+def test_the_script_writes_a_report_again_without_measuring(tmp_path: Path) -> None:
+    file = tmp_path / "kept.json"
+    models = (find_model("rnn"),)
+    document = new_document(Schedule((find_setting("C"),), models, rounds=1))
+    row = {
+        "name": "numpy",
+        "kind": "backend",
+        "framework": "numpy",
+        "setting": "C",
+        "model": "rnn",
+        "round": 1,
+    }
+    document["rows"] = [row | {"status": "ok", "steps": [0.0125] * 3}]
+    document["machine"]["processor"] = "Another machine's"
+    file.write_text(json.dumps(document))
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--report", "--json", str(file)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(file.read_text()) == document
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "kept-C.svg", "kept.html", "kept.json", "kept.md"
+    ]  # fmt: skip
+    for name in ("kept.html", "kept.md"):
+        assert "Another machine's" in unescape((tmp_path / name).read_text())
+        assert "12.5 (12.5–12.5)" in (tmp_path / name).read_text()
+
+
 def test_the_script_reports_errors_in_one_line() -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "run.py"
     for argv, message in (
+        (["--report", "--json", "/nowhere/bench.json"], "/nowhere/bench.json cannot be read"),
         (["--env", "numpy"], "--env numpy: it must be a backend and an interpreter"),
         (["--env", "numpy=python", "--backends", "torch"], "no environment for torch"),
     ):
-        done = subprocess.run([sys.executable, str(script), *argv], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, str(SCRIPT), *argv], capture_output=True, text=True)
         assert done.returncode == 2
         assert message in done.stderr
         assert done.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,7 +16,7 @@ from d2lrnn.benchmark.driver import Schedule, new_document
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import QUICK, grid, markdown, milliseconds
 from d2lrnn.benchmark.settings import find_model, find_setting
-from d2lrnn.benchmark.svg import Dot, dot_plot
+from d2lrnn.benchmark.svg import Dot, as_file, dot_plot
 from d2lrnn.benchmark.table import gather, losses_of
 from d2lrnn.benchmark.text_tables import further_tables
 
@@ -191,33 +192,48 @@ class _Page(HTMLParser):
 
 
 def test_the_page_holds_everything_and_loads_nothing(document: dict[str, Any]) -> None:
-    document["rows"][0]["versions"]["evil"] = "</script><b>&"
+    document["rows"][0]["versions"]["evil"] = "</pre></script><b>&amp;"
     text = page(gather(document))
     parsed = _Page()
     parsed.feed(text)
     assert parsed.loaded == []
     assert "url(" not in text
     assert "b" not in parsed.tags
-    assert parsed.tags.count("script") == 1
-    samples = re.search(r'id="samples">(.*?)</script>', text, re.DOTALL)
+    assert "script" not in parsed.tags
+    samples = re.search(
+        r'<details><summary>[^<]*</summary><pre id="samples">(.*?)</pre></details>', text, re.DOTALL
+    )
     assert samples is not None
-    assert json.loads(samples[1]) == document
-    figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert json.loads(unescape(samples[1])) == document
+    figures = re.findall(r"<svg xmlns.*?</svg>", text, re.DOTALL)
     labels = " ".join(figures)
     for figure in figures:
         ElementTree.fromstring(figure)
-    for what in ("rnn · fast layers", "ms a training step", "training step", "Peak while training"):
+    for what in ("rnn · fast layers", "ms a training step", "training step", "peak while training"):
         assert what in labels
-    assert labels.count("<circle") == 7
-    assert 'r="4" fill="#fff"' in labels  # peers are rings
+    assert labels.count("<circle") == 2 * 7  # for wide screens and for narrow ones
     assert "nan" not in labels
+
+
+def test_what_stands_above_what(document: dict[str, Any]) -> None:
+    text = page(gather(document))
+    places = [
+        text.index(what)
+        for what in ("<h1>", " cores, ", "<summary>Versions", "<svg", "<table", '<pre id="samples"')
+    ]
+    assert places == sorted(places)
+    assert text.rindex("<svg") < text.index("<table")
+    assert text.count("<details>") == 2
+    assert "<details open" not in text
 
 
 def test_a_settings_figure_is_a_file_of_its_own(document: dict[str, Any]) -> None:
     figures = step_figures(gather(document))
     assert list(figures) == list(document["schedule"]["settings"])
     for figure in figures.values():
-        assert ElementTree.fromstring(figure).tag == "{http://www.w3.org/2000/svg}svg"
+        root = ElementTree.fromstring(as_file(figure))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "prefers-color-scheme: dark" in (root[0].text or "")
 
 
 def test_what_a_token_costs(document: dict[str, Any]) -> None:
@@ -237,7 +253,11 @@ def test_a_quick_run_says_so_in_every_format(document: dict[str, Any]) -> None:
     table = gather(document)
     assert NOT_FOR_COMPARISON in QUICK
     assert QUICK in markdown(table)
-    assert page(table).count(NOT_FOR_COMPARISON) == 2  # above the figures, and among the tables
+    assert page(table).index(NOT_FOR_COMPARISON) < page(table).index("<svg")
+    for text in (markdown(table), page(table)):
+        assert "astest" not in text  # no winner
+        assert "faster" not in text
+        assert "How many times" not in text
     assert json.loads(json.dumps(document))["quick"] is True
 
 
@@ -249,7 +269,7 @@ def test_nothing_measured_is_a_report_all_the_same(document: dict[str, Any]) -> 
 
 
 def test_dots_stand_in_proportion() -> None:
-    figure = dot_plot("a", "ms", [Dot("x", v, v, v, None, "#000", False) for v in (1.0, 10.0, 100.0)])
+    figure = dot_plot("a", "ms", [Dot("m", "x", v, v, v, None, 0, False) for v in (1.0, 10.0, 100.0)])
     one, ten, hundred = (float(x) for x in re.findall(r'cx="([\d.]+)"', figure))
     assert ten - one == pytest.approx(hundred - ten, abs=0.2)
     assert one < ten
