@@ -70,7 +70,7 @@ class WorkerLostError(D2LError, ConnectionError):
 
 
 class LeftoverWarning(UserWarning):
-    """A checkpoint that was to go cannot be removed, and is left."""
+    """A checkpoint that was to go cannot be removed, or a history cannot be replaced, and is left."""
 
 
 class MissingCellError(RunError):

@@ -1,4 +1,4 @@
-"""What ``--json``, ``--html`` and ``--save-notebook`` name: a file or a link, a pipe, standard output."""
+"""What ``--json``, ``--csv`` and the like name: a file or a link, a pipe, standard output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from d2lrnn.atomic_files import write_atomically
 from d2lrnn.errors import RunError, reason_of
@@ -64,14 +64,23 @@ def write_output(option: str, path: str, content: bytes) -> None:
             write_atomically(file, content)
             return
         sys.stdout.flush()
-        to_standard_output = path == STANDARD_OUTPUT
-        target = _STANDARD_OUTPUT_DESCRIPTOR if to_standard_output else path
-        with open(target, "wb", closefd=not to_standard_output) as stream:
+        with open_stream(path) as stream:
             stream.write(content)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise RunError(f"{option} {path} cannot be written: {reason_of(error)}") from error
+
+
+def open_stream(path: str) -> IO[bytes]:
+    """Opens what can only be written to as it is; standard output stays open in the end.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    to_standard_output = path == STANDARD_OUTPUT
+    target = _STANDARD_OUTPUT_DESCRIPTOR if to_standard_output else path
+    return open(target, "wb", closefd=not to_standard_output)
 
 
 def write_json(path: str | None, result: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -150,6 +150,11 @@ def _add_train(parser: ArgumentParser) -> None:
     output.add_argument(
         "--save-every", type=int, metavar="N", help="save every N training steps inside an epoch as well"
     )
+    output.add_argument(
+        "--csv", metavar="FILE",
+        help="write the epochs of the run here as they end, a line each, as DIR/history.jsonl of --out has "
+        "them; - is standard output, as for --json",
+    )  # fmt: skip
     _add_json(output)
     _add_debug(parser)
 
@@ -265,6 +270,30 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     _add_backend(parser)
     _add_device(parser)
     _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_compare(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Compare saved runs: a table of what differs in their specifications, the best perplexity on the "
+        "validation text, and the speed."
+    )
+    parser.epilog = "example: d2lrnn compare runs/a runs/b"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders that train --out wrote, two or more")
+    _add_json(parser)
+    _add_debug(parser)
+
+
+def _add_plot(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Draw the perplexity of saved runs by epoch: on the validation text and in training, the best epoch "
+        "marked, with what differs between the runs. It needs matplotlib."
+    )
+    parser.epilog = "example: d2lrnn plot runs/a runs/b --out curves.svg"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders that train --out wrote")
+    parser.add_argument(
+        "--out", metavar="FILE", required=True, help="the picture to write, or to replace: .png or .svg"
+    )
     _add_debug(parser)
 
 
@@ -534,6 +563,8 @@ _COMMANDS = {
     "generate": (_add_generate, "continue a text with a saved model"),
     "chat": (_add_chat, "type beginnings, and see a saved model continue them"),
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
+    "compare": (_add_compare, "compare saved runs: what differs, best perplexity, speed"),
+    "plot": (_add_plot, "draw the perplexity of saved runs by epoch"),
     "encode": (_add_encode, "encode a text of any size into a file to train on"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),
     "translate": (_add_translate, "train a translator on pairs of sentences, or translate with one"),

@@ -30,7 +30,7 @@ class Request:
     @property
     def output_paths(self) -> tuple[str | None, ...]:
         """What the options for results name; see `d2lrnn.cli.output_files`."""
-        return tuple(getattr(self, name, None) for name in ("json", "html", "save_notebook"))
+        return tuple(getattr(self, name, None) for name in ("json", "csv", "html", "save_notebook"))
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class TrainRequest(Request):
         keep: how many of the newest checkpoints stay.
         save_every: the number of training steps between checkpoints inside an epoch.
         json: the file to write the result to.
+        csv: the file to write the epochs to as they end.
         workers: how many processes of this machine train the model together, or ``"auto"``, one a GPU.
         restart: how often the run is started again where a worker is lost.
 
@@ -80,6 +81,7 @@ class TrainRequest(Request):
     keep: int = 1
     save_every: int | None = None
     json: str | None = None
+    csv: str | None = None
     workers: int | str | None = None
     restart: int = 0
 
@@ -205,6 +207,58 @@ class EvaluateRequest(Request):
     def __post_init__(self) -> None:
         if self.encoding is not None and not self.text:
             raise SpecError("--encoding is that of another text to evaluate on: name the text as well")
+
+
+@dataclass(frozen=True)
+class CompareRequest(Request):
+    """``d2lrnn compare``.
+
+    Attributes:
+        runs: the folders of the runs, two or more.
+        json: the file to write the result to.
+
+    Raises:
+        SpecError: there is one run alone.
+    """
+
+    command = "compare"
+
+    runs: Sequence[str]
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.runs) < 2:
+            raise SpecError("one run alone has nothing to be compared with: name two or more")
+
+
+@dataclass(frozen=True)
+class PlotRequest(Request):
+    """``d2lrnn plot``.
+
+    Attributes:
+        runs: the folders of the runs.
+        out: the picture to write, whose name says of which kind it is.
+
+    Raises:
+        SpecError: the name says no kind that can be written.
+    """
+
+    command = "plot"
+
+    #: The kinds of pictures.
+    KINDS: ClassVar[tuple[str, ...]] = ("png", "svg")
+
+    runs: Sequence[str]
+    out: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in self.KINDS:
+            raise SpecError(f"--out is {self.out}: its name must end in .{' or .'.join(self.KINDS)}")
+
+    @property
+    def kind(self) -> str:
+        """``"png"`` or ``"svg"``."""
+        return self.out.rpartition(".")[2].lower()
 
 
 @dataclass(frozen=True)
@@ -428,8 +482,9 @@ class BenchRequest(Request):
 REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
-        TrainRequest, GenerateRequest, ChatRequest, EvaluateRequest, EncodeRequest, BackendsRequest,
-        ChapterRequest, RunRequest, TranslateTrainRequest, TranslateRunRequest, BenchRequest,
+        TrainRequest, GenerateRequest, ChatRequest, EvaluateRequest, CompareRequest, PlotRequest,
+        EncodeRequest, BackendsRequest, ChapterRequest, RunRequest, TranslateTrainRequest,
+        TranslateRunRequest, BenchRequest,
     )
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from d2lrnn.cli.history_csv import HistoryCSV
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.output import (
     describe_backend,
@@ -34,7 +35,7 @@ from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend, engine_of
 from d2lrnn.saving.run import Run
-from d2lrnn.saving.run_folder import check_folder, hold_folder, run_folder_of, save_run
+from d2lrnn.saving.run_folder import check_folder, hold_folder, mend_history, run_folder_of, save_run
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
@@ -53,6 +54,7 @@ def train(request: TrainRequest) -> int:
     """Trains, saves and reports; returns the exit code."""
     # What can be wrong is found before the first step, not after the last.
     check_writable("--json", request.json)
+    check_writable("--csv", request.csv)
     if is_shared(request):
         return train_with_workers(request)
     chosen = backend(request.backend)
@@ -83,6 +85,7 @@ def _train_in(request: TrainRequest, chosen: Backend, device: Device, workers: W
     with hold_folder(folder) if folder else nullcontext():
         if folder:
             _check_folder(request, folder, run)
+            mend_history(folder)
         return _train(request, folder, run, corpus, data, chosen, device, workers)
 
 
@@ -122,6 +125,7 @@ def _train(
     if request.resume:
         _print_resumed(request, run, data)
 
+    table = HistoryCSV(request.csv, run.position.epochs) if first and request.csv is not None else None
     display = ProgressDisplay(run.num_epochs)
 
     def save() -> None:
@@ -146,6 +150,8 @@ def _train(
     def epoch_ended(record: EpochRecord) -> None:
         save()
         display.epoch(record)
+        if table and trainer.history.cut_short is None:
+            table.epoch(trainer.history.epochs)
 
     trainer = Trainer(learner, data, position=run.position, on_step=step_ended, on_epoch=epoch_ended)
     try:
@@ -157,6 +163,8 @@ def _train(
     finally:
         display.close()
     if not history.records:
+        if table:
+            table.close()
         print("interrupted before the first step: nothing was learned")
         return INTERRUPTED
     if not first:
@@ -175,6 +183,8 @@ def _train(
         "epochs": history.to_json(),
         "samples": samples,
     })  # fmt: skip
+    if table:
+        table.close()
     return INTERRUPTED if history.ended == "interrupted" else 0
 
 

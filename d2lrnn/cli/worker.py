@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from d2lrnn.allocator import keep_freed_memory
 from d2lrnn.cli.main import reported
 from d2lrnn.cli.output import warnings_in_one_line
+from d2lrnn.cli.output_files import lines_beside
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.streams import in_one_line, patient_streams
 from d2lrnn.cli.train import train_as_worker
@@ -41,7 +42,7 @@ def _worked(link: Link, values: Mapping[str, Any]) -> int:
 
     def command() -> int:
         keep_freed_memory()
-        with warnings_in_one_line():
+        with warnings_in_one_line(), lines_beside(request.output_paths):
             try:
                 return train_as_worker(request, link)
             except WorkerLostError as error:

@@ -30,8 +30,8 @@ The order of the batches and the dropout masks follow from the seeds and the pos
 (`d2lrnn.data.batches`, `d2lrnn.contract.dropout`).
 
 ``model`` comes before ``vocabulary``, whose length it says. ``text_size``, ``unit``,
-``lower`` and ``prompt`` may be missing. No token, record or other value takes more than
-`d2lrnn.saving.json_reader.LONGEST_VALUE` bytes.
+``lower`` and ``prompt`` may be missing, and so may ``num_tokens`` and ``learning_rate`` of an epoch. No
+token, record or other value takes more than `d2lrnn.saving.json_reader.LONGEST_VALUE` bytes.
 
 Format 2 had no optimiser but SGD, no embedding, and no changes. Format 1 had ``step`` and ``history`` in
 place of ``position``, digests inside, and no identity. Both are read.
@@ -300,6 +300,8 @@ _SINCE_FORMAT_3: dict[str, Any] = {
     "input_dropout": 0.0,
     "output_dropout": 0.0,
 }
+#: The same of an epoch's record.
+_RECORD_SINCE_FORMAT_3: dict[str, Any] = {"num_tokens": None, "learning_rate": None}
 _POSITION = ["step", "epochs", "part"]
 #: The fields of format 1.
 _FIELDS_1 = ["model", "training", "data", "vocabulary", "step", "history", "backend", "versions", "digests"]
@@ -321,7 +323,8 @@ def read_record(data: Any, number: int) -> EpochRecord:
     check_type(dict, data, where)
     # A perplexity that overflowed is infinite, for which JSON has no number.
     overflowed = [name for name in ("train_perplexity", "val_perplexity") if data.get(name, 0) is None]
-    record = decode(EpochRecord, {**data, **dict.fromkeys(overflowed, 0.0)}, where)
+    data = {**_RECORD_SINCE_FORMAT_3, **data, **dict.fromkeys(overflowed, 0.0)}
+    record = decode(EpochRecord, data, where)
     for name in overflowed:
         object.__setattr__(record, name, math.inf)
     if record.epoch != number:

@@ -6,6 +6,7 @@ A run is a folder::
       latest -> step-00001000
       best   -> step-00000900        the lowest validation perplexity of the checkpoints
       model.safetensors, run.json    those of the newest checkpoint, for other programs to find
+      history.jsonl                  its epochs, a line each (`d2lrnn.saving.history_file`)
       step-00000900/ …               checkpoints (`d2lrnn.saving.checkpoint`)
       step-00001000/
 
@@ -24,7 +25,7 @@ import shutil
 import stat
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from d2lrnn.saving.checkpoint import (
     read_description,
     write_checkpoint,
 )
+from d2lrnn.saving.history_file import HISTORY, is_history, write_history
 from d2lrnn.saving.locks import locked
 from d2lrnn.saving.run import Run
 
@@ -60,10 +62,10 @@ _ATTEMPTS = 100
 
 
 def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwrite: bool = False) -> Path:
-    """Writes a checkpoint into a run's folder, which is made where it is missing.
+    """Writes a checkpoint into a run's folder, which is made where it is missing, and then the history.
 
     What the library did not write is left as it is. A checkpoint that was written counts as written: what is
-    to go and cannot be removed is left, with a `LeftoverWarning`.
+    to go and cannot be removed is left, with a `LeftoverWarning`; so is a history that cannot be replaced.
 
     Args:
         run: what to write.
@@ -106,8 +108,34 @@ def save_run(run: Run, folder: str | os.PathLike[str], *, keep: int = 1, overwri
                 raise
             raise RunError(f"the run cannot be written to {root}: {reason_of(error)}. Nothing was lost: "
                            "what the folder held before is still there") from error  # fmt: skip
+        _keep_history(root, run)
         _drop_others(root, run, checkpoint, keep, overwrite=overwrite)
     return checkpoint
+
+
+def mend_history(folder: str | os.PathLike[str]) -> None:
+    """Makes ``history.jsonl`` that of the newest checkpoint: a kill may have come between the two.
+
+    Where the folder holds no run that can be read, or is a checkpoint that lies alone, nothing is done.
+
+    Args:
+        folder: the run's folder, which this process holds and has checked (`hold_folder`, `check_folder`).
+    """
+    root = Path(folder)
+    if not os.path.lexists(root / LATEST):
+        return
+    try:
+        newest = read_description(find_checkpoint(root))
+    except RunError:
+        return
+    _keep_history(root, newest)
+
+
+def _keep_history(root: Path, run: Run) -> None:
+    try:
+        write_history(root / HISTORY, run.position.epochs, root / f"{_TEMPORARY}{HISTORY}")
+    except OSError as error:
+        _say_left(root / HISTORY, error, "replaced")
 
 
 def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> Run:
@@ -121,12 +149,28 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> Run:
         RunError: there is none, or it is damaged: the message says in which file, and what is wrong.
         MissingCellError: its cell comes from a package that is not installed here.
     """
-    asked = Path(folder)
+    return _read(Path(folder), read_checkpoint, best=best)
+
+
+def load_description(folder: str | os.PathLike[str]) -> Run:
+    """Reads a run without its arrays: its specifications and its epochs.
+
+    Args:
+        folder: as for `load_run`.
+
+    Raises:
+        RunError: as `load_run`; the arrays are not looked at.
+        MissingCellError: its cell comes from a package that is not installed here.
+    """
+    return _read(Path(folder), read_description)
+
+
+def _read(asked: Path, read: Callable[[Path], Run], *, best: bool = False) -> Run:
     for attempt in range(_ATTEMPTS):
         checkpoint = find_checkpoint(asked, best=best)
         before = _state_of(checkpoint)
         try:
-            return read_checkpoint(checkpoint)
+            return read(checkpoint)
         except MissingCellError:
             raise
         except RunError as error:
@@ -216,6 +260,10 @@ def _check_own(root: Path, run: Run, *, overwrite: bool) -> None:
     for name in (LATEST, BEST):
         if os.path.lexists(root / name) and not _is_own_pointer(root / name):
             raise RunError(f"{root / name} is no file of a saved run: choose another folder")
+    if os.path.lexists(root / HISTORY) and not is_history(root / HISTORY):
+        raise RunError(
+            f"{root / HISTORY} is no file of a saved run: give it another name, or choose another folder"
+        )
     newest = None if overwrite else next(_newest_first(root), None)
     if newest is None:
         return

@@ -161,6 +161,7 @@ def run_epoch(
         val_bits_per_token=bits_per_token(val_nats, val_tokens),
         tokens_per_second=num_tokens / epoch.seconds,
         num_steps=epoch.num_batches,
+        num_tokens=num_tokens,
     )
 
 

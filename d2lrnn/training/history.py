@@ -21,6 +21,8 @@ class EpochRecord:
         val_bits_per_token: likewise.
         tokens_per_second: training tokens by the time that training took, validation not counted.
         num_steps: training steps of this epoch; fewer than an epoch has where it was interrupted.
+        num_tokens: training tokens of this epoch; None in runs that did not record it.
+        learning_rate: that of its last step; likewise.
     """
 
     epoch: int
@@ -30,6 +32,21 @@ class EpochRecord:
     val_bits_per_token: float
     tokens_per_second: float
     num_steps: int
+    num_tokens: int | None = None
+    learning_rate: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the training of this epoch took, validation not counted; None where it is not known.
+
+        Example:
+            >>> record = EpochRecord(1, 9.0, 8.0, 3.2, 3.0, 500.0, num_steps=4, num_tokens=1000)
+            >>> record.seconds
+            2.0
+        """
+        if self.num_tokens is None or not self.tokens_per_second > 0:
+            return None
+        return self.num_tokens / self.tokens_per_second
 
 
 @dataclass(frozen=True)

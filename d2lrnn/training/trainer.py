@@ -187,6 +187,7 @@ class Trainer:
                     epoch.step,
                 )
             self._part = None if epoch.whole else epoch.part()
+            record = replace(record, learning_rate=self._rate(epoch.step - 1))
         return record
 
     def _place(self) -> tuple[int, int]:
@@ -200,10 +201,8 @@ class Trainer:
 
     def _train_step(self, part: Part, state: State) -> Scored:
         learner = self.learner
-        training = learner.training
-        if training.schedule is not None:
-            factor = training.schedule.factor(learner.step, self._validation_losses())
-            learner.learning_rate = training.learning_rate * factor
+        if learner.training.schedule is not None:
+            learner.learning_rate = self._rate(learner.step)
         if state is None:
             state = learner.initial_state(part.batch_size)
         result, state = learner.train_step(self._given(part), state)
@@ -218,6 +217,13 @@ class Trainer:
     def _validate(self) -> tuple[float, int]:
         parts = parts_of(self.data.validation_batches(), *self._place())
         return total_loss(parts, self._eval_step, carries_state=self.data.carries_state)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step of the epoch under way."""
+        training = self.learner.training
+        if training.schedule is None:
+            return training.learning_rate
+        return training.learning_rate * training.schedule.factor(step, self._validation_losses())
 
     def _validation_losses(self) -> list[float]:
         """Those of the whole epochs in nats per token, as a schedule takes them."""

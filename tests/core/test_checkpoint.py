@@ -231,7 +231,8 @@ def test_another_run_in_the_same_folder_goes_only_where_that_is_asked_for(tmp_pa
     np.testing.assert_array_equal(load_run(tmp_path).parameters["head.w"], _run(seed=1).parameters["head.w"])
     # What is not a checkpoint of ours is left alone.
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "best", "latest", "model.safetensors", "notes.txt", "run.json", "step-00000001", "step-00000007-2",
+        "best", "history.jsonl", "latest", "model.safetensors", "notes.txt", "run.json", "step-00000001",
+        "step-00000007-2",
     ]  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["generate"], ["chat"], ["evaluate"], ["chapter"], ["bench"]]
+    "command",
+    [[], ["train"], ["generate"], ["chat"], ["evaluate"], ["compare"], ["plot"], ["chapter"], ["bench"]],
 )
 def test_help_imports_no_numpy(command: list[str], tmp_path: Path) -> None:
     code = f"""

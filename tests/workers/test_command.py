@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -152,6 +153,23 @@ def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path
     ]
     assert without_numbers[0] == without_numbers[1]
     assert "workers  2" in shared
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_result_has_standard_output_for_itself(command: Any, option: str, tmp_path: Path) -> None:
+    words = [*MODEL, *WINDOWS, "--epochs", "2", "--workers", "2", "--device", "cpu", "--out", str(tmp_path)]
+    code, printed, errors = command(*words, option, "-").ended()
+    assert code == 0, errors
+    assert "validation  perplexity" in errors
+    kept = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in kept] == [1, 2]
+    if option == "--csv":
+        rows = list(csv.DictReader(printed.splitlines()))
+        assert [json.loads(row["val_perplexity"]) for row in rows] == [
+            line["val_perplexity"] for line in kept
+        ]
+    else:
+        assert [epoch["epoch"] for epoch in json.loads(printed)["epochs"]] == [1, 2]
 
 
 def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, tmp_path: Path) -> None:
