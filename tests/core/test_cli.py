@@ -521,3 +521,10 @@ def test_the_progress_bar_fits_a_narrow_terminal() -> None:
     bars = [line for line in drawn if line.strip() and "tokens/s" not in line]
     assert bars
     assert all(line.startswith("epoch ") and len(line) <= 40 for line in bars)
+
+
+def test_the_reference_computes_in_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = _run(capsys, "train", "--backend", "numpy", "--workers", "2")
+    assert code == 2
+    assert errors.startswith("d2lrnn: the backend numpy computes in one process, and has no engine")
+    assert len(errors.splitlines()) == 1

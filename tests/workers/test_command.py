@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from workers.conftest import BACKEND
 
+import d2lrnn
 from d2lrnn.data.corpus import load_corpus
 from d2lrnn.data.encoded import Origin, read_header
 from d2lrnn.data.encoder import encode_texts
@@ -278,3 +279,20 @@ def test_an_error_is_one_line(command: Any, words: list[str], message: str) -> N
     assert code == WRONG_INPUT
     assert message in errors
     assert len(errors.splitlines()) == 1, errors
+
+
+def test_auto_is_one_worker_where_there_is_no_gpu(command: Any) -> None:
+    words = [*MODEL, *WINDOWS, "--workers", "auto", "--device", "cpu", "--epochs", "1"]
+    code, printed, errors = command(*words).ended()
+    assert code == 0, errors
+    gpus = [device for device in d2lrnn.backend(BACKEND).devices() if device.name != "cpu"]
+    assert f"workers  {max(1, len(gpus))}" in printed.splitlines()
+
+
+def test_a_launcher_and_the_option_are_one_too_many(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = engine_of(BACKEND).launched[0]
+    for name in names:
+        monkeypatch.setenv(name, "2")
+    code, _, errors = command(*MODEL, "--workers", "2").ended()
+    assert code == WRONG_INPUT
+    assert f"the environment ({', '.join(names)}) says that a launcher has done so" in errors
