@@ -20,7 +20,6 @@ OPTIONS = "--epochs 2"
 SHORT = f"{SMALL} {OPTIONS} --json result.json"
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.skipif((f"slurm-{BACKEND}", "batch") not in blocks(), reason=f"{BACKEND} has one process"),
 ]
