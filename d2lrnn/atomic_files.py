@@ -9,16 +9,22 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, beside: Path | None = None) -> None:
     """Replaces a file, or makes it; no other process ever sees half of it.
 
     A file that is replaced passes on its mode and its owner.
+
+    Args:
+        path: the file.
+        content: all of it.
+        beside: under which name, in the same folder, it is written before it takes its place: a kill may
+            leave it. None is a name that no file has.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
     # Not mkstemp, whose files only their owner may read.
-    name = path.parent / f".{path.name}-{uuid.uuid4().hex}"
+    name = beside or path.parent / f".{path.name}-{uuid.uuid4().hex}"
     try:
         with open(name, "xb") as file:
             file.write(content)

@@ -18,6 +18,7 @@ from d2lrnn.cli.output import (
     describe_model,
     describe_score,
     describe_training,
+    describe_versions,
 )
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay, thousands
@@ -102,7 +103,7 @@ def _train(
     assert run.data is not None
     assert run.training is not None
     if workers is not None:
-        versions = ", ".join(f"{name} {version}" for name, version in chosen.versions().items())
+        versions = describe_versions(chosen)
         text = f"that with the checksum {run.text_digest}"
         check_same(workers, {"version": f"d2lrnn {__version__}, {versions}", "text": text})
     model, first = run.build(chosen), workers is None or workers.rank == 0
@@ -262,10 +263,7 @@ def _samples(learner: Learner, corpus: Corpus, prefix: str, seed: int) -> list[s
 
     Sampled as ``d2lrnn generate`` does: the likeliest characters alone soon repeat themselves.
     """
-    return [
-        generate(
-            learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False,
-            temperature=TEMPERATURE, seed=seed + number,
-        )
-        for number in range(_NUM_SAMPLES)
-    ]  # fmt: skip
+    return generate(
+        learner, corpus.vocab, prefix, _SAMPLE_LENGTH, unit=corpus.unit, lower=False,
+        temperature=TEMPERATURE, seed=seed, samples=_NUM_SAMPLES,
+    )  # fmt: skip

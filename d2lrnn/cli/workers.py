@@ -89,8 +89,9 @@ def _processes(request: TrainRequest, engine: Engine, name: str) -> tuple[Any, A
     if launched:
         if request.workers is not None:
             raise SpecError(
-                f"--workers starts processes on this machine, and the environment ({', '.join(launched)}) says "
-                "that a launcher has done so: leave --workers out, or unset what is left of another run"
+                "--workers starts processes on this machine, and the environment "
+                f"({', '.join(launched)}) says that a launcher has done so: leave --workers out, or unset "
+                "what is left of another run"
             )
         return [job], [{ENVIRONMENT_VARIABLE: name}], [], []
     size = _number(request, name)

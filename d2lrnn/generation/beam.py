@@ -20,9 +20,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from d2lrnn.checks import check_learner, whole_number
-from d2lrnn.contract.values import FloatArray, IntArray, State, StateArrays
+from d2lrnn.contract.values import IntArray, State, StateArrays
 from d2lrnn.data.vocabulary import Unit, Vocab
 from d2lrnn.generation.prefixes import allowed_tokens, beginnings_of, indices_of
+from d2lrnn.generation.scores import largest, log_softmax
 from d2lrnn.generation.steps import Predictor
 
 _Text = TypeVar("_Text", str, list[str])
@@ -115,8 +116,8 @@ def _likeliest(
         logits, state = learner.predict_step(tokens, state)
         if allowed is not None:
             logits = logits[:, allowed]
-        grown = scores[:, None] + _log_softmax(logits)
-        parents, chosen = _largest(grown, beam)
+        grown = scores[:, None] + log_softmax(logits)
+        parents, chosen = largest(grown, beam)
         scores = grown[parents, chosen]
         tokens = chosen if allowed is None else allowed[chosen]
         steps.append((parents, tokens))
@@ -133,17 +134,3 @@ def _traced(steps: Sequence[tuple[IntArray, IntArray]]) -> list[int]:
         tokens.append(int(chosen[row]))
         row = int(parents[row])
     return tokens[::-1]
-
-
-def _largest(scores: FloatArray, count: int) -> tuple[IntArray, IntArray]:
-    """The rows and columns of the largest entries (count,), the largest first; of equal ones the first."""
-    best = np.argsort(-scores, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(best, scores.shape)
-    return rows.astype(np.int32), columns.astype(np.int32)
-
-
-def _log_softmax(logits: FloatArray) -> FloatArray:
-    """The logarithms of the probabilities of logits (B, V), in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result

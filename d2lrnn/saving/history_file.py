@@ -19,7 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from d2lrnn.atomic_files import sync_folder
+from d2lrnn.atomic_files import write_atomically
 from d2lrnn.training.history import EpochRecord, record_to_json
 
 HISTORY = "history.jsonl"
@@ -66,7 +66,7 @@ def write_history(path: Path, records: Iterable[EpochRecord], beside: Path) -> N
     Args:
         path: the file.
         records: the epochs.
-        beside: under which name it is written before it takes the place of the other: a kill may leave it.
+        beside: see `d2lrnn.atomic_files.write_atomically`.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
@@ -77,16 +77,7 @@ def write_history(path: Path, records: Iterable[EpochRecord], beside: Path) -> N
         before = path.read_bytes()
     if content == (before or b""):
         return
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    write_atomically(path, content, beside)
 
 
 def is_history(path: Path) -> bool:

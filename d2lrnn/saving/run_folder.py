@@ -133,7 +133,7 @@ def mend_history(folder: str | os.PathLike[str]) -> None:
 
 def _keep_history(root: Path, run: Run) -> None:
     try:
-        write_history(root / HISTORY, run.position.epochs, root / f"{_TEMPORARY}{HISTORY}")
+        write_history(root / HISTORY, run.position.epochs, root / f"{_TEMPORARY}{uuid.uuid4().hex}")
     except OSError as error:
         _say_left(root / HISTORY, error, "replaced")
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from d2lrnn.checks import whole_number
-from d2lrnn.contract.values import FloatArray, IntArray
+from d2lrnn.contract.values import IntArray
+from d2lrnn.generation.scores import largest, log_softmax
 from d2lrnn.translation.values import Translator, Writing
 
 #: The power of the length by which the logarithm of a probability is divided.
@@ -107,7 +108,7 @@ def _beam(
     for _ in range(num_steps):
         logits, state = translator.write(tokens, state)
         grown = log_softmax(logits) + np.array([each.log_probability for each in open_ones])[:, None]
-        parents, chosen = _largest(grown, beam)
+        parents, chosen = largest(grown, beam)
         following: list[Candidate] = []
         rows: list[int] = []
         for parent, token in zip(parents, chosen, strict=True):
@@ -129,18 +130,3 @@ def _beam(
 def _best(candidates: Sequence[Candidate]) -> Candidate:
     # Of equal ones the smaller tokens: which rounding prefers must not decide.
     return max(candidates, key=lambda each: (each.score, tuple(-token for token in each.tokens)))
-
-
-def _largest(scores: FloatArray, count: int) -> tuple[IntArray, IntArray]:
-    """The rows and columns of the largest entries, the largest first; of equal ones the first."""
-    flat = scores.ravel()
-    best = np.argsort(-flat, kind="stable")[: min(count, flat.size)]
-    rows, columns = np.unravel_index(best, scores.shape)
-    return rows.astype(np.int32), columns.astype(np.int32)
-
-
-def log_softmax(logits: FloatArray) -> FloatArray:
-    """The logarithms of the probabilities of logits (B, V), in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result

@@ -1,4 +1,4 @@
-"""What must be the same on all workers, compared before the first step."""
+"""What all workers have: gathered, and compared before the first step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from d2lrnn.contract.values import FloatArray
 from d2lrnn.errors import SpecError
 from d2lrnn.workers.protocols import Workers
+
+
+def gathered(workers: Workers, array: FloatArray) -> FloatArray:
+    """The arrays of all workers, one after another (N, …); collective.
+
+    A sum in which each has a place of its own: the engine needs no other operation.
+    """
+    places = np.zeros((workers.size, *array.shape), array.dtype)
+    places[workers.rank] = array
+    return workers.sum(places)
 
 
 def check_same(workers: Workers, what: Mapping[str, str]) -> None:
@@ -32,12 +43,9 @@ def check_same(workers: Workers, what: Mapping[str, str]) -> None:
         d2lrnn.errors.SpecError: worker 1 of 2 has another version than worker 0: here it is d2lrnn 0.4; ...
     """
     digests = [np.frombuffer(hashlib.sha256(each.encode()).digest(), np.uint8) for each in what.values()]
-    own = np.concatenate(digests)
-    # A sum in which each worker has a place of its own; bytes are whole numbers that float32 holds exactly.
-    places = np.zeros((workers.size, len(own)), np.float32)
-    places[workers.rank] = own
-    gathered = np.split(workers.sum(places), len(what), axis=1)
-    for (name, value), digests_of_all in zip(what.items(), gathered, strict=True):
+    # Bytes are whole numbers, which float32 holds exactly.
+    of_all = gathered(workers, np.concatenate(digests).astype(np.float32))
+    for (name, value), digests_of_all in zip(what.items(), np.split(of_all, len(what), axis=1), strict=True):
         for rank, other in enumerate(digests_of_all):
             if not np.array_equal(other, digests_of_all[0]):
                 raise SpecError(

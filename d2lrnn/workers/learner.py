@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple, SupportsFloat
 
-import numpy as np
-
 from d2lrnn.contract.specs import TrainingSpec
 from d2lrnn.contract.values import (
     Batch,
@@ -19,6 +17,7 @@ from d2lrnn.contract.values import (
     StepResult,
 )
 from d2lrnn.errors import SpecError
+from d2lrnn.workers.agreement import check_same, gathered
 from d2lrnn.workers.parts import Part, joined_state, own_state, part_of, rows_of
 from d2lrnn.workers.protocols import PartLearner, Workers
 
@@ -154,7 +153,7 @@ class WorkerLearner:
         if not isinstance(state, OwnRows):
             return self._learner.export_state(self._whole(state))
         own = self._learner.export_state(state.state)
-        return tuple(joined_state(self._gathered(array), state.batch_size) for array in own)
+        return tuple(joined_state(gathered(self.workers, array), state.batch_size) for array in own)
 
     def import_state(self, arrays: StateArrays) -> State:
         """The inverse of `export_state`."""
@@ -170,18 +169,14 @@ class WorkerLearner:
         Raises:
             SpecError: one of them differs from the first.
         """
-        digest = hashlib.sha256(repr((self.step, self.training)).encode())
+        digest = hashlib.sha256()
         for arrays in (self.export_parameters(), self.export_optimizer_state()):
             for name, value in sorted(arrays.items()):
                 digest.update(name.encode() + value.tobytes())
-        # Bytes are whole numbers that every precision holds exactly.
-        all_digests = self._gathered(np.frombuffer(digest.digest(), np.uint8).astype(np.float32))
-        for rank, other in enumerate(all_digests):
-            if not np.array_equal(other, all_digests[0]):
-                raise SpecError(
-                    f"worker {rank} of {self.workers.size} begins with another run than worker 0: start all "
-                    "with the same options, text and saved run"
-                )
+        parameters = f"those with the checksum {digest.hexdigest()}"
+        check_same(self.workers, {
+            "training": f"{self.training}", "step": f"{self.step}", "parameters": parameters,
+        })  # fmt: skip
 
     def _part(self, batch: Batch | Part) -> Part:
         rank, size = self.workers.rank, self.workers.size
@@ -210,9 +205,3 @@ class WorkerLearner:
         if isinstance(state, Zeros):
             return self._learner.initial_state(state.batch_size)
         return self.import_state(self.export_state(state)) if isinstance(state, OwnRows) else state
-
-    def _gathered(self, array: FloatArray) -> FloatArray:
-        """The arrays of all workers, one after another: a sum in which each has a place of its own."""
-        places = np.zeros((self.workers.size, *array.shape), array.dtype)
-        places[self.workers.rank] = array
-        return self.workers.sum(places)

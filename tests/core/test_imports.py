@@ -33,7 +33,7 @@ ROOMS = {
     "data": {"atomic_files", "checks", "contract", "errors", "workers"},
     "generation": {"checks", "contract", "data", "errors"},
     "training": {"checks", "contract", "data", "errors", "workers"},
-    "translation": {"checks", "contract", "data", "errors", "training"},
+    "translation": {"checks", "contract", "data", "errors", "generation", "training"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training", "translation"},
     "book": {"contract", "data", "errors", "training", "translation"},
     "chapters": {"errors", "registry", "version"},
