@@ -153,10 +153,10 @@ def test_resuming_makes_it_the_runs_own(run: Path, state: str) -> None:
 def test_a_kill_before_the_history_is_replaced(run: Path) -> None:
     """The process ends where the new history would take the old one's place."""
     code = "import os, signal, sys\n"
-    code += "from d2lrnn.saving import history_file\n"
+    code += "from d2lrnn import atomic_files\n"
     code += "from d2lrnn.cli.main import main\n"
-    code += "history_file.os = type('OS', (), dict(vars(os)))\n"
-    code += "history_file.os.replace = staticmethod(lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+    code += "atomic_files.os = type('OS', (), dict(vars(os)))\n"
+    code += "atomic_files.os.replace = staticmethod(lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
     code += "main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "train", "--resume", str(run), "--epochs", "5"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
