@@ -20,26 +20,8 @@ from typing import Any
 from d2lrnn.book import data_sets
 from d2lrnn.errors import ChapterError
 
-#: What the packages import for chapters that are not about recurrent networks.
-UNUSED = (
-    "IPython", "PIL", "gym", "matplotlib_inline", "pandas", "requests", "scipy", "scipy.spatial",
-    "tensorflow_datasets", "torchvision",
-)  # fmt: skip
-#: What they import of other frameworks.
-OTHERS = ("tensorflow",)
-
-
-class _Nothing(ModuleType):
-    """A module in which every name is such a module, which may be called."""
-
-    __path__: tuple[str, ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Nothing(f"{self.__name__}.{name}")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
+#: Tests load the packages, too.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 
 def load_package(edition: str, backend: str, ours: ModuleType) -> ModuleType:
@@ -59,8 +41,10 @@ def load_package(edition: str, backend: str, ours: ModuleType) -> ModuleType:
     if backend == "jax" and not find_spec("tensorflow"):
         raise ChapterError("its batches come from TensorFlow, which is not installed beside JAX")
     import_module("matplotlib").use("Agg")
-    names = [name for name in (*UNUSED, *OTHERS) if name != backend]
-    stand_ins = {name: _Nothing(name) for name in names if not find_spec(name.partition(".")[0])}
+    from book_imports import UNUSED, Nothing
+
+    names = [name for name in UNUSED if name != backend]
+    stand_ins = {name: Nothing(name) for name in names if not find_spec(name.partition(".")[0])}
     spec = spec_from_file_location(f"book_{edition}_{backend}", Path(folder, edition, "d2l", f"{backend}.py"))
     assert spec is not None
     assert spec.loader is not None

@@ -14,6 +14,7 @@ import fcntl
 import heapq
 import multiprocessing
 import os
+import random
 import select
 import struct
 import subprocess
@@ -94,10 +95,9 @@ class Network:
         own, theirs = (Path(f"/proc/{process}/ns/net") for process in ("self", holder.pid))
         while os.readlink(own) == os.readlink(theirs):
             time.sleep(0.01)
-        tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        stack.callback(os.close, tap)
         name = f"d2l{os.getpid()}.{machine}"[-15:]
-        fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        tap = open_tap(name)
+        stack.callback(os.close, tap)
         _command("ip", "link", "set", name, "netns", str(holder.pid))
         inside = ["nsenter", f"--net={theirs}"]
         words = ("address", f"02:00:00:00:00:{machine:02x}", "mtu", str(FRAME), "up")
@@ -110,16 +110,27 @@ class Network:
         return tap
 
 
-def carry(taps: Sequence[int], link: Link) -> None:
+def open_tap(name: str) -> int:
+    """A new network device of the kind TAP: the descriptor on which its frames are read and written."""
+    tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH", name.encode(), _IFF_TAP | _IFF_NO_PI))
+    return tap
+
+
+def carry(taps: Sequence[int], link: Link, loss: float = 0.0) -> None:
     """Carries frames between machines without end.
 
     A frame takes its size / bandwidth on the link of its sender, and as long on that of its receiver, both
-    overlapping as in a switch that does not wait for a frame's end; and the latency. Nothing is dropped.
+    overlapping as in a switch that does not wait for a frame's end; and the latency. What comes to a device
+    that is down is lost.
 
     Args:
-        taps: the descriptors of the machines' devices, whose addresses end in the number of the machine.
+        taps: the descriptors of the machines' devices. Of more than two, the addresses end in the number of
+            the machine.
         link: of each.
+        loss: which part of the frames is lost.
     """
+    draw = random.Random(0)
     up, down = [0.0] * len(taps), [0.0] * len(taps)
     waiting: list[tuple[float, int, int, bytes]] = []
     count = 0
@@ -127,6 +138,8 @@ def carry(taps: Sequence[int], link: Link) -> None:
         pause = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
         for tap in select.select(taps, [], [], pause)[0]:
             sender, frame = taps.index(tap), os.read(tap, FRAME + 18)
+            if draw.random() < loss:
+                continue
             seconds, now = len(frame) / link.bandwidth, time.monotonic()
             start = max(now, up[sender])
             up[sender] = start + seconds
@@ -146,6 +159,8 @@ def carry(taps: Sequence[int], link: Link) -> None:
 
 def _receivers(frame: bytes, sender: int, number: int) -> Sequence[int]:
     """The machines that a frame is for: that of its address, or all others."""
+    if number == 2:
+        return [1 - sender]
     if frame[0] & 1:
         return [machine for machine in range(number) if machine != sender]
     return [frame[5]] if frame[5] < number else []

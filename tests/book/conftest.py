@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from book_imports import UNUSED, Nothing
 from small_data import write_data_sets
 
 from d2lrnn.book.data_sets import DATA_HUB
@@ -23,12 +24,6 @@ from d2lrnn.registry import BackendEntry, find_backend, tab
 
 #: Files whose tests take the book's data set.
 ON_THE_NOVEL = ("_training", "_own_chapters", "_packages")
-
-#: What the book's packages import for chapters that are not about recurrent networks.
-UNUSED = (
-    "IPython", "PIL", "gym", "matplotlib_inline", "pandas", "requests", "scipy", "scipy.spatial",
-    "tensorflow", "tensorflow_datasets", "torchvision",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -51,19 +46,6 @@ def tab_name(entry: BackendEntry) -> str:
 def d2l(entry: BackendEntry) -> ModuleType:
     """What a chapter gets as ``d2l``."""
     return tab(entry.name)
-
-
-class _Nothing(ModuleType):
-    """A module in which every name is such a module, which may be called."""
-
-    __path__: tuple[str, ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Nothing(f"{self.__name__}.{name}")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
 
 
 class _OnKeras2(ModuleType):
@@ -100,7 +82,7 @@ def _load(file: Path, name: str, folder: Path) -> ModuleType:
         random = import_module("jax").random
         random.PRNGKeyArray = import_module("jax").Array
     found = {each: import_module(each) for each in UNUSED if find_spec(each.partition(".")[0])}
-    stand_ins: dict[str, ModuleType] = {each: _Nothing(each) for each in UNUSED if each not in found}
+    stand_ins: dict[str, ModuleType] = {each: Nothing(each) for each in UNUSED if each not in found}
     if name == "tensorflow":
         stand_ins["tensorflow"] = _OnKeras2(_keras_2(folder))
     kept = {each: sys.modules[each] for each in stand_ins if each in sys.modules}
