@@ -195,7 +195,8 @@ def workers(session: nox.Session) -> None:
         environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD, **(KEPT_PROGRAMS if backend == "jax" else {})}
         SKIPPED.mkdir(parents=True, exist_ok=True)
         environment["D2LRNN_SKIPPED_LIST"] = str((SKIPPED / f"workers-{backend}.txt").resolve())
-        session.run(python, "-m", "pytest", "tests/workers", *chosen, external=True, env=environment)
+        command = [python, "-m", "pytest", "tests/workers", *PROCESSES, *chosen]
+        session.run(*command, external=True, env=environment)
     shutil.rmtree(HANDED_OVER, ignore_errors=True)
     words = [f"{backend}={python}" for backend, python in pythons.items()]
     command = [pythons["torch"], "tests/handover.py", str(HANDED_OVER), *words]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from workers.conftest import of_the_core
 from workers.hosts import Host, Job, TwoHosts, two_hosts, wait_until, why_not
 from workers.runs import PATIENCE, PROMISED, RUN, alone, read, start, write_text
 
@@ -19,9 +20,6 @@ from d2lrnn.saving.run_folder import load_run
 BACKEND = os.environ.get("D2LRNN_BACKEND", "")
 #: What of the page is of which backend.
 LINES = {"torch": ["torch", "torchrun"], "jax": ["jax"], "tensorflow": ["tensorflow"], "mxnet": ["mxnet"]}
-
-#: Of tests of the core: a plain nox runs them with one of the engines.
-of_the_core = pytest.mark.slow if BACKEND != "torch" else lambda test: test
 
 pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
@@ -58,6 +56,7 @@ def test_the_numbers_are_those_of_one_process(what: str, hosts: TwoHosts, folder
     check_run(what, hosts, folder)
 
 
+@of_the_core
 @pytest.mark.parametrize("what", LINES.get(BACKEND, [])[:1])
 def test_also_over_a_slow_cable_that_loses_some(what: str, folder: Path) -> None:
     with two_hosts(slow=True) as hosts:
