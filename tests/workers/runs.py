@@ -21,6 +21,7 @@ PATIENCE = 240
 #: Within which all must end where something does.
 PROMISED = 30
 RUN = Path("runs") / "book"
+_LOGS = "torchrun-logs"
 
 
 def write_text(folder: Path) -> None:
@@ -51,15 +52,29 @@ def start(
     options: str,
     json_of: str = "",
     folders: Sequence[Path] = (),
+    *,
+    errors_apart: bool = False,
 ) -> list[Job]:
-    """Starts the lines of docs/workers.md on both hosts, in one folder, or in `folders`."""
+    """Starts the lines of docs/workers.md on both hosts, in one folder, or in `folders`.
+
+    With `errors_apart` torchrun keeps what the commands write to standard error from what it writes itself.
+    """
     jobs = []
     for host, at in zip(hosts, folders or [folder, folder], strict=True):
         line = shortened(blocks()[what, host.name], f"{SMALL} {options}")
+        if errors_apart:
+            line = line.replace("torchrun ", f"torchrun --log-dir {_LOGS} --redirects 2 ", 1)
         if json_of:
             line = line.replace("train book.txt", f"train book.txt --json {json_of}-{host.name}.json")
         jobs.append(host.start(line, at))
     return jobs
+
+
+def errors_under_torchrun(folder: Path) -> str:
+    """What the commands wrote on both hosts, which torchrun kept apart."""
+    files = sorted((folder / _LOGS).rglob("stderr.log"))
+    assert len(files) == 2, files
+    return "".join(file.read_text() for file in files)
 
 
 def alone(folder: Path, options: str) -> dict[str, Any]:
