@@ -188,6 +188,19 @@ class Terminal:
         shown, _, self._seen = self._seen.partition(text)
         return shown
 
+    def interrupt(self) -> None:
+        """Ctrl-C while a line is typed, until it shows.
+
+        Python's `input` looks for a signal, then waits for a key: a signal between the two, which only a
+        program sends so soon after a key, is seen with the next one.
+        """
+        assert not self._seen
+        for _ in range(60):
+            self.process.send_signal(signal.SIGINT)
+            if select.select([self._descriptor], [], [], 1)[0]:
+                return
+        pytest.fail("nothing was shown after Ctrl-C")
+
 
 @contextmanager
 def _terminal(folder: Path, *options: str) -> Iterator[Terminal]:
@@ -217,7 +230,7 @@ def test_at_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_the_chat(folder: Path) -
         # Half a line is dropped.
         terminal.type("half")
         terminal.until("half")
-        terminal.process.send_signal(signal.SIGINT)
+        terminal.interrupt()
         terminal.until("\n> ")
         terminal.type("/num 4\r")
         terminal.until("num 4\r\n> ")
