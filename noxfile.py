@@ -175,15 +175,10 @@ def _install_book(session: nox.Session, python: str, edition: str) -> Path:
 def exchange(session: nox.Session) -> None:
     """Every backend resumes the runs of every other, in the environments of the parity sessions."""
     shutil.rmtree(EXCHANGED, ignore_errors=True)
-    folder = EXCHANGED / "begun"
     pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
-    for what in ("write", "read"):
-        for backend, python in pythons.items():
-            environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD}
-            session.run(
-                python, "tests/exchange.py", what, str(folder), external=True, silent=True, env=environment
-            )
-    session.run(pythons["numpy"], "tests/exchange.py", "compare", str(folder), external=True)
+    words = [f"{backend}={python}" for backend, python in pythons.items()]
+    command = [pythons["numpy"], "tests/exchange.py", str(EXCHANGED / "begun"), *words]
+    session.run(*command, external=True, env=ONE_THREAD | KEPT_PROGRAMS)
 
 
 @nox.session(venv_backend="none")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import heapq
+import itertools
 import multiprocessing
 import os
 import random
@@ -121,8 +122,8 @@ def carry(taps: Sequence[int], link: Link, loss: float = 0.0) -> None:
     """Carries frames between machines without end.
 
     A frame takes its size / bandwidth on the link of its sender, and as long on that of its receiver, both
-    overlapping as in a switch that does not wait for a frame's end; and the latency. What comes to a device
-    that is down is lost.
+    overlapping as in a switch that does not wait for a frame's end; and the latency. On either link frames go
+    in the order in which they come there. What comes to a device that is down is lost.
 
     Args:
         taps: the descriptors of the machines' devices. Of more than two, the addresses end in the number of
@@ -132,8 +133,9 @@ def carry(taps: Sequence[int], link: Link, loss: float = 0.0) -> None:
     """
     draw = random.Random(0)
     up, down = [0.0] * len(taps), [0.0] * len(taps)
-    waiting: list[tuple[float, int, int, bytes]] = []
-    count = 0
+    # When a frame is at its receiver's link, and then when it has passed it.
+    waiting: list[tuple[float, int, bool, int, bytes]] = []
+    count = itertools.count()
     while True:
         pause = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
         for tap in select.select(taps, [], [], pause)[0]:
@@ -144,11 +146,13 @@ def carry(taps: Sequence[int], link: Link, loss: float = 0.0) -> None:
             start = max(now, up[sender])
             up[sender] = start + seconds
             for receiver in _receivers(frame, sender, len(taps)):
-                down[receiver] = max(start + link.latency, down[receiver]) + seconds
-                count += 1
-                heapq.heappush(waiting, (down[receiver], count, receiver, frame))
+                heapq.heappush(waiting, (start + link.latency, next(count), False, receiver, frame))
         while waiting and waiting[0][0] <= time.monotonic():
-            _, _, receiver, frame = heapq.heappop(waiting)
+            when, _, passed, receiver, frame = heapq.heappop(waiting)
+            if not passed:
+                down[receiver] = max(when, down[receiver]) + len(frame) / link.bandwidth
+                heapq.heappush(waiting, (down[receiver], next(count), True, receiver, frame))
+                continue
             with suppress(BlockingIOError):
                 try:
                     os.write(taps[receiver], frame)

@@ -171,9 +171,33 @@ def server_seconds(
     return 2 * (link.latency + busiest * num_bytes * (1 / link.bandwidth + handling))
 
 
-REDUCTIONS: dict[str, Reduction] = {"torch": gloo_seconds, "mxnet": server_seconds}
+def exact_server_seconds(
+    workers: int, num_bytes: float, link: Link, handling: float = 0.0, servers: int = 1
+) -> float:
+    """A sum by MXNet's parameter servers, that of more than two workers in digits.
+
+    The servers add in the order in which messages come, so of more than two workers they are sent three whole
+    numbers for each number, after a sum of one number that says in which unit (`d2lrnn_mxnet.sums`).
+
+    Args:
+        workers: N.
+        num_bytes: the message.
+        link: of each worker and server, both directions at once.
+        handling: as for `server_seconds`.
+        servers: on machines of their own.
+
+    Example:
+        >>> round(exact_server_seconds(4, 1e6, Link(latency=0.001, bandwidth=1e6)), 6)
+        24.004
+    """
+    if workers <= 2:
+        return server_seconds(workers, num_bytes, link, handling, servers)
+    return 2 * link.latency + server_seconds(workers, 3 * num_bytes, link, handling, servers)
+
+
+REDUCTIONS: dict[str, Reduction] = {"torch": gloo_seconds, "mxnet": exact_server_seconds}
 MORE_SERVERS: dict[str, Reduction] = {
-    "mxnet": lambda workers, *rest: server_seconds(workers, *rest, servers=workers)
+    "mxnet": lambda workers, *rest: exact_server_seconds(workers, *rest, servers=workers)
 }
 ALGORITHMS = {"torch": "gloo's ring", "mxnet": "one parameter server"}
 

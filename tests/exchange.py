@@ -1,8 +1,6 @@
 """Runs that move between frameworks through files, as no environment has all frameworks.
 
-    python tests/exchange.py write FOLDER       # on the backend that D2LRNN_BACKEND names
-    python tests/exchange.py read FOLDER        # the same, after every backend has written
-    python tests/exchange.py compare FOLDER     # on any
+    python tests/exchange.py FOLDER numpy=PYTHON torch=PYTHON …
 
 Every backend trains each run for half of its epochs, stopped inside one; every backend resumes every other's,
 and writes down its losses, the text that it generates and the logits behind it; and so with a translator,
@@ -12,10 +10,14 @@ from one epoch on. All must agree, whoever began and whoever ended.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ TRANSLATOR = ["--embedding", "16", "--hidden", "24", "--layers", "2", "--dropout
 SENTENCES = ["I win.", "They sleep here, too.", "Cats sing!"]
 
 NUM_EPOCHS = 4
+#: Backends that compile.
+SLOW = ("jax", "tensorflow")
 PREFIX, NUM_TOKENS = "it has", 80
 
 #: The bounds: logits absolute, losses relative.
@@ -170,5 +174,29 @@ def compare(folder: Path) -> None:
     sys.exit(wrong)
 
 
+def exchange(folder: Path, pythons: dict[str, str]) -> None:
+    """Does all of it, with a process for each backend and as many at once as there are processors."""
+
+    def run(what: str, backend: str) -> None:
+        command = [pythons[backend], __file__, what, str(folder)]
+        environment = os.environ | {"D2LRNN_BACKEND": backend}
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False
+        )
+        if done.returncode:
+            sys.exit(f"{done.stdout.decode(errors='replace')}{backend} could not {what}: {done.returncode}")
+        print(f"{backend}: {what}", flush=True)
+
+    # Every backend has begun its runs before one reads another's; those that take longest first.
+    order = sorted(pythons, key=lambda backend: backend not in SLOW)
+    for what in ("write", "read"):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(partial(run, what), order))
+    compare(folder)
+
+
 if __name__ == "__main__":
-    {"write": write, "read": read, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
+    if sys.argv[1] in ("write", "read"):
+        {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    else:
+        exchange(Path(sys.argv[1]), dict(word.split("=", 1) for word in sys.argv[2:]))
