@@ -1,4 +1,7 @@
-"""Lists what was skipped where the noxfile asks for it, and says what examples in docstrings may use.
+"""What the noxfile asks for, a short form and a list of what was skipped, and what examples may use.
+
+The short form, ``--every N``, has each N-th case of a test that has several. Which ones differs from test to
+test, so that no cell and no optimiser is left out of all.
 
 An example stands beside the class that it shows, in a module of the core or of a backend. It may use the
 public names of `d2lrnn` and ``np``; in a backend also those of its tab, as a chapter does. What its own
@@ -10,6 +13,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +26,24 @@ import pytest
 CHAPTERS = Path(__file__).parent / "tests" / "book" / "chapters"
 
 _skipped: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every", type=int, default=1, metavar="N", help="run each N-th case of a test")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    every = config.getoption("--every")
+    names = [item.nodeid.partition("[")[0] for item in items]
+    numbers, sizes = Counter[str](), Counter(names)
+    chosen, others = [], []
+    for item, name in zip(items, names, strict=True):
+        first = zlib.crc32(name.encode()) % min(every, sizes[name])
+        (chosen if numbers[name] % every == first else others).append(item)
+        numbers[name] += 1
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -16,6 +16,8 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHON = "3.11"
 BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
+#: Those whose tests wait most for compilers: a plain nox runs each third case of a test that has several.
+COMPILING, EVERY = ["tensorflow", "jax"], 3
 #: Those whose framework has an engine for several workers.
 ENGINES = ["torch", "jax", "tensorflow", "mxnet"]
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
@@ -70,15 +72,20 @@ def _pytest(session: nox.Session, *arguments: str, listed: str = "", **environme
     skipped.unlink(missing_ok=True)
     environment["D2LRNN_SKIPPED_LIST"] = str(skipped.resolve())
     environment |= ONE_THREAD
+    chosen = _chosen(session)
     # With arguments tests run in this process, so that a debugger can stop in them.
-    processes = [] if session.posargs else PROCESSES
-    session.run("pytest", *processes, *arguments, *session.posargs, env=environment)
+    session.run("pytest", *([] if chosen else PROCESSES), *arguments, *chosen, env=environment)
+
+
+def _chosen(session: nox.Session) -> list[str]:
+    """What was given to pytest; ``all`` asks for the whole of what a plain nox has a short form of."""
+    return [] if session.posargs == ["all"] else session.posargs
 
 
 def _doctest(session: nox.Session, package: str, **environment: str) -> None:
     """Runs the examples in a package's docstrings; not with arguments, which select single tests."""
     # From the working tree, as are their imports: a module must not be imported from two places.
-    if not session.posargs:
+    if not _chosen(session):
         environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), str(Path("backends").resolve())])
         _pytest(session, "--doctest-modules", package, listed=f"{session.name}-examples", **environment)
 
@@ -135,7 +142,7 @@ def core(session: nox.Session, requirements: str) -> None:
 @nox.session(python=PYTHON)
 @nox.parametrize("backend", [nox.param(name, id=name, tags=[name]) for name in BACKENDS])
 def parity(session: nox.Session, backend: str) -> None:
-    """One backend against the float64 reference, what only this backend has, and the book on it."""
+    """One backend against the float64 reference, its own tests, the book on it; ``-- all``: every case."""
     _install(session, backend)
     if backend in NEW_CELL_BACKENDS:
         session.install("--no-deps", f"./{NEW_CELL}")
@@ -155,7 +162,8 @@ def parity(session: nox.Session, backend: str) -> None:
             _install_book(session, "python", edition)
         environment["D2LRNN_BOOK_PACKAGES"] = str(BOOK.resolve())
     _doctest(session, f"backends/d2lrnn_{backend}", **environment)
-    _pytest(session, "tests/parity", *map(str, [*own, *book]), **environment)
+    short = ["--every", str(EVERY)] if backend in COMPILING and not session.posargs else []
+    _pytest(session, "tests/parity", *map(str, [*own, *book]), *short, **environment)
 
 
 def _install_book(session: nox.Session, python: str, edition: str) -> Path:
@@ -185,8 +193,9 @@ def exchange(session: nox.Session) -> None:
 def workers(session: nox.Session) -> None:
     """Several workers on every engine: numbers, deaths, a run handed on; ``-- all`` with the slow tests."""
     pythons = {backend: _python_of(session, backend) for backend in ENGINES}
-    chosen = [] if session.posargs == ["all"] else ["-m", "not slow"]
     for backend, python in pythons.items():
+        short = "not slow" if backend == ENGINES[0] else "not slow and not of_the_core"
+        chosen = [] if session.posargs == ["all"] else ["-m", short]
         environment = {"D2LRNN_BACKEND": backend, **ONE_THREAD, **(KEPT_PROGRAMS if backend == "jax" else {})}
         SKIPPED.mkdir(parents=True, exist_ok=True)
         environment["D2LRNN_SKIPPED_LIST"] = str((SKIPPED / f"workers-{backend}.txt").resolve())

@@ -15,9 +15,6 @@ from d2lrnn.workers.supervisor import Outcome, supervise
 
 BACKEND = os.environ["D2LRNN_BACKEND"]
 
-#: Marks tests of what is the same with every engine: in a plain nox they run with one.
-of_the_core = pytest.mark.slow if BACKEND != "torch" else lambda test: test
-
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:

@@ -20,6 +20,7 @@ OPTIONS = "--epochs 2"
 SHORT = f"{SMALL} {OPTIONS} --json result.json"
 
 pytestmark = [
+    pytest.mark.of_the_core,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.skipif((f"slurm-{BACKEND}", "batch") not in blocks(), reason=f"{BACKEND} has one process"),
 ]

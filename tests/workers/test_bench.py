@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from workers.conftest import BACKEND, of_the_core
+from workers.conftest import BACKEND
 
 from d2lrnn.benchmark.workers import TURNS
 from d2lrnn.cli.main import main
@@ -32,7 +32,7 @@ def test_two_workers_are_compared_with_one(tmp_path: Path, capsys: pytest.Captur
     assert "was measured with another workers (2; now None)" in capsys.readouterr().err
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_the_report_of_several_environments_names_its_command(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "run.py"
     words = ["--workers", "2", "--quick", "--settings", "4x3x32", "--models", "rnn"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workers.conftest import BACKEND, of_the_core
+from workers.conftest import BACKEND
 
 import d2lrnn
 from d2lrnn.data.corpus import load_corpus
@@ -156,7 +156,7 @@ def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path
     assert "workers  2" in shared
 
 
-@of_the_core
+@pytest.mark.of_the_core
 @pytest.mark.parametrize("option", ["--csv", "--json"])
 def test_a_result_has_standard_output_for_itself(command: Any, option: str, tmp_path: Path) -> None:
     words = [*MODEL, *WINDOWS, "--epochs", "2", "--workers", "2", "--device", "cpu", "--out", str(tmp_path)]
@@ -194,7 +194,11 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, 
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("who", [*engine_of(BACKEND).server_roles, "worker 0", "worker 1"])
+@pytest.mark.parametrize(
+    "who",
+    [*(pytest.param(role, marks=pytest.mark.slow) for role in engine_of(BACKEND).server_roles),
+     "worker 0", pytest.param("worker 1", marks=pytest.mark.of_the_core)],
+)  # fmt: skip
 def test_where_one_is_lost_all_end_and_say_so(command: Any, tmp_path: Path, who: str, how: int) -> None:
     out = tmp_path / "run"
     training = command(*MODEL, *WINDOWS, "--workers", "2", "--epochs", "100000", "--out", str(out))
@@ -217,7 +221,7 @@ def test_where_one_is_lost_all_end_and_say_so(command: Any, tmp_path: Path, who:
     assert load_run(out).step > 0
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_a_run_is_started_again_as_often_as_was_asked(command: Any, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [*MODEL, *WINDOWS, "--workers", "2", "--epochs", "100000", "--out", str(out), "--restart", "1"]
@@ -238,7 +242,7 @@ def test_a_run_is_started_again_as_often_as_was_asked(command: Any, tmp_path: Pa
     assert lines[1].startswith("d2lrnn: worker 0 of 2 ")
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_without_the_command_no_worker_goes_on(command: Any, tmp_path: Path) -> None:
     out = tmp_path / "run"
     training = command(*MODEL, *WINDOWS, "--workers", "2", "--epochs", "100000", "--out", str(out))
@@ -252,7 +256,7 @@ def test_without_the_command_no_worker_goes_on(command: Any, tmp_path: Path) -> 
         time.sleep(0.1)
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_an_error_of_one_worker_ends_all_in_one_line(command: Any, encoded: Path) -> None:
     """A damaged token is in a row of one of them, and the other waits for it."""
     content = bytearray(encoded.read_bytes())
@@ -267,7 +271,7 @@ def test_an_error_of_one_worker_ends_all_in_one_line(command: Any, encoded: Path
     )
 
 
-@of_the_core
+@pytest.mark.of_the_core
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -286,7 +290,7 @@ def test_an_error_is_one_line(command: Any, words: list[str], message: str) -> N
     assert len(errors.splitlines()) == 1, errors
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_auto_is_one_worker_where_there_is_no_gpu(command: Any) -> None:
     words = [*MODEL, *WINDOWS, "--workers", "auto", "--device", "cpu", "--epochs", "1"]
     code, printed, errors = command(*words).ended()
@@ -295,7 +299,7 @@ def test_auto_is_one_worker_where_there_is_no_gpu(command: Any) -> None:
     assert f"workers  {max(1, len(gpus))}" in printed.splitlines()
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_a_launcher_and_the_option_are_one_too_many(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = engine_of(BACKEND).launched[0]
     for name in names:

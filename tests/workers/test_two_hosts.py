@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workers.conftest import of_the_core
 from workers.hosts import Host, Job, TwoHosts, two_hosts, wait_until, why_not
 from workers.runs import PATIENCE, PROMISED, RUN, alone, errors_under_torchrun, read, start, write_text
 
@@ -22,6 +21,7 @@ BACKEND = os.environ.get("D2LRNN_BACKEND", "")
 LINES = {"torch": ["torch", "torchrun"], "jax": ["jax"], "tensorflow": ["tensorflow"], "mxnet": ["mxnet"]}
 
 pytestmark = [
+    pytest.mark.of_the_core,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.skipif(BACKEND not in LINES, reason=f"{BACKEND} has no engine"),
 ]
@@ -47,7 +47,6 @@ def test_the_numbers_are_those_of_one_process(what: str, hosts: TwoHosts, folder
     check_run(what, hosts, folder)
 
 
-@of_the_core
 @pytest.mark.parametrize("what", LINES.get(BACKEND, [])[:1])
 def test_also_over_a_slow_cable_that_loses_some(what: str, folder: Path) -> None:
     with two_hosts(slow=True) as hosts:
@@ -129,7 +128,7 @@ FAILURES = {
     "hangs a": (stop_all, 0, (None, "worker 0 of 2 ")),
 }
 #: Those that take part in a plain nox: what the core does about the others is the same for all backends.
-QUICK = ("killed b", "killed a", "cut") if BACKEND == "torch" else ("killed b",)
+QUICK = ("killed b", "killed a", "cut")
 #: Where MXNet's processes meet, and all that another host hears of.
 SCHEDULER = "the scheduler"
 
@@ -175,7 +174,6 @@ def test_where_a_worker_is_lost_all_end_and_say_which(
     assert run.position.epochs
 
 
-@of_the_core
 @pytest.mark.parametrize("what", LINES.get(BACKEND, [])[:1])
 def test_an_interrupt_on_one_host_ends_both_with_a_checkpoint(
     what: str, hosts: TwoHosts, folder: Path
@@ -221,7 +219,6 @@ def test_restart_goes_on_from_the_last_checkpoint(what: str, hosts: TwoHosts, fo
     jobs[0].popen.wait()
 
 
-@of_the_core
 def test_another_text_on_one_host_is_an_error(hosts: TwoHosts, folder: Path) -> None:
     what = LINES[BACKEND][0]
     other = folder / "other"
@@ -237,7 +234,6 @@ def test_another_text_on_one_host_is_an_error(hosts: TwoHosts, folder: Path) -> 
         )
 
 
-@of_the_core
 def test_another_host_without_the_folder_says_where_the_run_is(hosts: TwoHosts, folder: Path) -> None:
     what = LINES[BACKEND][0]
     other = folder / "other"
