@@ -67,7 +67,10 @@ class Engine:
         return bool(self.role) and environment.get(self.role) in self.server_roles
 
     def environments(self, size: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-        """The variables of all workers on this machine by rank, and of the servers."""
+        """The variables of all workers on this machine by rank, and of the servers.
+
+        One that has no value is left out: to some engines an empty one is a value.
+        """
         ports = sorted(free_ports(size + 1))
         common = {
             "size": str(size),
@@ -85,7 +88,8 @@ class Engine:
         return workers, servers
 
     def _filled(self, values: Mapping[str, str]) -> dict[str, str]:
-        return {name: Template(value).substitute(values) for name, value in self.local.items()}
+        filled = {name: Template(value).substitute(values) for name, value in self.local.items()}
+        return {name: value for name, value in filled.items() if value}
 
 
 def worker_device(requested: str, available: Sequence[Device], local_rank: int) -> Device:
