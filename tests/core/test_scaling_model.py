@@ -106,8 +106,8 @@ def test_the_report_marks_what_is_off(model: ModuleType) -> None:
         assert f"{row} {measured} | {off} | 100 | 100 |" in text
     assert "| torch | – | 1 | – | – | 74 | 74 | 74 | +0% | – | – |" in text
     assert "computing takes 10 ms + 1 ms a row" in text
-    # By a ring, one server, and as many servers as workers: that of 1,024 sends and receives one message.
-    for sum_of_8, sum_of_1024 in (("22.4", "221"), ("128", "16,384"), ("16.1", "16.1")):
+    # By a ring, one server, and as many servers as workers, of which each sends and receives three messages.
+    for sum_of_8, sum_of_1024 in (("22.4", "221"), ("384", "49,152"), ("48.2", "48.2")):
         assert f"\n| 8 | 100 | {sum_of_8} |" in text
         assert f"\n| 1024 | 100 | {sum_of_1024} |" in text
 
