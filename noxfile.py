@@ -16,8 +16,10 @@ nox.options.error_on_missing_interpreters = True
 
 PYTHON = "3.11"
 BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
-#: Those whose tests wait most for compilers: a plain nox runs each third case of a test that has several.
-COMPILING, EVERY = ["tensorflow", "jax"], 3
+#: Those whose tests wait most for compilers.
+COMPILING = ["tensorflow", "jax"]
+#: The short form of their tests, and of those on further Pythons: each third case of a test that has several.
+SHORT = ["--every", "3"]
 #: Those whose framework has an engine for several workers.
 ENGINES = ["torch", "jax", "tensorflow", "mxnet"]
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
@@ -127,7 +129,7 @@ def _cores() -> Iterator[object]:
 @nox.session(tags=["core"])
 @nox.parametrize(["python", "requirements"], list(_cores()))
 def core(session: nox.Session, requirements: str) -> None:
-    """The core and the NumPy backend, with no framework installed."""
+    """The core and the NumPy backend, with no framework installed; ``-- all``: every case."""
     _install(session, requirements)
     check = f"import importlib.util as u; found = [n for n in {FRAMEWORKS} if u.find_spec(n)]"
     session.run("python", "-c", f"{check}; assert not found, found")
@@ -135,7 +137,7 @@ def core(session: nox.Session, requirements: str) -> None:
     if requirements != "core-oldest":
         _doctest(session, "d2lrnn", D2LRNN_BACKEND="numpy")
     if session.python != PYTHON:  # there the session of the backend has all of them
-        paths += ["tests/parity", "-m", "not slow"]
+        paths += ["tests/parity", *([] if session.posargs else ["-m", "not slow", *SHORT])]
     _pytest(session, *paths, D2LRNN_BACKEND="numpy")
 
 
@@ -162,7 +164,7 @@ def parity(session: nox.Session, backend: str) -> None:
             _install_book(session, "python", edition)
         environment["D2LRNN_BOOK_PACKAGES"] = str(BOOK.resolve())
     _doctest(session, f"backends/d2lrnn_{backend}", **environment)
-    short = ["--every", str(EVERY)] if backend in COMPILING and not session.posargs else []
+    short = SHORT if backend in COMPILING and not session.posargs else []
     _pytest(session, "tests/parity", *map(str, [*own, *book]), *short, **environment)
 
 
