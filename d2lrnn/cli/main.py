@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from d2lrnn.cli.parser import parse
+from d2lrnn.cli.parser import COMPLETING, parse
 from d2lrnn.cli.streams import in_one_line, patient_streams
 from d2lrnn.errors import (
     INTERRUPTED,
@@ -28,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for ``--help`` and ``--version``, and where argv does not fit the parser.
     """
+    if COMPLETING in os.environ and argv is None:
+        from d2lrnn.cli.completion import answer_shell
+
+        answer_shell()
     argv = sys.argv[1:] if argv is None else argv
     with patient_streams() as output:
         code = _run(argv)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
-from d2lrnn.contract.cells import find_cell
+from d2lrnn.cli.output import describe_bytes
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.errors import SpecError
-from d2lrnn.training.model_size import num_parameters, parameter_bytes
+from d2lrnn.training.model_size import bytes_of_training, num_parameters
 
 
 def check_memory(model: ModelSpec, training: TrainingSpec, batch_size: int, num_steps: int) -> None:
     """Refuses a training that this machine's memory cannot hold.
 
-    What is counted is the least that every backend needs: the parameters, their gradients and what the
-    optimiser remembers; for a part of a batch, gates and states of all steps, the logits and their gradient.
+    What is counted is `d2lrnn.training.model_size.bytes_of_training`.
 
     Args:
         model: the model.
@@ -30,25 +27,23 @@ def check_memory(model: ModelSpec, training: TrainingSpec, batch_size: int, num_
     available = _physical_memory()
     if available is None:
         return
-    itemsize = np.dtype(model.dtype).itemsize
     rows = -(-batch_size // training.accumulate) * num_steps
-    cell, copies = find_cell(model.cell), 2 + len(training.optimizer.slots)
-    units = (len(cell.gates) + len(cell.states)) * model.num_hiddens * model.num_layers
+    needed = bytes_of_training(model, training, batch_size, num_steps)
     needs = [
-        (copies * parameter_bytes(model),
+        (needed.parameters,
          f"{num_parameters(model):,} parameters, with their gradients and the optimiser's state,",
          "--hidden, --layers or --embedding"),
-        (rows * units * itemsize, f"the gates and states of {rows:,} tokens of a batch",
+        (needed.states, f"the gates and states of {rows:,} tokens of a batch",
          "--batch-size, --steps, --hidden or --layers, or give --accumulate"),
-        (2 * rows * model.vocab_size * itemsize,
+        (needed.logits,
          f"the logits of {rows:,} tokens of a batch over {model.vocab_size:,} symbols, with their gradient,",
          "--batch-size or --steps, or give --accumulate"),
     ]  # fmt: skip
-    total, (largest, what, lower) = sum(size for size, _, _ in needs), max(needs)
-    if total > available:
+    largest, what, lower = max(needs)
+    if needed.total > available:
         raise SpecError(
-            f"this takes at least {_shown(total)} of memory, and the machine has {_shown(available)}: {what} "
-            f"take {_shown(largest)}. Lower {lower}"
+            f"this takes at least {describe_bytes(needed.total)} of memory, and the machine has "
+            f"{describe_bytes(available)}: {what} take {describe_bytes(largest)}. Lower {lower}"
         )
 
 
@@ -58,17 +53,3 @@ def _physical_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-
-
-def _shown(size: float) -> str:
-    """A number of bytes for people.
-
-    Example:
-        >>> _shown(25_000_000_000)
-        '25.0 GB'
-    """
-    for unit in ("MB", "GB", "TB"):
-        size /= 1000 if unit != "MB" else 1_000_000
-        if size < 1000:
-            break
-    return f"{size:,.1f} {unit}"

@@ -29,7 +29,7 @@ from d2lrnn.training.schedules import SCHEDULES, Constant, Cosine, find_schedule
 NUM_EPOCHS = 100
 
 #: Batch size and steps of the first edition's iterators, where they are not given.
-_FIRST_EDITION = {"batch_size": 32, "num_steps": 35}
+FIRST_EDITION = {"batch_size": 32, "num_steps": 35}
 
 _Value = TypeVar("_Value")
 
@@ -188,7 +188,7 @@ def _data_of(request: TrainRequest, accumulate: int, seed: Mapping[str, int]) ->
     source = absolute_source(request.text) if request.text else DataSpec.source
     values = {"source": source, **encoded_values(source, request.data), **request.data, **seed}
     if values.get("iterator", DataSpec.iterator) != DataSpec.iterator:
-        values = _FIRST_EDITION | values
+        values = FIRST_EDITION | values
     size = values.get("batch_size", DataSpec.batch_size)
     if size < 1:
         raise SpecError(f"{option_of('data', 'batch_size').flag} is {size}: it must be at least 1")

@@ -17,12 +17,14 @@ from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, Schedule, TrainingSpec
 from d2lrnn.contract.values import Device
 from d2lrnn.data.corpus import Corpus, Unit
+from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import LeftoverWarning
 from d2lrnn.generation import UnknownTokenWarning
 from d2lrnn.registry import ENVIRONMENT_VARIABLE
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import LATEST, find_checkpoint
 from d2lrnn.training.metrics import unigram_perplexity
+from d2lrnn.training.model_size import bytes_of_training, num_parameters
 
 
 def describe_backend(chosen: Backend, device: Device, *, asked: str | None = None) -> str:
@@ -55,6 +57,35 @@ def describe_model(spec: ModelSpec) -> str:
         if rate := getattr(spec, name):
             parts.append(f"{name.replace('_', ' ')} {rate}")
     return ", ".join([*parts, f"{spec.vocab_size:,} symbols"])
+
+
+def describe_size(model: ModelSpec, training: TrainingSpec, data: DataSpec, num_workers: int = 1) -> str:
+    """How large a model is, and what memory its training needs, in one line.
+
+    Example:
+        >>> describe_size(ModelSpec(28), TrainingSpec(), DataSpec())
+        '2,876 parameters; with their gradients, the optimizer and a step at least 15.8 MB'
+    """
+    needed = bytes_of_training(model, training, -(-data.batch_size // num_workers), data.num_steps)
+    each = " in each worker" if num_workers > 1 else ""
+    return (
+        f"{num_parameters(model):,} parameters; with their gradients, the optimizer and a step at least "
+        f"{describe_bytes(needed.total)}{each}"
+    )
+
+
+def describe_bytes(size: float) -> str:
+    """A number of bytes for people.
+
+    Example:
+        >>> describe_bytes(25_000_000_000), describe_bytes(600)
+        ('25.0 GB', '0.6 kB')
+    """
+    units = ["kB", "MB", "GB", "TB"]
+    size /= 1000
+    while size >= 999.95 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:,.1f} {units[0]}"
 
 
 def describe_training(spec: TrainingSpec) -> str:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from d2lrnn.errors import WRONG_INPUT
 from d2lrnn.version import __version__
 
+#: Set by a shell for whom the command is to complete (`d2lrnn.cli.completion`).
+COMPLETING = "_ARGCOMPLETE"
+
 if TYPE_CHECKING:
     from d2lrnn.cli.requests import Request
     from d2lrnn.cli.train_options import Option
@@ -30,10 +33,14 @@ def parse(argv: Sequence[str]) -> Request:
         >>> parse(["generate", "runs/a", "--num", "20"]).num_tokens
         20
     """
-    given = vars(_parser(argv).parse_args(argv))
+    given = vars(parser_for(argv).parse_args(argv))
     from d2lrnn.cli.requests import REQUESTS
 
     command = given.pop("command")
+    if command == "train" and "config" in given:
+        from d2lrnn.cli.config_file import read_config, with_config
+
+        given = with_config(read_config(given.pop("config")), given)
     if "action" in given:
         command += f"_{given.pop('action')}"
     return request_of(REQUESTS[command], given)
@@ -80,7 +87,8 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def _parser(argv: Sequence[str]) -> ArgumentParser:
+def parser_for(argv: Sequence[str]) -> ArgumentParser:
+    """The parser, with the options of the commands that argv has."""
     parser = ArgumentParser(
         prog="d2lrnn",
         description="Recurrent language models: one model, five backends, the same numbers. "
@@ -98,7 +106,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
 
 
 def _add_train(parser: ArgumentParser) -> None:
-    from d2lrnn.cli.train_options import OPTIONS
+    from d2lrnn.cli.train_options import OPTIONS, SETTINGS
 
     parser.description = "Train a language model and report perplexity, bits per character and a sample."
     _add_texts(parser, "'time-machine' (the novel) or 'sample' (the built-in story; default)")
@@ -106,16 +114,13 @@ def _add_train(parser: ArgumentParser) -> None:
     groups |= {name: parser.add_argument_group(name) for name in ("optimizer", "schedule")}
     for option in OPTIONS:
         _add_option(groups[option.group], option)
-    training = groups["training"]
-    training.add_argument("--epochs", type=int, metavar="N", help="epochs of the run, in all (default: 100)")
-    training.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="decides the initial parameters, the order of the batches and dropout (default: 0)",
-    )
-    _add_backend(training)
-    _add_device(training)
+    for option in SETTINGS:
+        _add_option(groups["training"], option)
+    parser.add_argument(
+        "--config", metavar="FILE",
+        help="take all that describes the run from this file, which d2lrnn config prints; what is given here "
+        "as well goes before",
+    )  # fmt: skip
     workers = parser.add_argument_group("workers")
     workers.add_argument(
         "--workers", type=_workers, metavar="N",
@@ -127,7 +132,11 @@ def _add_train(parser: ArgumentParser) -> None:
         help="where a worker is lost, start again from the last checkpoint, up to K times (default: 0)",
     )  # fmt: skip
     output = parser.add_argument_group("output")
-    output.add_argument("--out", metavar="DIR", help="save the run here after every epoch")
+    output.add_argument(
+        "--out", metavar="DIR",
+        help="save the run here after every epoch; where DIR ends with a slash and is no run, or is a folder "
+        "of runs and nothing else, in a new folder in it, such as DIR/0001-gru-scratch-time-machine",
+    )  # fmt: skip
     output.add_argument(
         "--overwrite", action="store_true", default=argparse.SUPPRESS,
         help="replace another run that --out holds, or what came after the checkpoint that --resume names, "
@@ -160,17 +169,15 @@ def _add_train(parser: ArgumentParser) -> None:
 
 
 def _add_option(group: argparse._ActionsContainer, option: Option) -> None:
-    name: dict[str, Any] = {"dest": f"{option.group}.{option.field}", "help": option.help}
-    if option.kind is None:
-        group.add_argument(option.flag, action="store_true", default=argparse.SUPPRESS, **name)
-    elif option.kind is bool:
+    name: dict[str, Any] = {"dest": f"{option.group}.{option.field}".lstrip("."), "help": option.help}
+    if option.kind is bool:
         group.add_argument(
             option.flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, **name
         )
     else:
         metavar = "N" if option.kind is int else "NAME" if option.kind is str else "X"
         # The names of cells and the like are in lower case: GRU is gru.
-        kind = str.lower if option.kind is str else option.kind
+        kind = str.lower if option.kind is str and option.group else option.kind
         group.add_argument(option.flag, type=kind, metavar=metavar, **name)
 
 
@@ -294,6 +301,29 @@ def _add_plot(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", required=True, help="the picture to write, or to replace: .png or .svg"
     )
+    _add_debug(parser)
+
+
+def _add_config(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Print a file with every setting of a run, its default and what it means, or that of a saved run: "
+        "train --config trains it."
+    )
+    parser.epilog = "example: d2lrnn config > run.toml && d2lrnn train --config run.toml"
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", help="the folder of a saved run (default: a run without any option)"
+    )
+    _add_debug(parser)
+
+
+def _add_completion(parser: ArgumentParser) -> None:
+    from d2lrnn.cli.requests import CompletionRequest
+
+    parser.description = (
+        "Print the lines by which a shell completes commands, options and their values, by argcomplete."
+    )
+    parser.epilog = 'example: eval "$(d2lrnn completion bash)" in ~/.bashrc'
+    parser.add_argument("shell", metavar="SHELL", help=", ".join(CompletionRequest.SHELLS))
     _add_debug(parser)
 
 
@@ -528,19 +558,15 @@ def _add_saved_run(parser: ArgumentParser) -> None:
 
 
 def _add_backend(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--backend",
-        metavar="NAME",
-        help="one that d2lrnn backends lists (default: that of D2LRNN_BACKEND, else the first installed)",
-    )
+    from d2lrnn.cli.train_options import option_of
+
+    _add_option(parser, option_of("", "backend"))
 
 
 def _add_device(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--device",
-        metavar="NAME",
-        help="auto (a GPU where there is one), cpu, gpu or gpu:1 (default: auto)",
-    )
+    from d2lrnn.cli.train_options import option_of
+
+    _add_option(parser, option_of("", "device"))
 
 
 def _add_json(parser: argparse._ActionsContainer) -> None:
@@ -565,10 +591,12 @@ _COMMANDS = {
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
     "compare": (_add_compare, "compare saved runs: what differs, best perplexity, speed"),
     "plot": (_add_plot, "draw the perplexity of saved runs by epoch"),
+    "config": (_add_config, "print the specification of a run, as a file for train --config"),
     "encode": (_add_encode, "encode a text of any size into a file to train on"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),
     "translate": (_add_translate, "train a translator on pairs of sentences, or translate with one"),
     "chapter": (_add_chapter, "run a chapter of the book, cell by cell"),
     "run": (_add_run, "run a script that imports the book's package, with d2lrnn in its place"),
     "bench": (add_bench, "time training steps in every backend that is installed"),
+    "completion": (_add_completion, "print what lets a shell complete these commands"),
 }

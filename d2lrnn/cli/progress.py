@@ -16,6 +16,8 @@ from d2lrnn.training.history import EpochRecord
 
 _REDRAW_SECONDS = 0.1
 _BAR_WIDTH, _SHORTEST_BAR = 24, 8
+#: In a log the time to the end is estimated once so many seconds were timed, and shown if it is as many.
+_TIMED_SECONDS, _SHORTEST_LEFT = 5.0, 10.0
 #: Terminals that are narrower show no speed, and no bar and no time.
 _WIDTH_OF_ALL, _WIDTH_WITH_BAR = 84, 66
 
@@ -40,14 +42,20 @@ class ProgressDisplay:
         self._task: TaskID | None = None
         self._drawn_at = -_REDRAW_SECONDS
         self._validation = ""
+        #: Where it was timed from, in a log: the steps that were done, and when; and whether it was shown.
+        self._timed_from: tuple[int, float] | None = None
+        self._is_estimated = False
 
     def step(self, progress: history.Progress) -> None:
-        """Redraws the bar, a few times a second at most."""
+        """Redraws the bar, a few times a second at most; in a log, estimates the time to the end once."""
         now = time.monotonic()
-        if self._progress.disable or now - self._drawn_at < _REDRAW_SECONDS:
+        done = (progress.epoch - 1) * progress.num_steps + progress.step
+        if self._progress.disable:
+            self._estimate(done, progress.num_epochs * progress.num_steps, now)
+            return
+        if now - self._drawn_at < _REDRAW_SECONDS:
             return
         self._drawn_at = now
-        done = (progress.epoch - 1) * progress.num_steps + progress.step
         text = (
             f"epoch {progress.epoch}/{progress.num_epochs}  perplexity {progress.perplexity:.2f}"
             f"{self._validation}"
@@ -72,6 +80,17 @@ class ProgressDisplay:
                 f"validation {record.val_perplexity:.2f}  {thousands(record.tokens_per_second)} tokens/s"
             )
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _estimate(self, done: int, total: int, now: float) -> None:
+        if self._timed_from is None:
+            self._timed_from = (done, now)  # the first step compiles, and does not count
+        first, since = self._timed_from
+        if self._is_estimated or done == first or now - since < _TIMED_SECONDS:
+            return
+        self._is_estimated = True
+        left = (now - since) / (done - first) * (total - done)
+        if left >= _SHORTEST_LEFT:
+            self._console.print(f"step {done:,} of {total:,}: about {duration(left)} left", highlight=False)
 
     def close(self) -> None:
         """Clears the bar: what follows stays."""
@@ -140,3 +159,20 @@ def _columns(width: int) -> list[ProgressColumn]:
 def thousands(number: float) -> str:
     """1234567.8 as ``1,234,568``."""
     return f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people, to two figures or so.
+
+    Example:
+        >>> duration(42.4), duration(200), duration(8000), duration(200_000)
+        ('42 s', '3 min', '2 h 13 min', '2 d 8 h')
+    """
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"

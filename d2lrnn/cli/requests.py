@@ -262,6 +262,41 @@ class PlotRequest(Request):
 
 
 @dataclass(frozen=True)
+class ConfigRequest(Request):
+    """``d2lrnn config``.
+
+    Attributes:
+        run: the folder of a saved run; None is a run without any option.
+    """
+
+    command = "config"
+
+    run: str | None = None
+
+
+@dataclass(frozen=True)
+class CompletionRequest(Request):
+    """``d2lrnn completion``.
+
+    Attributes:
+        shell: one of `SHELLS`.
+
+    Raises:
+        SpecError: it is none of them.
+    """
+
+    command = "completion"
+
+    SHELLS: ClassVar[tuple[str, ...]] = ("bash", "zsh", "fish")
+
+    shell: str
+
+    def __post_init__(self) -> None:
+        if self.shell not in self.SHELLS:
+            raise SpecError(f"unknown shell {self.shell!r}: choose one of {', '.join(self.SHELLS)}")
+
+
+@dataclass(frozen=True)
 class EncodeRequest(Request):
     """``d2lrnn encode``.
 
@@ -483,8 +518,8 @@ REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
         TrainRequest, GenerateRequest, ChatRequest, EvaluateRequest, CompareRequest, PlotRequest,
-        EncodeRequest, BackendsRequest, ChapterRequest, RunRequest, TranslateTrainRequest,
-        TranslateRunRequest, BenchRequest,
+        ConfigRequest, EncodeRequest, BackendsRequest, ChapterRequest, RunRequest, TranslateTrainRequest,
+        TranslateRunRequest, BenchRequest, CompletionRequest,
     )
 }  # fmt: skip
 

@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from d2lrnn.cli.config import config_of
 from d2lrnn.cli.history_csv import HistoryCSV
 from d2lrnn.cli.new_run import new_run
+from d2lrnn.cli.out_folder import own_folder
 from d2lrnn.cli.output import (
     describe_backend,
     describe_measure,
     describe_model,
     describe_score,
+    describe_size,
     describe_training,
     describe_versions,
 )
@@ -36,7 +39,15 @@ from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend, engine_of
 from d2lrnn.saving.run import Run
-from d2lrnn.saving.run_folder import check_folder, hold_folder, mend_history, run_folder_of, save_run
+from d2lrnn.saving.run_folder import (
+    check_config,
+    check_folder,
+    hold_folder,
+    mend_history,
+    run_folder_of,
+    save_config,
+    save_run,
+)
 from d2lrnn.training.history import EpochRecord, History, Progress
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
@@ -56,10 +67,12 @@ def train(request: TrainRequest) -> int:
     # What can be wrong is found before the first step, not after the last.
     check_writable("--json", request.json)
     check_writable("--csv", request.csv)
-    if is_shared(request):
-        return train_with_workers(request)
-    chosen = backend(request.backend)
-    return _train_in(request, chosen, choose_device(request.device, chosen.devices()), None)
+    shared = is_shared(request)
+    with own_folder(request, launched=shared and request.workers is None) as request:
+        if shared:
+            return train_with_workers(request)
+        chosen = backend(request.backend)
+        return _train_in(request, chosen, choose_device(request.device, chosen.devices()), None)
 
 
 def train_as_worker(request: TrainRequest, link: Link) -> int:
@@ -121,13 +134,14 @@ def _train(
         print(f"workers  {workers.size}")
     print(f"text     {describe_source(run.data.source)}: {data.describe()}")
     print(f"model    {describe_model(run.model)}")
+    print(f"size     {describe_size(run.model, run.training, run.data, workers.size if workers else 1)}")
     print(f"training {describe_training(run.training)}")
     print(f"measure  {describe_measure(corpus)}")
     if request.resume:
         _print_resumed(request, run, data)
 
     table = HistoryCSV(request.csv, run.position.epochs) if first and request.csv is not None else None
-    display = ProgressDisplay(run.num_epochs)
+    display, config = ProgressDisplay(run.num_epochs), config_of(replace(run, backend=chosen.name))
 
     def save() -> None:
         if folder:
@@ -142,6 +156,7 @@ def _train(
                     versions=chosen.versions(),
                 )
                 save_run(now, folder, keep=request.keep, overwrite=request.overwrite)
+                save_config(folder, config)
 
     def step_ended(progress: Progress) -> None:
         display.step(progress)
@@ -183,6 +198,7 @@ def _train(
         "ended": history.ended,
         "epochs": history.to_json(),
         "samples": samples,
+        "saved": folder,
     })  # fmt: skip
     if table:
         table.close()
@@ -197,6 +213,7 @@ def _folder_of(request: TrainRequest) -> str | None:
 
 
 def _check_folder(request: TrainRequest, folder: str, run: Run) -> None:
+    check_config(folder)
     try:
         check_folder(folder, run, overwrite=request.overwrite)
     except OccupiedError:

@@ -21,16 +21,17 @@ class Option(NamedTuple):
 
     Attributes:
         flag: ``--hidden``.
-        group: the field of `d2lrnn.cli.requests.TrainRequest` that its value goes into.
+        group: the field of `d2lrnn.cli.requests.TrainRequest` that its value goes into; empty for a field of
+            the request itself.
         field: which field of the specification it is.
-        kind: reads its value; None is a switch, `bool` a switch with a ``--no-`` of its own.
+        kind: reads its value; `bool` is a switch with a ``--no-`` of its own.
         help: what ``--help`` says of it.
     """
 
     flag: str
     group: str
     field: str
-    kind: Callable[[str], Any] | None
+    kind: Callable[[str], Any]
     help: str
 
 
@@ -41,7 +42,8 @@ def option_of(group: str, field: str) -> Option:
         >>> option_of("model", "num_hiddens").flag
         '--hidden'
     """
-    return next(option for option in OPTIONS if (option.group, option.field) == (group, field))
+    options = (*SETTINGS, *OPTIONS)
+    return next(option for option in options if (option.group, option.field) == (group, field))
 
 
 def owners(table: Mapping[str, type[Any]], field: str) -> list[str]:
@@ -54,7 +56,12 @@ def owners(table: Mapping[str, type[Any]], field: str) -> list[str]:
     return [name for name, kind in table.items() if field in {each.name for each in fields(kind)}]
 
 
-def _number_or_none(text: str) -> float | None:
+def number_or_none(text: str) -> float | None:
+    """Reads a number, or None from ``none``.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
     if text.lower() == "none":
         return None
     try:
@@ -67,7 +74,7 @@ def _parameters(
     group: str, table: Mapping[str, type[Any]], flags: str, help_texts: Mapping[str, str]
 ) -> Iterator[Option]:
     """An option for each parameter that one of the classes of a table has."""
-    kinds: dict[str, Callable[[str], Any] | None] = {"int": int, "float": float, "bool": None}
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": bool}
     for name, text in help_texts.items():
         having = {owner: _field(table[owner], name) for owner in owners(table, name)}
         defaults = {owner: field.default for owner, field in having.items()}
@@ -76,7 +83,7 @@ def _parameters(
             listed = f"{', '.join(defaults)}; default: {next(iter(defaults.values())):g}"
         kind = kinds[str(next(iter(having.values())).type)]
         if not text.endswith(")"):
-            text += f" ({', '.join(defaults) if kind is None else listed})"
+            text += f" ({', '.join(defaults) if kind is bool else listed})"
         yield Option(flags + name.replace("_", "-"), group, name, kind, text)
 
 
@@ -103,6 +110,17 @@ _SCHEDULE_HELP = {
     "threshold": "the part by which a lower loss must be lower",
 }
 
+#: What else describes a run, or where it is trained; its text is not an option.
+SETTINGS = (
+    Option("--epochs", "", "epochs", int, "epochs of the run, in all (default: 100)"),
+    Option("--seed", "", "seed", int,
+           "decides the initial parameters, the order of the batches and dropout (default: 0)"),
+    Option("--backend", "", "backend", str,
+           "one that d2lrnn backends lists (default: that of D2LRNN_BACKEND, else the first installed)"),
+    Option("--device", "", "device", str,
+           "auto (a GPU where there is one), cpu, gpu or gpu:1 (default: auto)"),
+)  # fmt: skip
+
 #: The options, in the order in which the help lists them.
 OPTIONS: tuple[Option, ...] = (
     Option("--cell", "model", "cell", str,
@@ -113,7 +131,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--hidden", "model", "num_hiddens", int, "hidden units of a layer (default: 32)"),
     Option("--embedding", "model", "embedding_size", int,
            "size of a learned embedding of the tokens (default: none, one-hot vectors)"),
-    Option("--tied", "model", "tied", None,
+    Option("--tied", "model", "tied", bool,
            "the output layer's weight is the embedding's; needs --embedding as large as --hidden"),
     Option("--dropout", "model", "dropout", float, "dropout rate between layers (default: 0)"),
     Option("--input-dropout", "model", "input_dropout", float, "dropout rate of the embedding (default: 0)"),
@@ -139,7 +157,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--num-val", "data", "num_val", int,
            "validation windows, sliding only (default: 5000 at most of a built-in text, a tenth of another "
            "one)"),
-    Option("--clip", "training", "clip", _number_or_none,
+    Option("--clip", "training", "clip", number_or_none,
            "the largest norm that the gradient may have, or none (default: 1)"),
     Option("--accumulate", "training", "accumulate", int,
            "add up the gradients of this many batches before each step: the numbers are those of a batch "

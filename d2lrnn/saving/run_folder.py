@@ -7,6 +7,7 @@ A run is a folder::
       best   -> step-00000900        the lowest validation perplexity of the checkpoints
       model.safetensors, run.json    those of the newest checkpoint, for other programs to find
       history.jsonl                  its epochs, a line each (`d2lrnn.saving.history_file`)
+      config.toml                    what describes it, if ``d2lrnn train`` wrote it (`d2lrnn.cli.config`)
       step-00000900/ …               checkpoints (`d2lrnn.saving.checkpoint`)
       step-00001000/
 
@@ -49,10 +50,13 @@ from d2lrnn.saving.checkpoint import (
     write_checkpoint,
 )
 from d2lrnn.saving.history_file import HISTORY, is_history, write_history
-from d2lrnn.saving.locks import locked
+from d2lrnn.saving.locks import LOCK, locked
 from d2lrnn.saving.run import Run
 
 LATEST, BEST = "latest", "best"
+CONFIG = "config.toml"
+#: The first line of a run's `CONFIG`.
+CONFIG_MARK = "# The specification of a saved run: d2lrnn train --config FILE trains it anew."
 
 _CHECKPOINT = re.compile(r"step-(\d{8,19})(?:-(\d{1,9}))?")
 _TEMPORARY = ".writing-"
@@ -136,6 +140,49 @@ def _keep_history(root: Path, run: Run) -> None:
         write_history(root / HISTORY, run.position.epochs, root / f"{_TEMPORARY}{uuid.uuid4().hex}")
     except OSError as error:
         _say_left(root / HISTORY, error, "replaced")
+
+
+def check_config(folder: str | os.PathLike[str]) -> None:
+    """Checks before a training that `save_config` replaces nothing of somebody else's.
+
+    Raises:
+        RunError: it would.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        is_own = stat.S_ISREG(os.lstat(path).st_mode) and path.read_bytes().startswith(CONFIG_MARK.encode())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {reason_of(error)}") from error
+    if not is_own:
+        raise RunError(f"{path} is no file of a saved run: give it another name, or choose another folder")
+
+
+def save_config(folder: str | os.PathLike[str], text: str) -> None:
+    """Makes ``config.toml`` say this, which begins with `CONFIG_MARK`; nothing in a saved run reads it back.
+
+    Args:
+        folder: the run's folder, which this process holds and has checked (`hold_folder`, `check_config`).
+        text: what describes the run.
+    """
+    path, content = Path(folder) / CONFIG, text.encode()
+    try:
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content, path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}")
+    except OSError as error:
+        _say_left(path, error, "replaced")
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder holds a run or a checkpoint, whole or not, or a training that saves here has begun.
+
+    Example:
+        >>> is_run_folder(Path("no such folder"))
+        False
+    """
+    names = (LATEST, DESCRIPTION, LOCK)
+    return any(os.path.lexists(folder / name) for name in names) or any(_newest_first(folder))
 
 
 def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> Run:

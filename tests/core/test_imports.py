@@ -82,7 +82,19 @@ def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["train"], ["generate"], ["chat"], ["evaluate"], ["compare"], ["plot"], ["chapter"], ["bench"]],
+    [
+        [],
+        ["train"],
+        ["generate"],
+        ["chat"],
+        ["evaluate"],
+        ["compare"],
+        ["plot"],
+        ["config"],
+        ["completion"],
+        ["chapter"],
+        ["bench"],
+    ],
 )
 def test_help_imports_no_numpy(command: list[str], tmp_path: Path) -> None:
     code = f"""

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from d2lrnn.cli.progress import ProgressDisplay, thousands
+from d2lrnn.cli.progress import ProgressDisplay, duration, thousands
 from d2lrnn.training.history import EpochRecord, Progress
 
 LAST_LINE = re.compile(r".*(?:\r\x1b\[2K|\n)")
@@ -121,6 +121,34 @@ def test_a_log_has_a_line_for_every_tenth_epoch_and_no_bar() -> None:
     lines = log.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == [f"{n}/30" for n in (1, *range(3, 31, 3))]
     assert lines[0] == "epoch 1/30  perplexity 8.00, validation 9.00  1,000 tokens/s"
+
+
+def test_a_log_says_once_how_long_it_will_take(clock: Clock) -> None:
+    log = io.StringIO()
+    display = ProgressDisplay(10, log)
+    for step in range(1, 9):
+        display.step(Progress(1, 10, step, 100, 9.0, 10.0))
+        clock.now += 1.0
+    assert log.getvalue() == "step 6 of 1,000: about 17 min left\n"
+
+
+def test_the_first_step_and_a_run_that_is_soon_done_are_not_counted(clock: Clock) -> None:
+    log = io.StringIO()
+    display = ProgressDisplay(1, log)
+    clock.now += 600.0
+    for step in range(1, 13):
+        display.step(Progress(1, 1, step, 12, 9.0, 10.0))
+        clock.now += 1.0
+    assert log.getvalue() == ""
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [
+    (0.4, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (3569, "59 min"), (3571, "1 h 0 min"),
+    (86340, "23 h 59 min"),
+    (86400, "1 d 0 h"), (200_000, "2 d 8 h"),
+])  # fmt: skip
+def test_times_for_people(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
 
 
 def test_only_a_training_imports_what_draws() -> None:

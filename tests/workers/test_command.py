@@ -174,6 +174,27 @@ def test_a_result_has_standard_output_for_itself(command: Any, option: str, tmp_
         assert [epoch["epoch"] for epoch in json.loads(printed)["epochs"]] == [1, 2]
 
 
+@of_the_core
+def test_all_workers_save_in_the_one_folder_that_the_run_got(command: Any, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        'epochs = 1\n[model]\ncell = "gru"\nhidden = 8\n[data]\nnum-train = 330\nnum-val = 70\n'
+    )
+    for number in (1, 2):
+        words = ["--config", str(config), "--workers", "2", "--device", "cpu", "--out", f"{tmp_path}/runs/"]
+        code, printed, errors = command(*words).ended()
+        assert code == 0, errors
+        folder = tmp_path / "runs" / f"000{number}-gru-scratch-sample"
+        assert printed.startswith(f"folder   {folder}\n")
+        assert f"saved       {folder}\n" in printed
+        assert load_run(folder).model.num_hiddens == 8
+        assert (folder / "config.toml").is_file()
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    words = ["--config", str(config), "--workers", "2", "--out", f"{tmp_path}/runs/", "--hidden", "0"]
+    assert command(*words).ended()[0] == WRONG_INPUT
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
 def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, tmp_path: Path) -> None:
     words = [*MODEL, "--layers", "2", "--dropout", "0.2", "--iterator", "sequential", "--epochs", "4"]
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
