@@ -17,6 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def _example(
     source = "".join(each.source for each in example.examples)
     if "TimeMachine(" in source and not os.environ.get("D2LRNN_DATA"):
         pytest.skip("the novel is not here: D2LRNN_DATA names no folder with timemachine.txt")
+    if '"bpe"' in source and find_spec("tokenizers") is None:
+        pytest.skip("needs the package tokenizers")
     for name, value in _names(example.globs["__name__"].partition(".")[0]).items():
         example.globs.setdefault(name, value)
     folder = tmp_path_factory.mktemp("example")

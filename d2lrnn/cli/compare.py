@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from d2lrnn.cli.comparison import ABSENT, Compared, differences, notes, per_token, read_runs
+from d2lrnn.cli.comparison import ABSENT, Compared, bits_of, differences, notes, per_token, read_runs
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import thousands
 from d2lrnn.cli.requests import CompareRequest
@@ -40,19 +40,22 @@ def comparison_rows(compared: Sequence[Compared], differing: dict[str, list[str]
         compared: the runs.
         differing: of `d2lrnn.cli.comparison.differences`.
     """
-    bits = per_token([each.run for each in compared])
-    rows = [["run", *differing, "epochs", "best perplexity", "in epoch", bits, "tokens/s"]]
+    bits = [per_token([each.run for each in compared])]
+    # Runs of before have not recorded these.
+    bits += [per for per in ("bits/char", "bits/byte")
+             if per not in bits and any(bits_of(each).get(per) is not None for each in compared)]  # fmt: skip
+    rows = [["run", *differing, "epochs", "best perplexity", "in epoch", *bits, "tokens/s"]]
     for number, each in enumerate(compared):
         best, speed = each.best, each.tokens_per_second
         epochs = f"{len(each.epochs)}" + ("" if each.is_finished else f" of {each.run.num_epochs}")
-        results = (
-            [f"{best.val_perplexity:.3f}", f"{best.epoch}", f"{best.val_bits_per_token:.3f}"] if best else []
-        )
+        results = [f"{best.val_perplexity:.3f}", f"{best.epoch}"] if best else [ABSENT] * 2
+        numbers = [bits_of(each).get(per) for per in bits]
         rows.append([
             each.name,
             *(values[number] for values in differing.values()),
             epochs,
-            *(results or [ABSENT] * 3),
+            *results,
+            *(ABSENT if number is None else f"{number:.3f}" for number in numbers),
             ABSENT if speed is None else thousands(speed),
         ])  # fmt: skip
     return rows

@@ -130,7 +130,8 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
 def notes(runs: Sequence[Run]) -> list[str]:
     """Why the perplexities of the runs cannot be compared, where that is so."""
     if _differ(run.vocab.to_json() if run.vocab else None for run in runs):
-        return ["the runs have different vocabularies: perplexities over different tokens do not compare"]
+        different = "the runs have different vocabularies: perplexities over different tokens do not compare"
+        return [f"{different}; bits per character and per byte do, of the same validation text"]
     if _differ(_text(run) for run in runs):
         return ["the runs have different texts: the perplexity of each is on its own"]
     if _differ([getattr(run.data, name) for name in _VALIDATION] for run in runs):
@@ -142,6 +143,15 @@ def per_token(runs: Sequence[Run]) -> str:
     """What the bits of the runs are bits per: ``bits/char``."""
     units = {run.data.unit for run in runs if run.data}
     return f"bits/{units.pop()}" if len(units) == 1 else "bits/token"
+
+
+def bits_of(each: Compared) -> dict[str, float | None]:
+    """The bits of the best epoch of a run, by what they are bits per; none where no epoch has ended."""
+    best = each.best
+    if best is None:
+        return {}
+    bits = {"bits/char": best.val_bits_per_char, "bits/byte": best.val_bits_per_byte}
+    return bits | {per_token([each.run]): best.val_bits_per_token, "bits/token": best.val_bits_per_token}
 
 
 def _text(run: Run) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from d2lrnn.cli.new_run import absolute_source
+from d2lrnn.cli.output import TOKENS
 from d2lrnn.cli.progress import EncodingDisplay, thousands
 from d2lrnn.cli.requests import EncodeRequest
 from d2lrnn.cli.train_options import option_of
@@ -48,19 +51,25 @@ def encode(request: EncodeRequest) -> int:
 def _origin_of(request: EncodeRequest, spec: DataSpec) -> tuple[Origin, Vocab | None]:
     """How a text is encoded, and the vocabulary that is given for it."""
     if request.like is None:
-        return Origin(spec.unit, spec.is_normalized, spec.encoding, spec.min_freq), None
+        return Origin(spec.unit, spec.is_normalized, spec.encoding, spec.min_freq, spec.vocab_size), None
     run = load_run(request.like)
     if run.data is None or run.vocab is None:
         raise RunError(f"{request.like} holds a model alone, without the text that it was trained on")
-    own = {"unit": run.data.unit, "normalized": run.data.is_normalized, "min_freq": run.data.min_freq}
+    own: dict[str, Any] = {
+        "unit": run.data.unit,
+        "normalized": run.data.is_normalized,
+        "min_freq": run.data.min_freq,
+        "vocab_size": run.data.vocab_size,
+    }
     for name, value in request.data.items():
         if own.get(name, value) != value:
             flag = option_of("data", name).flag
             raise SpecError(f"{flag} does not fit: {request.like} was trained with {own[name]}. Leave it out")
-    return Origin(run.data.unit, run.data.is_normalized, spec.encoding, run.data.min_freq), run.vocab
+    origin = Origin(own["unit"], own["normalized"], spec.encoding, own["min_freq"], own["vocab_size"])
+    return origin, run.vocab
 
 
 def _described(header: Header) -> str:
-    unit = "characters" if header.origin.unit == "char" else "words"
+    unit = f"{TOKENS[header.origin.unit]}s"
     normalized = ", normalised" if header.origin.normalized else ""
     return f"{header.num_tokens:,} {unit}{normalized}, {len(header.vocab):,} symbols"

@@ -30,7 +30,7 @@ from d2lrnn.training.trainer import Trainer
 
 
 def evaluate(request: EvaluateRequest) -> int:
-    """Prints perplexity and bits per token; returns the exit code."""
+    """Prints perplexity and bits per token, character and byte; returns the exit code."""
     check_writable("--json", request.json)
     run = load_run(request.run, best=True)
     if run.data is None or run.training is None or run.vocab is None:
@@ -41,9 +41,10 @@ def evaluate(request: EvaluateRequest) -> int:
     chosen = backend(request.backend)
     device = choose_device(request.device, chosen.devices())
     corpus, data = _load(request, run, run.data, run.vocab)
-    num_unknown = int(corpus.frequencies()[run.vocab.unk])
+    num_unknown = int(corpus.frequencies()[run.vocab.unk]) if run.vocab.has_unknown else 0
     learner = chosen.learner(run.build(chosen), run.training, device=device.name)
-    nats, tokens = Trainer(learner, data).validate()
+    trainer = Trainer(learner, data)
+    nats, tokens = trainer.validate()
     print(describe_backend(chosen, device, asked=request.backend))
     unknown = f", {num_unknown:,} of them unknown to the model" if num_unknown else ""
     print(f"text     {corpus.source}: {data.describe()}{unknown}")
@@ -52,7 +53,12 @@ def evaluate(request: EvaluateRequest) -> int:
         print(f"from     {which}")
     print(f"measure  {describe_measure(corpus)}")
     part = "whole text" if request.text else "validation"
-    scored = describe_score(part, corpus.unit, perplexity(nats, tokens), bits_per_token(nats, tokens))
+    bits, covered = bits_per_token(nats, tokens), trainer.coverage
+    assert covered is not None  # the text of a run is one of tokens that are texts
+    per_char, per_byte = covered.per_character(bits), covered.per_byte(bits)
+    scored = describe_score(
+        part, corpus.unit, perplexity(nats, tokens), bits, per_char=per_char, per_byte=per_byte
+    )
     print(f"{scored}, {tokens:,} tokens")
     prefix = "" if request.text else "val_"
     write_json(request.json, {
@@ -61,8 +67,12 @@ def evaluate(request: EvaluateRequest) -> int:
         "model": run.model.to_json(),
         "text": corpus.source,
         f"{prefix}perplexity": perplexity(nats, tokens),
-        f"{prefix}bits_per_token": bits_per_token(nats, tokens),
+        f"{prefix}bits_per_token": bits,
+        f"{prefix}bits_per_char": per_char,
+        f"{prefix}bits_per_byte": per_byte,
         f"{prefix}tokens": tokens,
+        f"{prefix}characters": covered.characters,
+        f"{prefix}bytes": covered.bytes,
         "unknown_tokens": num_unknown,
     })  # fmt: skip
     return 0

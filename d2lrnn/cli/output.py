@@ -17,6 +17,7 @@ from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, Schedule, TrainingSpec
 from d2lrnn.contract.values import Device
 from d2lrnn.data.corpus import Corpus, Unit
+from d2lrnn.data.coverage import coverage_of
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import LeftoverWarning
 from d2lrnn.generation import UnknownTokenWarning
@@ -129,26 +130,51 @@ def describe_best(run: Run, folder: str) -> str | None:
     return f"epoch {len(run.position.epochs)}, the best by validation ({Path(folder) / LATEST} is the newest)"
 
 
-def describe_score(what: str, unit: Unit, perplexity: float, bits: float) -> str:
-    """Perplexity and bits per token of one part of the text, in one line."""
-    per = "character" if unit == "char" else "word"
-    return f"{what:<11} perplexity {perplexity:.3f}, {bits:.3f} bits per {per}"
+#: What people call a token.
+TOKENS: dict[Unit, str] = {"char": "character", "word": "word", "byte": "byte", "bpe": "token"}
+
+
+def describe_score(
+    what: str,
+    unit: Unit,
+    perplexity: float,
+    bits: float,
+    *,
+    per_char: float | None = None,
+    per_byte: float | None = None,
+) -> str:
+    """Perplexity and bits per token of one part of the text, in one line, and per character and byte of it.
+
+    Example:
+        >>> describe_score("validation", "word", 64.0, 6.0, per_char=1.2, per_byte=1.0)
+        'validation  perplexity 64.000, 6.000 bits per word, 1.200 per character, 1.000 per byte'
+    """
+    others = [(per, number) for per, number in (("character", per_char), ("byte", per_byte))
+              if number is not None and per != TOKENS[unit]]  # fmt: skip
+    listed = "".join(f", {number:.3f} per {per}" for per, number in others)
+    return f"{what:<11} perplexity {perplexity:.3f}, {bits:.3f} bits per {TOKENS[unit]}{listed}"
 
 
 def describe_measure(corpus: Corpus) -> str:
-    """What perplexity and bits are, and the perplexity of a text for who has learned nothing.
+    """What perplexity and bits are, the perplexity for who has learned nothing, and how long a token is.
 
     Example:
         >>> from d2lrnn.data.corpus import load_corpus
         >>> describe_measure(load_corpus("sample")).partition(" (")[2]
         'guess 28, by frequency 15.9)'
+        >>> describe_measure(load_corpus("sample", unit="word")).partition("); ")[2]
+        'a word is 4.79 characters of the text, 4.79 bytes'
     """
-    unit = "character" if corpus.unit == "char" else "word"
-    by_frequency = f"{unigram_perplexity(corpus.frequencies()):,.1f}"
-    return (
+    unit, frequencies = TOKENS[corpus.unit], corpus.frequencies()
+    described = (
         f"perplexity p: as unsure as among p equally likely {unit}s, log2 p bits (guess "
-        f"{len(corpus.vocab):,}, by frequency {by_frequency})"
+        f"{len(corpus.vocab):,}, by frequency {unigram_perplexity(frequencies):,.1f})"
     )
+    if corpus.unit in ("char", "byte"):
+        return described
+    covered = coverage_of(corpus.vocab, frequencies)
+    per_token = (f"{number / covered.tokens:.2f}" for number in (covered.characters, covered.bytes))
+    return f"{described}; a {unit} is {' characters of the text, '.join(per_token)} bytes"
 
 
 @contextmanager

@@ -336,7 +336,7 @@ def _add_encode(parser: ArgumentParser) -> None:
     )
     _add_texts(parser, "'time-machine' or 'sample'")
     parser.add_argument("--out", metavar="FILE", help="the file to write")
-    for field in ("unit", "normalized", "min_freq", "encoding"):
+    for field in ("unit", "vocab_size", "normalized", "min_freq", "encoding"):
         _add_option(parser, option_of("data", field))
     parser.add_argument(
         "--like",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from d2lrnn.data.byte_level import ByteLevelVocab
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.mapped import span
 from d2lrnn.data.texts import BUILT_IN
@@ -22,10 +23,10 @@ def prompt_of(corpus: Corpus) -> str:
         >>> prompt_of(corpus_from_text("Call me Ishmael. Some years ago"))
         'Call me Ishmael.'
     """
-    if corpus.unit == "char" and corpus.source in BUILT_IN:
+    if corpus.unit != "word" and corpus.source in BUILT_IN:
         return _BOOK_PROMPT
     beginning = span(corpus.tokens, 0, _BEGINNING)
-    known = beginning[beginning != corpus.vocab.unk]
+    known = beginning[beginning != corpus.vocab.unk] if corpus.vocab.has_unknown else beginning
     if corpus.unit == "word":
         return corpus.decode(known[:_WORDS]) or prompt_from(corpus.vocab)
     text = corpus.decode(known).strip()
@@ -43,6 +44,6 @@ def prompt_from(vocab: Vocab) -> str:
         >>> prompt_from(Vocab("it has")), prompt_from(Vocab(["wells", "time"]))
         ('it has', 'time')
     """
-    if all(character in vocab for character in _BOOK_PROMPT):
+    if isinstance(vocab, ByteLevelVocab) or all(character in vocab for character in _BOOK_PROMPT):
         return _BOOK_PROMPT
     return next((str(token) for token in vocab.idx_to_token if token != UNKNOWN), UNKNOWN)

@@ -251,7 +251,10 @@ def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History
     if history.ended == "interrupted":
         print(f"interrupted in epoch {last.epoch} of {run.num_epochs}; the results up to there:")
     print(describe_score("train", corpus.unit, last.train_perplexity, last.train_bits_per_token))
-    print(describe_score("validation", corpus.unit, last.val_perplexity, last.val_bits_per_token))
+    print(describe_score(
+        "validation", corpus.unit, last.val_perplexity, last.val_bits_per_token,
+        per_char=last.val_bits_per_char, per_byte=last.val_bits_per_byte,
+    ))  # fmt: skip
     if best := _best_epoch(history.epochs):
         print(f"best        epoch {best.epoch} of {len(history.epochs)}, validation perplexity "
               f"{best.val_perplexity:.3f}")  # fmt: skip

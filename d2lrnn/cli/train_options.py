@@ -137,7 +137,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("--input-dropout", "model", "input_dropout", float, "dropout rate of the embedding (default: 0)"),
     Option("--output-dropout", "model", "output_dropout", float,
            "dropout rate before the output layer (default: 0)"),
-    Option("--tokens", "data", "unit", str, "what a token is: char or word (default: char)"),
+    Option("--tokens", "data", "unit", str,
+           "what a token is: char, word, byte, or bpe, rows of bytes that are learned from the text "
+           "(default: char)"),
+    Option("--vocab-size", "data", "vocab_size", int,
+           "with --tokens bpe, the most tokens to learn, 256 bytes among them (default: 1024)"),
     Option("--normalize", "data", "normalized", bool,
            "turn every run of characters other than A-Z into a space, in lower case (default: for the "
            "built-in texts only)"),

@@ -26,6 +26,8 @@ _PHRASES = {
     "the dropout rate of the outputs": "--output-dropout",
     "take the scratch implementation": "take --impl scratch",
     "the least frequency of a token": "--min-freq",
+    "min_freq does not apply": "--min-freq does not apply",
+    "vocab_size applies to the unit bpe only": "--vocab-size applies to --tokens bpe only",
     "numbers of windows apply": "--num-train and --num-val apply",
     "take a smaller batch or fewer steps": "lower --batch-size or --steps",
     "the learning rate is": "--lr is",

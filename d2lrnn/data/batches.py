@@ -29,7 +29,7 @@ from d2lrnn.data.shares import BOOK_NUM_TRAIN as BOOK_NUM_TRAIN
 from d2lrnn.data.shares import BOOK_NUM_VAL as BOOK_NUM_VAL
 from d2lrnn.data.shares import check_split, split_text, window_shares
 from d2lrnn.data.shares import shares_of_whole_text as shares_of_whole_text
-from d2lrnn.data.vocabulary import TokenArray
+from d2lrnn.data.vocabulary import TokenArray, Vocab
 from d2lrnn.errors import SpecError, TextError
 
 #: A batch is an array of its own, padded where the text is short: more tokens than this are a mistake.
@@ -94,6 +94,7 @@ class SlidingWindows:
         seed: decides, with the number of the epoch, the order.
 
     Attributes:
+        vocab: that of the corpus; None where tokens alone were given.
         num_windows: all windows of the text, n - T of them.
         num_train: the training windows.
         num_val: the validation windows.
@@ -125,7 +126,7 @@ class SlidingWindows:
     ) -> None:
         _check_sizes(batch_size=batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val)
         _check_seed(seed)
-        tokens = _tokens_of(corpus)
+        tokens, self.vocab = _tokens_of(corpus), _vocab_of(corpus)
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
         self.num_windows = max(len(tokens) - num_steps, 0)
         self.num_train, self.num_val = window_shares(num_train, num_val, len(tokens), num_steps)
@@ -203,6 +204,7 @@ class _HeldBack:
         _check_seed(seed)
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
         self.train_tokens, self.val_tokens = split_text(_tokens_of(corpus), val_fraction)
+        self.vocab = _vocab_of(corpus)
         check_split(
             self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps + self._LARGEST_OFFSET_FROM_T
         )
@@ -233,6 +235,7 @@ class RandomSampling(_HeldBack):
     Attributes:
         train_tokens: the tokens to train on, a view.
         val_tokens: the tokens to validate with, a view.
+        vocab: that of the corpus; None where tokens alone were given.
 
     Raises:
         SpecError: a size below 1, a negative seed, a fraction that is not between 0 and 1, or tokens that are
@@ -310,6 +313,7 @@ class SequentialPartitioning(_HeldBack):
     Attributes:
         train_tokens: the tokens to train on, a view.
         val_tokens: the tokens to validate with, a view.
+        vocab: that of the corpus; None where tokens alone were given.
 
     Raises:
         SpecError: a size below 1, a negative seed, a fraction that is not between 0 and 1, or tokens that are
@@ -404,6 +408,7 @@ class EvaluationText:
         _check_sizes(batch_size=batch_size, num_steps=num_steps)
         self.batch_size, self.num_steps, self.carries_state = batch_size, num_steps, iterator.carries_state
         self._tokens, self._iterator = _tokens_of(corpus), iterator
+        self.vocab = _vocab_of(corpus)
         needed = num_steps + 1 if iterator is SlidingWindows else 2
         if len(self._tokens) < needed:
             raise TextError(
@@ -511,6 +516,10 @@ def _tokens_of(corpus: Corpus | TokenArray) -> TokenArray:
             f"a token is {tokens.min()}: tokens must be 0 or above (negative targets are padding)"
         )
     return tokens
+
+
+def _vocab_of(corpus: Corpus | TokenArray) -> Vocab | None:
+    return corpus.vocab if isinstance(corpus, Corpus) else None
 
 
 def _check_sizes(*, batch_size: int, num_steps: int, **others: int | None) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
+from d2lrnn.data.byte_pairs import cut_pieces
 from d2lrnn.data.corpus import check_unit, normalized_piece
 from d2lrnn.data.texts import (
     BUILT_IN,
@@ -31,7 +32,7 @@ from d2lrnn.data.texts import (
 from d2lrnn.data.vocabulary import Unit
 from d2lrnn.errors import SpecError, TextError, reason_of
 
-#: What a block holds: characters, as a text or normalised as ASCII codes; or words.
+#: What a block holds: characters, as a text or normalised as ASCII codes; or words, or pieces (`cut_pieces`).
 Content: TypeAlias = str | bytes | list[str]
 
 #: Bytes read at a time.
@@ -88,7 +89,7 @@ class Place:
         blank: whether the file has had nothing but white space.
         newline: whether the text up to here is empty or ends with a new line.
         after_space: whether the normalised text up to here ends with a space.
-        rest: a word that may go on.
+        rest: a word or a piece that may go on.
     """
 
     file: int = 0
@@ -183,8 +184,8 @@ class TextBlocks:
             except OSError as error:
                 raise TextError(f"cannot read {file.name}: {reason_of(error)}") from error
         if self.place.rest:
-            word, self.place = self.place.rest, replace(self.place, rest="")
-            yield [word]
+            rest, self.place = self.place.rest, replace(self.place, rest="")
+            yield cut_pieces(rest)[0] if self._unit == "bpe" else [rest]
 
     def _blocks_of(self, file: TextFile) -> Iterator[Content]:
         """The rest of the file at `place`; then it is at the next one."""
@@ -252,9 +253,12 @@ class TextBlocks:
                 codes, after_space = normalized_piece(text[start : start + _PIECE], after_space=after_space)
                 pieces.append(codes.tobytes())
             content, place = b"".join(pieces), replace(place, after_space=after_space)
-        if self._unit == "char":
+        if self._unit in ("char", "byte"):
             return content, place
         text = place.rest + (content if isinstance(content, str) else content.decode("ascii"))
+        if self._unit == "bpe":
+            found, rest = cut_pieces(text, final=False)
+            return found, replace(place, rest=rest)
         words = text.split()
         rest = words.pop() if words and not text[-1].isspace() else ""
         if len(rest) > LONGEST_WORD:

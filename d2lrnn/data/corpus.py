@@ -15,6 +15,8 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
+from d2lrnn.data.byte_level import BYTE_UNITS, ByteLevelVocab, check_vocab_size, text_of
+from d2lrnn.data.byte_pairs import cut_pieces, import_tokenizers
 from d2lrnn.data.encoded import open_encoded
 from d2lrnn.data.texts import (
     BUILT_IN,
@@ -55,30 +57,39 @@ def normalize(text: str) -> str:
 
 
 def tokenize(text: str, unit: Unit = "char") -> list[str]:
-    """Splits a text into characters, or into words at white space.
+    """Splits a text into characters, into words at white space, or into its bytes in UTF-8.
 
     Raises:
-        SpecError: the unit is neither ``"char"`` nor ``"word"``.
+        SpecError: there is no such unit, or it is ``"bpe"``: those tokens are a vocabulary's own
+            (`d2lrnn.data.byte_level.ByteLevelVocab.tokenize`).
 
     Example:
-        >>> tokenize("to be", "word")
-        ['to', 'be']
+        >>> tokenize("to be", "word"), tokenize("to", "byte")
+        (['to', 'be'], ['t', 'o'])
     """
     check_unit(unit)
+    if unit == "bpe":
+        raise SpecError("tokens of the unit bpe are those of a vocabulary: use its method tokenize")
+    if unit == "byte":
+        return ByteLevelVocab().tokenize(text)
     return list(text) if unit == "char" else text.split()
 
 
 def join_tokens(tokens: Sequence[str], unit: Unit = "char") -> str:
-    """Joins tokens to a text: characters as they are, words with a space between them.
+    """Joins tokens to a text: characters as they are, words with a space between them, and bytes.
+
+    Of bytes those that are no whole character become U+FFFD.
 
     Raises:
-        SpecError: the unit is neither ``"char"`` nor ``"word"``.
+        SpecError: there is no such unit.
 
     Example:
-        >>> join_tokens(["to", "be"], "word")
-        'to be'
+        >>> join_tokens(["to", "be"], "word"), join_tokens(["to", "Ġbe"], "bpe")
+        ('to be', 'to be')
     """
     check_unit(unit)
+    if unit in BYTE_UNITS:
+        return text_of(tokens)
     return ("" if unit == "char" else " ").join(tokens)
 
 
@@ -89,7 +100,7 @@ class Corpus:
     Attributes:
         tokens: integers (n,) in [0, V), of the smallest type that holds them; read-only.
         vocab: what the indices mean.
-        unit: what a token is, ``"char"`` or ``"word"``.
+        unit: what a token is, ``"char"``, ``"word"``, ``"byte"`` or ``"bpe"``.
         source: ``"sample"``, ``"time-machine"``, or the path that the text was read from; several of them
             with commas between them.
         normalized: whether the text went through `normalize`.
@@ -120,7 +131,7 @@ class Corpus:
         return len(self.tokens)
 
     def decode(self, indices: Sequence[int] | TokenArray) -> str:
-        """The text of some token indices (n,): characters as they are, words with a space between them.
+        """The text of some token indices (n,), see `join_tokens`.
 
         Raises:
             SpecError: an index is not in [0, V).
@@ -151,6 +162,7 @@ def load_corpus(
     min_freq: int = 0,
     vocab: Vocab | None = None,
     encoding: str = "utf-8",
+    vocab_size: int | None = None,
 ) -> Corpus:
     """Reads a text and encodes it; of one that is encoded already (`d2lrnn encode`) the tokens are mapped.
 
@@ -158,34 +170,43 @@ def load_corpus(
         source: ``"sample"``, ``"time-machine"``, the path of a text file or of a folder with ``.txt`` files,
             ``"-"`` for standard input, or several of these, which are joined (`read_source`); or the path of
             an encoded text, of which the other arguments must say what it is.
-        unit: what a token is, ``"char"`` or ``"word"``.
+        unit: what a token is: ``"char"``; ``"word"``, between white space; ``"byte"``, of the text in UTF-8;
+            or ``"bpe"``, rows of bytes that are learned from the text by byte-pair encoding.
         normalized: whether to `normalize` the text; None does so for a built-in text and leaves others as
             they are. None takes an encoded text either way.
         min_freq: tokens that occur less often become ``'<unk>'``; decides nothing where `vocab` is given.
         vocab: encode with this vocabulary, that of a saved run, instead of making the text's own.
         encoding: that of the file; the built-in texts have their own, and an encoded text needs none.
+        vocab_size: of the unit bpe, the most tokens to learn, 256 bytes among them; None is 1,024. They are
+            learned from all of the text, as characters and words are taken from all of it.
 
     Raises:
         TextError: the text cannot be read or fetched (`read_source`), or nothing of it is
             left after normalising; or it is encoded, and damaged.
-        SpecError: the unit is neither ``"char"`` nor ``"word"``, or the encoding is unknown; or the text is
-            encoded in another way than the arguments say.
+        SpecError: the unit or the encoding is unknown; `vocab_size` or `min_freq` does not fit the unit; the
+            unit bpe needs the package tokenizers, which is not installed; or the text is encoded in another
+            way than the arguments say.
 
     Example:
         >>> corpus = load_corpus("sample")
         >>> len(corpus.vocab), corpus.tokens.dtype
         (28, dtype('uint8'))
+        >>> len(load_corpus("sample", unit="byte").vocab)
+        256
     """
     check_unit(unit)
+    if unit == "bpe":
+        import_tokenizers()  # before a long text is read; what is encoded already is to be continued, too
     source = source_of(source)
     if is_encoded(source):
-        return _mapped(str(source), unit, normalized, min_freq, vocab)
+        return _mapped(str(source), unit, normalized, min_freq, vocab, vocab_size)
+    vocab_size = check_vocab_size(unit, vocab_size, min_freq)
     if normalized is None:
         normalized = source in BUILT_IN
     text, name = read_source(source, encoding), describe_source(source)
     content = _content(text, unit, normalized, name)
     del text  # a large text takes memory that its tokens need
-    return _encoded(content, unit, normalized, min_freq, vocab, name)
+    return _encoded(content, unit, normalized, min_freq, vocab, name, vocab_size)
 
 
 def corpus_from_text(
@@ -196,35 +217,48 @@ def corpus_from_text(
     min_freq: int = 0,
     vocab: Vocab | None = None,
     source: str = "text",
+    vocab_size: int | None = None,
 ) -> Corpus:
     """Encodes a text that is in memory already.
 
     Args:
         text: the text.
-        unit: what a token is, ``"char"`` or ``"word"``.
+        unit: what a token is, as for `load_corpus`.
         normalized: whether to `normalize` the text first.
         min_freq: tokens that occur less often become ``'<unk>'``; decides nothing where `vocab` is given.
         vocab: encode with this vocabulary instead of making the text's own.
         source: where the text is from, for `Corpus.source` and for errors.
+        vocab_size: as for `load_corpus`.
 
     Raises:
         TextError: the text is empty, or nothing of it is left after normalising.
-        SpecError: the unit is neither ``"char"`` nor ``"word"``.
+        SpecError: see `load_corpus`.
 
     Example:
         >>> corpus_from_text("Abba!", normalized=True).tokens
         array([2, 3, 3, 2, 0], dtype=uint8)
     """
     check_unit(unit)
-    return _encoded(_content(text, unit, normalized, source), unit, normalized, min_freq, vocab, source)
+    vocab_size = check_vocab_size(unit, vocab_size, min_freq)
+    content = _content(text, unit, normalized, source)
+    return _encoded(content, unit, normalized, min_freq, vocab, source, vocab_size)
 
 
-def _mapped(path: str, unit: Unit, normalized: bool | None, min_freq: int, vocab: Vocab | None) -> Corpus:
+def _mapped(
+    path: str,
+    unit: Unit,
+    normalized: bool | None,
+    min_freq: int,
+    vocab: Vocab | None,
+    vocab_size: int | None,
+) -> Corpus:
     """The corpus of an encoded text, which must be what is asked for."""
     header, tokens = open_encoded(path)
     origin = header.origin
     if unit != origin.unit:
-        raise SpecError(f"the tokens of {path} are {origin.unit}s: --tokens or unit must be {origin.unit}")
+        raise SpecError(
+            f"the tokens of {path} are of the unit {origin.unit}: --tokens or unit must be {origin.unit}"
+        )
     if normalized not in (None, origin.normalized):
         raise SpecError(
             f"the text of {path} was {'' if origin.normalized else 'not '}normalised: --normalize or "
@@ -232,6 +266,8 @@ def _mapped(path: str, unit: Unit, normalized: bool | None, min_freq: int, vocab
         )
     if vocab is None and min_freq not in (0, origin.min_freq):
         raise SpecError(f"{path} was encoded with the least frequency {origin.min_freq}, not {min_freq}")
+    if vocab is None and vocab_size not in (None, origin.vocab_size):
+        raise SpecError(f"{path} was encoded with vocab_size {origin.vocab_size}, not {vocab_size}")
     if vocab is not None and vocab != header.vocab:
         raise SpecError(
             f"{path} has another vocabulary than the model: encode its text with that of the run, d2lrnn "
@@ -255,7 +291,7 @@ def _content(text: str, unit: Unit, normalized: bool, source: str) -> str | byte
     letters = _normalized_letters(text)
     if is_blank(letters):
         raise no_letters(source, text[:1000])
-    return letters if unit == "char" else letters.decode("ascii")
+    return letters if unit in ("char", "byte") else letters.decode("ascii")
 
 
 def no_letters(source: str, beginning: str) -> TextError:
@@ -268,9 +304,22 @@ def no_letters(source: str, beginning: str) -> TextError:
 
 
 def _encoded(
-    content: str | bytearray, unit: Unit, normalized: bool, min_freq: int, vocab: Vocab | None, source: str
+    content: str | bytearray,
+    unit: Unit,
+    normalized: bool,
+    min_freq: int,
+    vocab: Vocab | None,
+    source: str,
+    vocab_size: int | None,
 ) -> Corpus:
-    if unit == "char":
+    if unit in BYTE_UNITS:
+        if vocab is None:
+            vocab = _vocab_of_bytes(content, vocab_size)
+            vocab.lower = normalized
+        if not isinstance(vocab, ByteLevelVocab):
+            raise SpecError(f"the vocabulary is not one of bytes: with it the unit cannot be {unit}")
+        tokens = vocab.encode_text(content)
+    elif unit == "char":
         if vocab is None:
             vocab = _vocab_of(count_characters(content), min_freq, unit, normalized)
         tokens = vocab.encode_characters(content)
@@ -281,6 +330,14 @@ def _encoded(
             vocab = _vocab_of(words, min_freq, unit, normalized)
         tokens = vocab.encode(list(words))[numbers]
     return Corpus(tokens, vocab, unit, source, normalized)
+
+
+def _vocab_of_bytes(content: str | bytearray, vocab_size: int | None) -> ByteLevelVocab:
+    """That of all bytes, or one with so many tokens that are learned from the text."""
+    if vocab_size is None:
+        return ByteLevelVocab()
+    assert isinstance(content, str)
+    return ByteLevelVocab.learned(cut_pieces(content)[0], vocab_size)
 
 
 def _vocab_of(counts: Mapping[str, int], min_freq: int, unit: Unit, normalized: bool) -> Vocab:

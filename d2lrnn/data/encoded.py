@@ -30,11 +30,13 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, BinaryIO, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from d2lrnn.data.byte_level import read_vocab
 from d2lrnn.data.mapped import map_tokens
 from d2lrnn.data.texts import ENCODED_MAGIC, PathLike
 from d2lrnn.data.vocabulary import TokenArray, Unit, Vocab
@@ -57,16 +59,18 @@ class Origin:
     """What an encoded text was made of.
 
     Attributes:
-        unit: what a token is, ``"char"`` or ``"word"``.
+        unit: what a token is, as for `d2lrnn.data.corpus.load_corpus`.
         normalized: whether the text went through `d2lrnn.data.corpus.normalize`.
         encoding: that of the text files.
         min_freq: tokens that occurred less often are the unknown one.
+        vocab_size: of the unit bpe, how many tokens were to be learned; else None.
     """
 
     unit: Unit
     normalized: bool
     encoding: str
     min_freq: int
+    vocab_size: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +237,7 @@ def read_header_from(file: BinaryIO, magic: bytes) -> Header:
     Raises:
         ValueError: it is damaged; the message says how.
         RecursionError: a line of its description is nested too deeply.
-        RunError: its vocabulary is none (`Vocab.from_json`).
+        RunError: its vocabulary is none (`d2lrnn.data.byte_level.read_vocab`).
     """
     size = os.fstat(file.fileno()).st_size
     beginning = file.read(_DESCRIPTION)
@@ -263,7 +267,7 @@ def read_header_from(file: BinaryIO, magic: bytes) -> Header:
         raise ValueError("its description is not the one that was written")
     if len(symbols) != num_symbols or sum(counts) != num_tokens:
         raise ValueError("its vocabulary is not as long as it says")
-    vocab = Vocab.from_json(symbols)
+    vocab = read_vocab(symbols, origin.unit)
     vocab.unit, vocab.lower = origin.unit, origin.normalized
     if vocab.index_dtype.itemsize != itemsize:
         raise ValueError(f"its tokens have {itemsize} bytes, which do not fit {len(vocab):,} symbols")
@@ -290,6 +294,8 @@ def _lines(file: BinaryIO, length: int, found: Callable[[bytes], object]) -> Ite
 
 
 def _origin(value: Any) -> tuple[Origin, int]:
+    if isinstance(value, dict):
+        value.setdefault("vocab_size", None)  # files of characters and words had it not
     if not isinstance(value, dict) or set(value) != {*Origin.__dataclass_fields__, "symbols"}:
         raise ValueError("it does not say what it was made of")
     symbols = value.pop("symbols")
@@ -299,6 +305,7 @@ def _origin(value: Any) -> tuple[Origin, int]:
         or type(origin.normalized) is not bool
         or type(origin.encoding) is not str
         or type(origin.min_freq) is not int
+        or type(origin.vocab_size) is not (int if origin.unit == "bpe" else NoneType)
         or type(symbols) is not int
         or origin.min_freq < 0
     ):

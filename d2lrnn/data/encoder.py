@@ -1,8 +1,9 @@
 """Encodes a text of any size into a file (`d2lrnn.data.encoded`): it counts the tokens, then writes them.
 
-The tokens are those of `d2lrnn.data.corpus.load_corpus`. What is under way stands in ``FILE.partial``, and in
-``FILE.partial.json`` how far it has come, so that a process that was killed can be followed by another one.
-Memory is that of the vocabulary: of all different words, the rare ones too.
+The tokens are those of `d2lrnn.data.corpus.load_corpus`; those of byte-pair encoding are learned before, in
+one go. What is under way stands in ``FILE.partial``, and in ``FILE.partial.json`` how far it has come, so
+that a process that was killed can be followed by another one. Memory is that of the vocabulary: of all
+different words, the rare ones too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import numpy.typing as npt
 
 from d2lrnn.atomic_files import sync_folder, write_atomically
 from d2lrnn.data.blocks import LONGEST_WORD, Content, Place, TextBlocks, TextFile, long_word, text_files
+from d2lrnn.data.byte_level import NUM_BYTES, ByteLevelVocab, check_vocab_size
+from d2lrnn.data.byte_pairs import import_tokenizers
 from d2lrnn.data.corpus import no_letters
 from d2lrnn.data.encoded import (
     Header,
@@ -43,7 +46,8 @@ try:
 except ImportError:  # Windows has no such locks: there two processes can write to the same file.
     fcntl = None  # type: ignore[assignment]
 
-#: Called with what is under way, "counting" or "encoding", and how many bytes of how many are done.
+#: Called with what is under way, "learning", "counting" or "encoding", and how many bytes of how many are
+#: done.
 Progress = Callable[[str, int, int], None]
 
 #: After so many bytes of the text it is recorded how far the work has come; more where the record is long.
@@ -58,7 +62,8 @@ class _Record:
     Attributes:
         task: what is encoded, and how; no other task can go on with this record.
         place: where in the text.
-        counts: how often each token occurred up to there, while they are counted; None afterwards.
+        counts: how often each token occurred up to there, while they are counted (of the unit byte each
+            character; of bpe the whole vocabulary, once it is learned); None afterwards.
         num_tokens: how many were written.
         digest: SHA-256 of them.
     """
@@ -92,9 +97,13 @@ def encode_texts(
     Raises:
         TextError: a text cannot be read, or nothing of it is left after normalising; the file is there, or
             cannot be written; another process writes it, or another text was begun.
-        SpecError: the unit or the encoding is unknown.
+        SpecError: the unit or the encoding is unknown, a number does not fit the unit, or a package that it
+            needs is missing.
     """
     path = Path(out)
+    origin = replace(origin, vocab_size=check_vocab_size(origin.unit, origin.vocab_size, origin.min_freq))
+    if origin.unit == "bpe":
+        import_tokenizers()
     TextBlocks(
         [], origin.encoding, origin.unit, normalized=origin.normalized
     )  # finds what is wrong with them
@@ -250,20 +259,21 @@ class _Work:
         )
 
     def _counted(self, record: _Record) -> dict[str, int]:
-        """How often every character or word occurs."""
-        counts = record.counts or {}
+        """How often every character, word or token of byte-pair encoding occurs."""
+        counts, place = record.counts or {}, record.place
+        if self.origin.unit == "bpe":
+            return self._counted_pairs(counts, record)
         characters, words = np.zeros(NUM_CODE_POINTS, np.int64), Counter[str]()
-        if self.origin.unit == "char":
-            characters[[ord(character) for character in counts]] = list(counts.values())
-        else:
+        if self.origin.unit == "word":
             words.update(counts)
+        else:
+            characters[[ord(character) for character in counts]] = list(counts.values())
 
         def total() -> dict[str, int]:
             if self.origin.unit == "word":
                 return words
             return {chr(point): int(characters[point]) for point in np.flatnonzero(characters)}
 
-        place = record.place
         for content, place, due in self._blocks("counting", record):
             if isinstance(content, list):
                 words.update(content)
@@ -275,19 +285,49 @@ class _Work:
         self._save(_Record(self.task, place, total()))
         return total()
 
+    def _counted_pairs(self, counts: dict[str, int], record: _Record) -> dict[str, int]:
+        """The same of the unit bpe, whose tokens are learned first, or are those of the run that is given."""
+        if counts:
+            vocab: Vocab = ByteLevelVocab(list(counts)[NUM_BYTES:])
+        else:
+            vocab = self.vocab or self._learned(record)
+        totals = np.array([counts.get(token, 0) for token in vocab.idx_to_token], np.int64)
+
+        def save(place: Place) -> dict[str, int]:
+            total = dict(zip(vocab.idx_to_token, totals.tolist(), strict=True))
+            self._save(_Record(self.task, place, total))
+            return total
+
+        record, place = replace(record, counts=save(record.place)), record.place
+        for content, place, due in self._blocks("counting", record):
+            totals += np.bincount(_encoded(content, vocab), minlength=len(totals))
+            if due:
+                save(place)
+        return save(place)
+
+    def _learned(self, record: _Record) -> ByteLevelVocab:
+        assert self.origin.vocab_size is not None
+        blocks = self._blocks("learning", record)
+        pieces = (piece for content, _, _ in blocks if isinstance(content, list) for piece in content)
+        return ByteLevelVocab.learned(pieces, self.origin.vocab_size)
+
     def _begun(self, counts: Mapping[str, int]) -> Header:
         """The unfinished file with its header, and no token yet."""
-        if self.origin.normalized and not set(counts) - {" "}:
+        occur = {token for token, count in counts.items() if count}
+        if self.origin.normalized and not occur - {" ", "Ġ"}:
             beginning = next(iter(TextBlocks(self.files, self.origin.encoding, "char", normalized=False)))
             self._forget()
             raise no_letters(self.name, str(beginning[:1000]))
         if self.origin.unit == "word" and max(map(len, counts)) > LONGEST_WORD:
             self._forget()
             raise long_word(self.name)
-        vocab = self.vocab or Vocab.from_counts(counts, self.origin.min_freq)
+        vocab = self.vocab or self._vocab_of(counts)
         occurring = np.zeros(len(vocab), np.int64)
         for token, count in counts.items():
-            occurring[vocab[token]] += count
+            # Characters were counted, where bytes are the tokens.
+            found = token.encode("utf-8", "replace") if self.origin.unit == "byte" else [vocab[token]]
+            for index in found:
+                occurring[index] += count
         vocab.unit, vocab.lower = self.origin.unit, self.origin.normalized
         num_tokens = int(occurring.sum())
         content = header_content(
@@ -298,6 +338,13 @@ class _Work:
         self.partial.write(content)
         self._sync()
         return Header(self.origin, vocab, occurring, num_tokens, "", len(content))
+
+    def _vocab_of(self, counts: Mapping[str, int]) -> Vocab:
+        if self.origin.unit == "byte":
+            return ByteLevelVocab()
+        if self.origin.unit == "bpe":
+            return ByteLevelVocab(list(counts)[NUM_BYTES:])
+        return Vocab.from_counts(counts, self.origin.min_freq)
 
     def _header(self) -> Header:
         """The header of the unfinished file."""
@@ -318,7 +365,8 @@ class _Work:
             raise self._damaged("its tokens are not those that were written")
         self.partial.seek(header.start + record.num_tokens * header.dtype.itemsize)
         self.partial.truncate()
-        table, num_tokens = vocab.character_table(), record.num_tokens
+        table = vocab.character_table() if self.origin.unit == "char" else None
+        num_tokens = record.num_tokens
         for content, place, due in self._blocks("encoding", record):
             tokens = _encoded(content, vocab, table).astype(header.dtype, copy=False)
             self.partial.write(tokens.data)
@@ -380,5 +428,11 @@ class _Work:
         os.fsync(self.partial.fileno())
 
 
-def _encoded(content: Content, vocab: Vocab, table: TokenArray) -> npt.NDArray[Any]:
-    return vocab.encode(content) if isinstance(content, list) else look_up(table, content)
+def _encoded(content: Content, vocab: Vocab, table: TokenArray | None = None) -> npt.NDArray[Any]:
+    """The tokens of a block; those of characters by a table."""
+    if isinstance(vocab, ByteLevelVocab):
+        return vocab.encode_pieces(content) if isinstance(content, list) else vocab.encode_text(content)
+    if isinstance(content, list):
+        return vocab.encode(content)
+    assert table is not None
+    return look_up(table, content)

@@ -13,7 +13,8 @@ from d2lrnn.data.batches import (
     SequentialPartitioning,
     SlidingWindows,
 )
-from d2lrnn.data.corpus import Corpus, Unit, load_corpus
+from d2lrnn.data.byte_level import check_vocab_size
+from d2lrnn.data.corpus import Corpus, Unit, check_unit, load_corpus
 from d2lrnn.data.texts import BUILT_IN, Source, check_encoding, source_of
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.errors import SpecError
@@ -45,7 +46,7 @@ class DataSpec:
         source: ``"sample"``, ``"time-machine"``, the path of a text file or a folder, ``"-"`` for standard
             input, or several of these, which are joined; or the path of an encoded text, whose unit and
             normalising the fields must say.
-        unit: what a token is, ``"char"`` or ``"word"``.
+        unit: what a token is, ``"char"``, ``"word"``, ``"byte"`` or ``"bpe"`` (`load_corpus`).
         normalized: whether everything but letters becomes a space, in lower case; None does so for the
             built-in texts and leaves others as they are.
         iterator: ``"sliding"`` (overlapping windows, the book's current edition), ``"random"`` or
@@ -57,10 +58,12 @@ class DataSpec:
         seed: decides the order of the batches.
         encoding: that of the text file.
         min_freq: tokens that occur less often are the unknown token.
+        vocab_size: of the unit bpe, the most tokens to learn; None is 1,024 there, and belongs to the others.
 
     Raises:
-        SpecError: the iterator or the encoding is unknown, a size is no whole number or too small, or there
-            are window counts for another iterator than sliding.
+        SpecError: the unit, the iterator or the encoding is unknown, a size is no whole number or too small,
+            there are window counts for another iterator than sliding, or `vocab_size` or `min_freq` does not
+            fit the unit.
     """
 
     source: Source = "sample"
@@ -74,6 +77,7 @@ class DataSpec:
     seed: int = 0
     encoding: str = "utf-8"
     min_freq: int = 0
+    vocab_size: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", source_of(self.source))
@@ -82,6 +86,9 @@ class DataSpec:
             value = getattr(self, name)
             if value is not None or name not in ("num_train", "num_val"):
                 object.__setattr__(self, name, whole_number(what, value, least))
+        check_unit(self.unit)
+        vocab_size = check_vocab_size(self.unit, self.vocab_size, self.min_freq)
+        object.__setattr__(self, "vocab_size", vocab_size)
         if self.iterator not in get_args(IteratorName):
             raise SpecError(
                 f"unknown iterator {self.iterator!r}: choose one of {', '.join(get_args(IteratorName))}"
@@ -105,7 +112,7 @@ class DataSpec:
 
         Raises:
             TextError: the text cannot be read or is too short.
-            SpecError: the unit is unknown, or a size is below 1 or too large.
+            SpecError: a size is below 1 or too large, or a package is missing that the unit needs.
         """
         corpus = self._read(vocab)
         return corpus, self.batches(corpus)
@@ -118,7 +125,7 @@ class DataSpec:
 
         Raises:
             TextError: the text cannot be read or is too short.
-            SpecError: the unit is unknown, or a size is below 1 or too large.
+            SpecError: a size is below 1 or too large, or a package is missing that the unit needs.
         """
         corpus = self._read(vocab)
         sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps}
@@ -139,6 +146,7 @@ class DataSpec:
             min_freq=self.min_freq,
             vocab=vocab,
             encoding=self.encoding,
+            vocab_size=self.vocab_size,
         )
 
     def to_json(self) -> dict[str, Any]:

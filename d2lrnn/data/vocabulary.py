@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ import numpy.typing as npt
 from d2lrnn.checks import whole_number
 from d2lrnn.errors import RunError, SpecError
 
-#: What a token is.
-Unit = Literal["char", "word"]
+#: What a token is: `d2lrnn.data.byte_level` has the last two.
+Unit = Literal["char", "word", "byte", "bpe"]
 
 #: A string; of n-grams a tuple of strings; anything that can be looked up.
 Token: TypeAlias = Hashable
@@ -52,6 +52,8 @@ class Vocab:
             Empty where the vocabulary was read from a saved run.
         unit: what a token of the text is, ``"char"`` or ``"word"``; None where nobody has said it
             (`unit_of`).
+        has_unknown: whether there is ``'<unk>'`` for what is unknown; not where every text has its tokens
+            (`d2lrnn.data.byte_level.ByteLevelVocab`).
         lower: whether the text was turned to lower case, as what is to be continued then is, too.
 
     Args:
@@ -77,6 +79,7 @@ class Vocab:
     token_freqs: list[tuple[Any, int]]
     unit: Unit | None = None
     lower: bool = False
+    has_unknown: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -154,7 +157,8 @@ class Vocab:
         """
         if isinstance(tokens, list) or (isinstance(tokens, tuple) and not self._has_tuples):
             return [self[token] for token in tokens]
-        return self.token_to_idx.get(tokens, self.unk)
+        index = self.token_to_idx.get(tokens)
+        return self.unk if index is None else index
 
     @overload
     def to_tokens(self, indices: int | np.integer[Any]) -> Any: ...
@@ -259,7 +263,7 @@ class Vocab:
                 raise RunError(f"the vocabulary holds {token!r}, which is not a string")
             if not token.isascii() and any("\ud800" <= character <= "\udfff" for character in token):
                 raise RunError(f"the vocabulary holds {token!r}, which is not valid Unicode text")
-        if UNKNOWN not in tokens:
+        if cls.has_unknown and UNKNOWN not in tokens:
             raise RunError(f"the vocabulary lacks the token {UNKNOWN!r}")
         vocab = cls.__new__(cls)
         vocab._index(list(tokens))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.contract.values import IntArray
-from d2lrnn.data.corpus import tokenize
-from d2lrnn.data.vocabulary import Unit, Vocab, unit_of
+from d2lrnn.data.byte_level import BYTE_UNITS, ByteLevelVocab, pieces_of
+from d2lrnn.data.corpus import join_tokens, tokenize
+from d2lrnn.data.vocabulary import UNKNOWN, Unit, Vocab, unit_of
 from d2lrnn.errors import KindError, PromptError, SpecError
 
 
@@ -27,16 +28,25 @@ class Beginnings:
     Attributes:
         texts: the prefixes.
         tokens: their tokens.
-        between: what stands between two tokens of a text.
+        unit: what a token is.
     """
 
     texts: list[str]
     tokens: list[list[str]]
-    between: str
+    unit: Unit
 
     def continued(self, number: int, tokens: Sequence[str]) -> str:
         """The text of one prefix with the tokens that were added to it."""
-        return self.between.join([self.texts[number], *tokens])
+        between = " " if self.unit == "word" and tokens else ""
+        return self.texts[number] + between + join_tokens(tokens, self.unit)
+
+    def pieces(self, tokens: Iterable[str]) -> Iterator[str]:
+        """The text of the first prefix as it grows; half a character waits for its other bytes."""
+        yield self.texts[0]
+        if self.unit in BYTE_UNITS:
+            yield from pieces_of(tokens)
+        else:
+            yield from (f" {token}" if self.unit == "word" else token for token in tokens)
 
 
 def beginnings_of(vocab: Vocab, prefix: object, unit: Unit | None, lower: bool | None) -> Beginnings:
@@ -50,7 +60,8 @@ def beginnings_of(vocab: Vocab, prefix: object, unit: Unit | None, lower: bool |
 
     Raises:
         KindError: a prefix is no text.
-        SpecError: the tokens of the vocabulary are no text, or there is no such unit.
+        SpecError: the tokens of the vocabulary are no text, there is no such unit, or a package is missing
+            that finds its tokens.
     """
     if unit is None:
         unit = unit_of(vocab)
@@ -63,7 +74,9 @@ def beginnings_of(vocab: Vocab, prefix: object, unit: Unit | None, lower: bool |
             raise KindError(f"a prefix is {each!r}: it must be a text, or there must be a list of texts")
     if lower:
         texts = [each.lower() for each in texts]
-    return Beginnings(texts, [tokenize(each, unit) for each in texts], "" if unit == "char" else " ")
+    if isinstance(vocab, ByteLevelVocab):
+        return Beginnings(texts, [vocab.tokenize(each) for each in texts], unit)
+    return Beginnings(texts, [tokenize(each, unit) for each in texts], unit)
 
 
 def indices_of(vocab: Vocab, beginnings: Sequence[Sequence[str]]) -> list[list[int]]:
@@ -92,6 +105,8 @@ def indices_of(vocab: Vocab, beginnings: Sequence[Sequence[str]]) -> list[list[i
 def allowed_tokens(vocab: Vocab, forbid: Collection[str]) -> IntArray | None:
     """The indices, in their order, of the tokens that may be written; None where all of them may.
 
+    Where nothing is unknown, ``"<unk>"`` need not be forbidden, and may be.
+
     Raises:
         KindError: `forbid` is a text and no collection of tokens.
         SpecError: the vocabulary does not have such a token, or has no other.
@@ -102,6 +117,8 @@ def allowed_tokens(vocab: Vocab, forbid: Collection[str]) -> IntArray | None:
     """
     if isinstance(forbid, str):
         raise KindError(f"what is forbidden is the text {forbid!r}: it must be a list of tokens")
+    if not getattr(vocab, "has_unknown", True):
+        forbid = [token for token in forbid if token != UNKNOWN]
     if not forbid:
         return None
     known = vocab.idx_to_token

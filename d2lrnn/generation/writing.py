@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from d2lrnn.checks import check_learner, whole_number
+from d2lrnn.data.byte_level import BYTE_UNITS
 from d2lrnn.data.corpus import join_tokens
 from d2lrnn.data.vocabulary import Unit, Vocab, unit_of
 from d2lrnn.generation.prefixes import allowed_tokens, beginnings_of, indices_of
@@ -94,8 +95,8 @@ def generate(
         prefix: the beginning, or a list of them; it stays as it is, but for its case where the vocabulary is
             one of lower case. What the vocabulary does not have is fed as the unknown token, with a warning.
         num_tokens: how many tokens to add; 0 returns the prefix.
-        unit: ``"char"`` or ``"word"``, words being joined by spaces; None is what the vocabulary says
-            (`d2lrnn.data.vocabulary.unit_of`).
+        unit: what a token is: words are joined by spaces, and bytes that are no whole character become
+            U+FFFD; None is what the vocabulary says (`d2lrnn.data.vocabulary.unit_of`).
         lower: whether the prefix is turned to lower case; None does so where the text that the vocabulary is
             of was (`Vocab.lower`).
         temperature: see `d2lrnn.generation.sampling.Sampling`, also for `top_k`, `top_p` and `seed`.
@@ -160,6 +161,8 @@ def stream(
 ) -> Iterator[str]:
     """The text that `generate` returns, in pieces: the prefix, then a token at a time, as it is made.
 
+    Where tokens are bytes, a piece is one character or more: what is not yet whole is held back.
+
     Arguments, errors and warnings are those of `generate`. They come at the call; a token is computed when it
     is asked for, and not before.
 
@@ -176,23 +179,17 @@ def stream(
     sampling = Sampling(temperature, top_k, top_p, seed)
     choose = RowChooser(sampling, [sampling.seed], allowed_tokens(vocab, forbid))
     sequences = indices_of(vocab, beginnings.tokens)
-    known, between = vocab.idx_to_token, beginnings.between
-
-    def pieces() -> Iterator[str]:
-        yield beginnings.texts[0]
-        start = len(sequences[0]) - 1
-        # Exactly as many as are asked for: none is computed for nothing.
-        for tokens in islice(next_tokens(learner, sequences, choose), start, start + num_tokens):
-            yield f"{between}{known[tokens[0]]}"
-
-    return pieces()
+    known, start = vocab.idx_to_token, len(sequences[0]) - 1
+    # Exactly as many as are asked for: none is computed for nothing.
+    added = islice(next_tokens(learner, sequences, choose), start, start + num_tokens)
+    return beginnings.pieces(known[tokens[0]] for tokens in added)
 
 
 def continue_prefix(learner: Predictor, vocab: Vocab, prefix: str | Sequence[str], num_tokens: int) -> Any:
     """What the book's ``predict`` and ``predict_ch8`` do: the likeliest tokens, by `generate`.
 
-    In the book a prefix is also a list of tokens, of one text. Of longer pieces, which are no tokens, a list
-    is a list of prefixes, as for `generate`.
+    In the book a prefix is also a list of tokens, of one text. Of longer pieces, which are no tokens, and
+    where tokens are bytes, a list is a list of prefixes, as for `generate`.
 
     Returns:
         A text, or for a list of prefixes a list of texts.
@@ -202,7 +199,8 @@ def continue_prefix(learner: Predictor, vocab: Vocab, prefix: str | Sequence[str
         SpecError: `num_tokens` is no number of tokens, or the tokens of the vocabulary are no text.
     """
     unit = unit_of(vocab)
-    if not isinstance(prefix, str) and all(_is_token(piece, unit) for piece in prefix):
+    each_is_token = not isinstance(prefix, str) and all(_is_token(piece, unit) for piece in prefix)
+    if each_is_token and unit not in BYTE_UNITS:
         tokens = [piece.lower() if getattr(vocab, "lower", False) else piece for piece in prefix]
         num_tokens = whole_number("the number of tokens to generate", num_tokens, 0)
         sequences = indices_of(vocab, [tokens])

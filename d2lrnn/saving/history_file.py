@@ -50,7 +50,7 @@ def history_csv(records: Iterable[EpochRecord], *, header: bool = True) -> str:
 
     Example:
         >>> print(history_csv([EpochRecord(1, 9.0, 8.0, 3.17, 3.0, 500.0, 4)], header=False), end="")
-        1,9.0,8.0,3.17,3.0,500.0,4,,,
+        1,9.0,8.0,3.17,3.0,500.0,4,,,,,
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -12,7 +12,8 @@ Format 3 of ``run.json``, an object with exactly these fields:
 ``text_digest``      SHA-256 of the corpus's tokens, in the smallest type that holds them; or null
 ``text_size``        the bytes of the text's files, or null
 ``vocabulary``       the tokens in order, or null
-``unit``             what a token of the vocabulary is, ``"char"`` or ``"word"``; or null
+``unit``             what a token of the vocabulary is, ``"char"``, ``"word"``, ``"byte"`` or ``"bpe"``; or
+                     null. Of the last two, the vocabulary is the tokenizer (`d2lrnn.data.byte_level`)
 ``lower``            whether the text was turned to lower case
 ``prompt``           the beginning of the text, which generating text continues; or null
 ``num_epochs``       how many epochs were asked for
@@ -30,7 +31,8 @@ The order of the batches and the dropout masks follow from the seeds and the pos
 (`d2lrnn.data.batches`, `d2lrnn.contract.dropout`).
 
 ``model`` comes before ``vocabulary``, whose length it says. ``text_size``, ``unit``,
-``lower`` and ``prompt`` may be missing, and so may ``num_tokens`` and ``learning_rate`` of an epoch. No
+``lower`` and ``prompt`` may be missing, and so may ``vocab_size`` of the data, and of an epoch what
+`EpochRecord` has behind ``num_steps``. No
 token, record or other value takes more than `d2lrnn.saving.json_reader.LONGEST_VALUE` bytes.
 
 Format 2 had no optimiser but SGD, no embedding, and no changes. Format 1 had ``step`` and ``history`` in
@@ -49,8 +51,9 @@ from typing import Any
 from d2lrnn.contract.cells import cell_names
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
+from d2lrnn.data.byte_level import read_vocab
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.data.vocabulary import Unit, Vocab
+from d2lrnn.data.vocabulary import Unit
 from d2lrnn.errors import MissingCellError, RunError
 from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
@@ -179,14 +182,16 @@ def read_run(document: dict[str, Any]) -> Run:
     check_names(document, list(_FIELDS), "it")
     values = {name: check_type(hint, document[name], name) for name, hint in _FIELDS.items() if hint}
     model = _read_model(document["model"])
-    vocab = None if document["vocabulary"] is None else Vocab.from_json(document["vocabulary"])
-    if vocab is not None and len(vocab) != model.vocab_size:
-        raise RunError(f"the vocabulary has {len(vocab):,} tokens, the model {model.vocab_size:,}")
     data, training = document["data"], document["training"]
     spec = None if data is None else _read_data(data)
     unit, lower = values.pop("unit"), values.pop("lower")
+    if spec is not None:
+        unit, lower = spec.unit, spec.is_normalized
+    vocab = None if document["vocabulary"] is None else read_vocab(document["vocabulary"], unit)
+    if vocab is not None and len(vocab) != model.vocab_size:
+        raise RunError(f"the vocabulary has {len(vocab):,} tokens, the model {model.vocab_size:,}")
     if vocab is not None:
-        vocab.unit, vocab.lower = (unit, lower) if spec is None else (spec.unit, spec.is_normalized)
+        vocab.unit, vocab.lower = unit, lower
     if check_type(bool, document["optimizer_state"], "optimizer_state") and training is None:
         raise RunError("it has the state of an optimizer, and no training")
     versions = check_type(dict, document["versions"], "versions")
@@ -220,6 +225,8 @@ def _read_model(data: Any) -> ModelSpec:
 def _read_data(data: Any) -> DataSpec:
     if isinstance(data, dict) and not any(name in data for name in _DATA_SINCE_FORMAT_3):
         data = {**data, **_DATA_SINCE_FORMAT_3}
+    if isinstance(data, dict):
+        data = {"vocab_size": None, **data}
     return decode(DataSpec, data, "the data")
 
 
@@ -301,7 +308,12 @@ _SINCE_FORMAT_3: dict[str, Any] = {
     "output_dropout": 0.0,
 }
 #: The same of an epoch's record.
-_RECORD_SINCE_FORMAT_3: dict[str, Any] = {"num_tokens": None, "learning_rate": None}
+_RECORD_SINCE_FORMAT_3: dict[str, Any] = {
+    "num_tokens": None,
+    "learning_rate": None,
+    "val_bits_per_char": None,
+    "val_bits_per_byte": None,
+}
 _POSITION = ["step", "epochs", "part"]
 #: The fields of format 1.
 _FIELDS_1 = ["model", "training", "data", "vocabulary", "step", "history", "backend", "versions", "digests"]

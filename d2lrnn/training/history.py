@@ -17,12 +17,16 @@ class EpochRecord:
         epoch: counted from 1.
         train_perplexity: over the tokens of the epoch, each scored before the update that learned from it.
         val_perplexity: over the validation tokens, after the epoch.
-        train_bits_per_token: the cross-entropy in bits; bits per character for a character model.
+        train_bits_per_token: the cross-entropy in bits per token.
         val_bits_per_token: likewise.
         tokens_per_second: training tokens by the time that training took, validation not counted.
         num_steps: training steps of this epoch; fewer than an epoch has where it was interrupted.
         num_tokens: training tokens of this epoch; None in runs that did not record it.
         learning_rate: that of its last step; likewise.
+        val_bits_per_char: the validation cross-entropy in bits per character of the text, which compares with
+            that of other kinds of tokens (`d2lrnn.data.coverage`); None where it was not recorded, or where
+            the data know no vocabulary.
+        val_bits_per_byte: the same per byte of the text in UTF-8.
     """
 
     epoch: int
@@ -34,6 +38,8 @@ class EpochRecord:
     num_steps: int
     num_tokens: int | None = None
     learning_rate: float | None = None
+    val_bits_per_char: float | None = None
+    val_bits_per_byte: float | None = None
 
     @property
     def seconds(self) -> float | None:

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from d2lrnn.checks import check_learner, whole_number
 from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.values import State
 from d2lrnn.data.batches import DataModule
+from d2lrnn.data.coverage import Coverage, count_targets, coverage_of, vocab_of
 from d2lrnn.data.rows import parts_of
 from d2lrnn.errors import DivergedError
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
@@ -37,6 +40,10 @@ class Trainer:
         on_step: called after every training step.
         on_epoch: called after every epoch with its record, and after the epoch that Ctrl-C cut short: the
             place to save a run.
+
+    Attributes:
+        coverage: what the validation targets are in the text, after a validation; None where the data know no
+            vocabulary.
 
     Raises:
         KindError: `learner` is a model and no learner.
@@ -67,6 +74,8 @@ class Trainer:
         self.learner = learner
         self.data = data
         self.history = History()
+        # The same at every validation: counted at the first.
+        self.coverage: Coverage | None = None
         # Its state is the backend's own; `position` gives it as arrays.
         self._part: EpochPart | None = None
         self._running: RunningEpoch | None = None
@@ -188,6 +197,13 @@ class Trainer:
                 )
             self._part = None if epoch.whole else epoch.part()
             record = replace(record, learning_rate=self._rate(epoch.step - 1))
+            if self.coverage is not None:
+                bits = record.val_bits_per_token
+                record = replace(
+                    record,
+                    val_bits_per_char=self.coverage.per_character(bits),
+                    val_bits_per_byte=self.coverage.per_byte(bits),
+                )
         return record
 
     def _place(self) -> tuple[int, int]:
@@ -216,7 +232,20 @@ class Trainer:
 
     def _validate(self) -> tuple[float, int]:
         parts = parts_of(self.data.validation_batches(), *self._place())
-        return total_loss(parts, self._eval_step, carries_state=self.data.carries_state)
+        vocab = vocab_of(self.data) if self.coverage is None else None
+        counts = np.zeros(0 if vocab is None else len(vocab), np.int64)
+
+        def eval_step(part: Part, state: State) -> Scored:
+            if vocab is not None:
+                count_targets(counts, part.batch.targets)
+            return self._eval_step(part, state)
+
+        total = total_loss(parts, eval_step, carries_state=self.data.carries_state)
+        if vocab is not None:
+            own = coverage_of(vocab, counts)
+            workers = self.learner.workers if isinstance(self.learner, WorkerLearner) else None
+            self.coverage = own.summed(workers.sum) if workers else own
+        return total
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step of the epoch under way."""

@@ -260,7 +260,16 @@ BAD_TEXTS = {
         (["train", "--cell", "mgu", "--impl", "concise"], "the cell mgu: take --impl scratch"),
         (["train", "--impl", "magic"], "--impl: unknown implementation 'magic'"),
         (["train", "--iterator", "zigzag"], "--iterator: unknown iterator 'zigzag'"),
-        (["train", "--tokens", "byte"], "--tokens: unknown unit 'byte'"),
+        (
+            ["train", "--tokens", "bytes"],
+            "--tokens: unknown unit 'bytes': choose one of char, word, byte, bpe",
+        ),
+        (["train", "--vocab-size", "300"], ": --vocab-size applies to --tokens bpe only, and this is char"),
+        (
+            ["train", "--tokens", "bpe", "--vocab-size", "256"],
+            ": --vocab-size is 256: it must be at least 257",
+        ),
+        (["train", "--tokens", "byte", "--min-freq", "2"], ": --min-freq does not apply to the unit byte"),
         (["train", "--hidden", "0"], ": --hidden is 0"),
         (["train", "--hidden", "-4"], ": --hidden is -4"),
         (["train", "--layers", "0"], ": --layers is 0"),

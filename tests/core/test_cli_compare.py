@@ -179,8 +179,10 @@ def test_all_fields_of_the_specifications_are_compared() -> None:
         *DataSpec.__dataclass_fields__,
         *TrainingSpec.__dataclass_fields__,
     }
-    # Data and training have a seed each.
-    assert len(named) == len([*spec, "data-seed"]) + len(fields(SGD)) + len(fields(Cosine)) + len(["backend"])
+    # Data and training have a seed each, model and data a size of the vocabulary.
+    assert len(named) == len([*spec, "data-seed", "symbols"]) + len(fields(SGD)) + len(fields(Cosine)) + len(
+        ["backend"]
+    )
     seeds = [_run(9.0, data=DataSpec(seed=seed)) for seed in (0, 3)]
     assert differences(seeds) == {"data-seed": ["0", "3"]}
     assert differences([_run(9.0), _run(9.0, data=DataSpec(min_freq=2))]) == {"min-freq": ["0", "2"]}

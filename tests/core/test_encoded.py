@@ -119,7 +119,7 @@ def test_another_vocabulary(text: Path) -> None:
 
 def test_what_does_not_fit_the_file_is_said(file: Path) -> None:
     for how, told in (
-        ({"unit": "word"}, "the tokens of .* are chars: --tokens or unit must be char"),
+        ({"unit": "word"}, "the tokens of .* are of the unit char: --tokens or unit must be char"),
         ({"normalized": True}, "was not normalised: --normalize or normalized must be False"),
         ({"min_freq": 3}, "encoded with the least frequency 0, not 3"),
     ):
@@ -322,7 +322,10 @@ def test_a_file_by_the_description_of_the_format(tmp_path: Path) -> None:
     (_sealed(ORIGIN, [["<unk>", 0], b'["' + b"a" * 140_000 + b'",3]'], b"\1\1\1"), "a line that is too long"),
     (_sealed(ORIGIN, [b'["<unk>", 0],["a", 3]'], b"\1\1\1"), "a line that is not one value"),
     (_sealed(ORIGIN, [["<unk>", 0], b"\xff"], b"\1\1\1"), "is damaged: "),
-    (_sealed(ORIGIN | {"unit": "byte"}, SYMBOLS, b"\1\1\1"), "other values than there are"),
+    (_sealed(ORIGIN | {"unit": "byte"}, SYMBOLS, b"\1\1\1"), "does not begin with all bytes"),
+    (_sealed(ORIGIN | {"vocab_size": 300}, SYMBOLS, b"\1\1\1"), "other values than there are"),
+    (_sealed(ORIGIN | {"unit": "bpe"}, SYMBOLS, b"\1\1\1"), "other values than there are"),
+    (_sealed(ORIGIN | {"unit": "bits"}, SYMBOLS, b"\1\1\1"), "other values than there are"),
     (_sealed(ORIGIN | {"unit": ["char"]}, SYMBOLS, b"\1\1\1"), "other values than there are"),
     (_sealed(ORIGIN | {"more": 1}, SYMBOLS, b"\1\1\1"), "does not say what it was made of"),
     (_sealed(b"[]", SYMBOLS, b"\1\1\1"), "does not say what it was made of"),

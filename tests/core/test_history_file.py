@@ -245,7 +245,8 @@ def test_runs_that_did_not_record_rate_and_tokens_open_and_go_on(run: Path) -> N
     for checkpoint in run.glob("step-*"):
         document = json.loads((checkpoint / "run.json").read_text())
         for record in document["position"]["epochs"]:
-            del record["num_tokens"], record["learning_rate"]
+            for name in ("num_tokens", "learning_rate", "val_bits_per_char", "val_bits_per_byte"):
+                del record[name]
         (checkpoint / "run.json").write_text(json.dumps(document))
         hostile.seal(checkpoint)
     (run / HISTORY).unlink()
@@ -254,6 +255,7 @@ def test_runs_that_did_not_record_rate_and_tokens_open_and_go_on(run: Path) -> N
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert [line["seconds"] is None for line in lines] == [True, True, True, False]
     assert [line["learning_rate"] is None for line in lines] == [True, True, True, False]
+    assert [line["val_bits_per_byte"] is None for line in lines] == [True, True, True, False]
 
 
 def test_csv_has_the_whole_history_of_a_resumed_run(run: Path, tmp_path: Path) -> None:
@@ -317,4 +319,4 @@ def test_a_pipe_gets_each_epoch_once(tmp_path: Path) -> None:
     table.epoch(records)
     table.close()
     reader.join(10)
-    assert read[0].splitlines()[1:] == ["1,9.0,,3.2,3.0,500.0,4,,,", "2,9.0,,3.2,3.0,500.0,4,,,"]
+    assert read[0].splitlines()[1:] == ["1,9.0,,3.2,3.0,500.0,4,,,,,", "2,9.0,,3.2,3.0,500.0,4,,,,,"]

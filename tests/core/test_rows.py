@@ -14,7 +14,7 @@ import pytest
 
 import d2lrnn
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.contract.values import Batch
+from d2lrnn.contract.values import PADDING, Batch
 from d2lrnn.data import orders
 from d2lrnn.data.batches import (
     DataModule,
@@ -173,6 +173,9 @@ class _Place:
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
 
+    def sum(self, array: Any) -> Any:
+        return array + array  # as if there were another one with the same
+
 
 class _PartLearner:
     """Keeps the parts that it is given."""
@@ -240,12 +243,16 @@ def test_a_worker_trains_on_its_rows_of_every_batch(
             position = Position(first, (), EpochPart(first, 1.0, 1, 1.0) if first else None)
             module: Any = _Others(data) if others else data
             read.clear()
-            (record,) = Trainer(worker, module, position=position).fit(1).epochs
+            trainer = Trainer(worker, module, position=position)
+            (record,) = trainer.fit(1).epochs
             num_bytes = sum(read)
             trained = [part_of(batch, rank, size) for batch in data.train_batches(1)]
             evaluated = [part_of(batch, rank, size) for batch in data.validation_batches()]
             _assert_same(learner.trained, trained[first:])
             _assert_same(learner.evaluated, evaluated)
+            assert trainer.coverage is not None
+            own = sum(int((part.batch.targets != PADDING).sum()) for part in evaluated)
+            assert trainer.coverage.tokens == 2 * own
             assert record.num_steps == len(trained)
             num_rows = -(-BATCH_SIZE // size) * (len(trained) - first + len(evaluated))
             if not others:
