@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import d2lrnn
-from d2lrnn.cli import train as command_train
 from d2lrnn.cli.main import main
 from d2lrnn.errors import RunError
+from d2lrnn.saving import callbacks as saving
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import load_run, save_run
 
@@ -42,7 +42,7 @@ def train_in_child(words: list[str], report: int) -> None:
         os.write(report, f"{run.step}\n".encode())
         return saved
 
-    command_train.save_run = save_and_report
+    saving.save_run = save_and_report
     os._exit(main(words))
 
 

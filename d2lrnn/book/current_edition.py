@@ -422,7 +422,7 @@ class Trainer(HyperParameters):
                 self._train_step,
                 validate=lambda: total_loss(validation, self._eval_step),
                 rollback=lambda: self.put_back_parameters(parameters),
-                interrupted=interrupted,
+                interrupted=interrupted.is_set,
             )
         assert record is not None  # an interrupt is raised by now
         self.history.append(record)

@@ -73,7 +73,7 @@ def run_epochs(
                 batches,
                 lambda batch, _: Scored(*train_step(batch)),
                 rollback=put_back,
-                interrupted=interrupted,
+                interrupted=interrupted.is_set,
             )
         step = epoch.step
         total, count = epoch.losses.read()

@@ -328,7 +328,7 @@ class Training:
                 self._step,
                 carries_state=not use_random_iter,
                 rollback=lambda: self.put_back_parameters(parameters),
-                interrupted=interrupted,
+                interrupted=interrupted.is_set,
             )
         assert record is not None  # an interrupt is raised by now
         return record

@@ -44,7 +44,8 @@ def comparison_rows(compared: Sequence[Compared], differing: dict[str, list[str]
     # Runs of before have not recorded these.
     bits += [per for per in ("bits/char", "bits/byte")
              if per not in bits and any(bits_of(each).get(per) is not None for each in compared)]  # fmt: skip
-    rows = [["run", *differing, "epochs", "best perplexity", "in epoch", *bits, "tokens/s"]]
+    norms = ["clipped"] if any(each.clipped is not None for each in compared) else []
+    rows = [["run", *differing, "epochs", "best perplexity", "in epoch", *bits, "tokens/s", *norms]]
     for number, each in enumerate(compared):
         best, speed = each.best, each.tokens_per_second
         epochs = f"{len(each.epochs)}" + ("" if each.is_finished else f" of {each.run.num_epochs}")
@@ -57,6 +58,7 @@ def comparison_rows(compared: Sequence[Compared], differing: dict[str, list[str]
             *results,
             *(ABSENT if number is None else f"{number:.3f}" for number in numbers),
             ABSENT if speed is None else thousands(speed),
+            *(ABSENT if each.clipped is None else f"{each.clipped:.0%}" for _ in norms),
         ])  # fmt: skip
     return rows
 
@@ -78,4 +80,5 @@ def _to_json(each: Compared) -> dict[str, Any]:
         "num_epochs": run.num_epochs,
         "best": record_to_json(each.best) if each.best else None,
         "tokens_per_second": each.tokens_per_second,
+        "clipped": each.clipped,
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from statistics import harmonic_mean
+from statistics import harmonic_mean, mean
 from typing import Any
 
 from d2lrnn.cli.streams import in_one_line
@@ -65,6 +65,12 @@ class Compared:
         speeds = [record.tokens_per_second for record in self.epochs]
         return harmonic_mean(speeds) if speeds and all(speed >= 0 for speed in speeds) else None
 
+    @property
+    def clipped(self) -> float | None:
+        """The share of the steps whose gradient was clipped; None where it is not known of all epochs."""
+        shares = [record.clipped for record in self.epochs if record.clipped is not None]
+        return mean(shares) if shares and len(shares) == len(self.epochs) else None
+
 
 def read_runs(folders: Sequence[str]) -> list[Compared]:
     """The runs in folders.
@@ -107,6 +113,8 @@ def specification(run: Run, *, defaults: bool = True) -> dict[str, str]:
     trained = [
         _described(each, defaults=defaults) for each in (*(change.before for change in run.changes), training)
     ]
+    if run.early_stopping is not None or defaults:
+        values["patience"] = _shown(run.early_stopping.patience if run.early_stopping else None)
     for name in dict.fromkeys(name for each in trained for name in each):
         values[name] = " -> ".join(value for value, _ in groupby(each.get(name, ABSENT) for each in trained))
     return values | {"backend": in_one_line(run.backend)}

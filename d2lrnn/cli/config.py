@@ -47,7 +47,7 @@ def config(request: ConfigRequest) -> int:
 
 def default_config() -> str:
     """The file of a run without any option."""
-    values = _values(ModelSpec(vocab_size=1), DataSpec(), TrainingSpec(), NUM_EPOCHS)
+    values = _values(ModelSpec(vocab_size=1), DataSpec(), TrainingSpec()) | {("", "epochs"): NUM_EPOCHS}
     return _text([_HEAD], values, _FOLLOWING)
 
 
@@ -69,18 +69,21 @@ def config_of(run: Run) -> str:
         head.append(f"# Changed on the way: {described} from step {change.step:,}.")
     if only := list(_set_in_python(run.model, run.data, run.training)):
         head.append(f"# Set in Python, where no option sets it: {', '.join(only)}.")
-    values = _values(run.model, run.data, run.training, run.num_epochs)
+    values = _values(run.model, run.data, run.training) | {("", "epochs"): run.num_epochs}
+    if patience := run.early_stopping:
+        values["", "patience"] = patience.patience
+        if patience.since:
+            head.append(f"# Went on after epoch {patience.since}, with which its patience was over.")
     # Any backend gives the same run: which one did is only said.
     values["", "backend"] = run.backend or None
     following = {("", "backend"), *([("data", "normalized")] if run.data.normalized is None else [])}
     return _text([in_one_line(line) for line in head], values, following)
 
 
-def _values(model: ModelSpec, data: DataSpec, training: TrainingSpec, num_epochs: int) -> dict[Any, Any]:
+def _values(model: ModelSpec, data: DataSpec, training: TrainingSpec) -> dict[Any, Any]:
     """What the options say of a run, by their group and their field."""
     values: dict[tuple[str, str], Any] = {
         ("", "text"): list(names_in(data.source)),
-        ("", "epochs"): num_epochs,
         ("", "seed"): training.seed,
     }
     # A batch of the data has the rows of all that are accumulated.

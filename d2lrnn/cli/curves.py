@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from d2lrnn.cli.comparison import ABSENT, Compared, differences
-from d2lrnn.errors import SpecError
+from d2lrnn.cli.pictures import picture_of
 
 _WIDTH, _HEIGHT, _LINE = 6.4, 3.6, 0.17  # inches: of the figure, of the axes, of a line of the legend
-_FONT_SIZE = 9
 #: As many characters of the legend stand beside its line.
 _LEGEND_WIDTH = 84
-_DOTS_PER_INCH = 150
 
 #: The perplexities are drawn on a logarithmic axis where the largest is so many times the smallest.
 _LOG_FROM = 4
@@ -27,16 +23,6 @@ _FEWER_MARKS_FROM = 30
 _CYCLE = 10
 
 
-def check_matplotlib() -> None:
-    """Checks that matplotlib is installed.
-
-    Raises:
-        SpecError: it is not; the message has the command that installs it.
-    """
-    if find_spec("matplotlib") is None:
-        raise SpecError("a picture needs matplotlib, which is not installed here: pip install matplotlib")
-
-
 def picture(compared: Sequence[Compared], kind: str) -> bytes:
     """The curves of runs; the same runs give the same bytes.
 
@@ -44,16 +30,7 @@ def picture(compared: Sequence[Compared], kind: str) -> bytes:
         compared: the runs, of which one at least has a whole epoch.
         kind: ``"png"`` or ``"svg"``.
     """
-    matplotlib = import_module("matplotlib")
-    with matplotlib.rc_context():
-        # A user's own settings may need what is not here, such as TeX.
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"font.size": _FONT_SIZE, "svg.hashsalt": "d2lrnn"})
-        figure = draw(compared)
-        content = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(content, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return content.getvalue()
+    return picture_of(lambda: draw(compared), kind)
 
 
 def draw(compared: Sequence[Compared]) -> Any:

@@ -23,6 +23,7 @@ from d2lrnn.errors import SpecError
 from d2lrnn.saving.run import Run, text_digest
 from d2lrnn.saving.run_text import text_size
 from d2lrnn.training.initialization import initial_parameters
+from d2lrnn.training.patience import Patience
 from d2lrnn.training.schedules import SCHEDULES, Constant, Cosine, find_schedule
 
 #: Where the number of epochs is not given.
@@ -41,6 +42,7 @@ def new_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, DataMo
         SpecError: values that are out of their range, contradict each other, or are not for this backend.
         TextError: the text cannot be read or is too short.
     """
+    assert not isinstance(request.seed, tuple)
     seed = {} if request.seed is None else {"seed": request.seed}
     # All that can be wrong is found before a long text is read; two numbers are known after it.
     model = ModelSpec(**{"vocab_size": 1, **request.model})
@@ -70,6 +72,7 @@ def new_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, DataMo
         text_digest=text_digest(corpus),
         text_size=text_size(data_spec.source),
         prompt=prompt_of(corpus),
+        early_stopping=None if request.patience is None else Patience(request.patience),
     )
     return run, corpus, data
 

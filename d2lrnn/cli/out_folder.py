@@ -25,7 +25,8 @@ _LONGEST, _LONGEST_OF_TEXT = 60, 40
 def own_folder(request: TrainRequest, *, launched: bool) -> Iterator[TrainRequest]:
     """The request with the folder of the run as its `out`, made where `out` is a folder of runs.
 
-    Where nothing is saved, what was made is removed in the end.
+    The runs of several seeds get one folder together, and only where `out` ends with a slash. Where nothing
+    is saved, what was made is removed in the end.
 
     Args:
         request: what was asked for.
@@ -35,7 +36,7 @@ def own_folder(request: TrainRequest, *, launched: bool) -> Iterator[TrainReques
         SpecError: they could not know its number.
         RunError: the folder cannot be made, or the run to resume cannot be read.
     """
-    if request.out is None or not is_folder_of_runs(request.out):
+    if request.out is None or not _is_numbered(request.out, request.seeds):
         yield request
         return
     if launched:
@@ -53,6 +54,11 @@ def own_folder(request: TrainRequest, *, launched: bool) -> Iterator[TrainReques
             os.rmdir(folder)
             if not was_there:
                 os.rmdir(request.out)
+
+
+def _is_numbered(out: str, seeds: tuple[int, ...]) -> bool:
+    # Without the slash the runs of seeds are found in `out` itself, where more seeds may join them.
+    return is_folder_of_runs(out) and (not seeds or out.endswith(("/", os.sep)))
 
 
 def title_of(request: TrainRequest) -> str:

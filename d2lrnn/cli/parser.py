@@ -36,11 +36,15 @@ def parse(argv: Sequence[str]) -> Request:
     given = vars(parser_for(argv).parse_args(argv))
     from d2lrnn.cli.requests import REQUESTS
 
-    command = given.pop("command")
-    if command == "train" and "config" in given:
+    command = given.pop("command").replace("-", "_")
+    if "config" in given:
         from d2lrnn.cli.config_file import read_config, with_config
 
-        given = with_config(read_config(given.pop("config")), given)
+        # A range test has no epochs and no schedule.
+        known = REQUESTS[command].__dataclass_fields__
+        config = read_config(given.pop("config"))
+        config = {name: value for name, value in config.items() if name.partition(".")[0] in known}
+        given = with_config(config, given)
     if "action" in given:
         command += f"_{given.pop('action')}"
     return request_of(REQUESTS[command], given)
@@ -80,6 +84,16 @@ def _workers(text: str) -> int | str:
     return text if text == "auto" else _whole_number(text)
 
 
+def _seeds(text: str) -> int | tuple[int, ...]:
+    if "," not in text:
+        return _whole_number(text)
+    return tuple(_whole_number(seed) for seed in text.split(","))
+
+
+#: What stands for a value, by what reads it.
+_METAVARS: dict[Any, str] = {int: "N", str: "NAME", _seeds: "N,..."}
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -115,12 +129,8 @@ def _add_train(parser: ArgumentParser) -> None:
     for option in OPTIONS:
         _add_option(groups[option.group], option)
     for option in SETTINGS:
-        _add_option(groups["training"], option)
-    parser.add_argument(
-        "--config", metavar="FILE",
-        help="take all that describes the run from this file, which d2lrnn config prints; what is given here "
-        "as well goes before",
-    )  # fmt: skip
+        _add_option(groups["training"], option if option.field != "seed" else _several(option))
+    _add_config_file(parser)
     workers = parser.add_argument_group("workers")
     workers.add_argument(
         "--workers", type=_workers, metavar="N",
@@ -146,8 +156,8 @@ def _add_train(parser: ArgumentParser) -> None:
         "--resume",
         metavar="DIR",
         help="go on with a saved run, on any backend, until it has --epochs (default: as many as it was "
-        "begun for); it is saved where it was, or in --out. --lr, --schedule and --clip may be given anew; "
-        "other options stay as they were",
+        "begun for); it is saved where it was, or in --out. --lr, --schedule, --clip and --patience may be "
+        "given anew; other options stay as they were",
     )
     output.add_argument(
         "--keep",
@@ -168,6 +178,23 @@ def _add_train(parser: ArgumentParser) -> None:
     _add_debug(parser)
 
 
+def _several(seed: Option) -> Option:
+    """The option of a seed where several are as many runs."""
+    text = (
+        f"{seed.help}; several, as 1,2,3, are as many runs one after the other, in DIR/seed-1, ... of --out, "
+        "and a table of them"
+    )
+    return seed._replace(kind=_seeds, help=text)
+
+
+def _add_config_file(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE",
+        help="take all that describes the run from this file, which d2lrnn config prints; what is given here "
+        "as well goes before",
+    )  # fmt: skip
+
+
 def _add_option(group: argparse._ActionsContainer, option: Option) -> None:
     name: dict[str, Any] = {"dest": f"{option.group}.{option.field}".lstrip("."), "help": option.help}
     if option.kind is bool:
@@ -175,10 +202,46 @@ def _add_option(group: argparse._ActionsContainer, option: Option) -> None:
             option.flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, **name
         )
     else:
-        metavar = "N" if option.kind is int else "NAME" if option.kind is str else "X"
+        metavar = _METAVARS.get(option.kind, "X")
         # The names of cells and the like are in lower case: GRU is gru.
         kind = str.lower if option.kind is str and option.group else option.kind
         group.add_argument(option.flag, type=kind, metavar=metavar, **name)
+
+
+def _add_lr_find(parser: ArgumentParser) -> None:
+    from d2lrnn.cli.requests import LrFindRequest
+    from d2lrnn.cli.train_options import OPTIONS, option_of
+
+    parser.description = (
+        "Find a learning rate for d2lrnn train: train a new model for some steps with a rate that rises by "
+        "the same factor each time, until the loss diverges, and suggest the rate at which it fell fastest "
+        "(Smith 2017). Nothing is saved, and no saved run is read."
+    )
+    parser.epilog = "example: d2lrnn lr-find time-machine --cell gru --optimizer adam --out rates.svg"
+    _add_texts(parser, "'time-machine' (the novel) or 'sample' (the built-in story; default)")
+    names = ("model", "data", "training", "optimizer")
+    groups = {name: parser.add_argument_group(name) for name in names}
+    for option in OPTIONS:
+        if option.group in groups and option.field != "learning_rate":
+            _add_option(groups[option.group], option)
+    for field in ("seed", "backend", "device"):
+        _add_option(groups["training"], option_of("", field))
+    _add_config_file(parser)
+    rates = parser.add_argument_group("rates")
+    for flag, default, text in (
+        ("--min-lr", LrFindRequest.min_lr, "first"), ("--max-lr", LrFindRequest.max_lr, "last"),
+    ):  # fmt: skip
+        rates.add_argument(flag, type=float, metavar="X", help=f"the {text} rate (default: {default:g})")
+    rates.add_argument(
+        "--trials", type=int, metavar="N",
+        help=f"training steps, each with a rate of its own (default: {LrFindRequest.trials})",
+    )  # fmt: skip
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out", metavar="FILE", help="draw the loss by the rate here: .png or .svg; it needs matplotlib"
+    )
+    _add_json(output)
+    _add_debug(parser)
 
 
 def _add_generate(parser: ArgumentParser) -> None:
@@ -586,6 +649,7 @@ def _add_debug(parser: argparse._ActionsContainer) -> None:
 #: The commands in the order of the help: what adds their options, and what the help says of them.
 _COMMANDS = {
     "train": (_add_train, "train a language model on a text"),
+    "lr-find": (_add_lr_find, "find a learning rate for train"),
     "generate": (_add_generate, "continue a text with a saved model"),
     "chat": (_add_chat, "type beginnings, and see a saved model continue them"),
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),

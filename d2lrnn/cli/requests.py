@@ -44,11 +44,13 @@ class TrainRequest(Request):
         training: given fields of `d2lrnn.contract.specs.TrainingSpec`.
         optimizer: its ``name`` and the fields of one of `d2lrnn.contract.optimizers.OPTIMIZERS`, as given.
         schedule: its ``name`` and the fields of one of `d2lrnn.training.schedules.SCHEDULES`, as given.
-        seed: decides the initial parameters, the order of the batches and the dropout masks.
+        seed: decides the initial parameters, the order of the batches and the dropout masks; several are as
+            many runs, one after the other.
         epochs: how many epochs the run has in the end.
+        patience: after how many epochs in a row without a better validation perplexity it ends early.
         backend: a backend's name; None takes what `d2lrnn.registry.backend` takes.
         device: as for `d2lrnn.contract.devices.choose_device`.
-        out: the folder to save the run in.
+        out: the folder to save the run in; of several, the folder of their folders.
         overwrite: whether another run in that folder is replaced, or what came after the checkpoint that is
             resumed.
         resume: the folder of the run to go on with.
@@ -71,8 +73,9 @@ class TrainRequest(Request):
     training: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
+    seed: int | tuple[int, ...] | None = None
     epochs: int | None = None
+    patience: int | None = None
     backend: str | None = None
     device: str = "auto"
     out: str | None = None
@@ -93,17 +96,45 @@ class TrainRequest(Request):
         if self.restart and not (self.out or self.resume):
             raise SpecError("--restart needs a folder to start again from: give --out as well")
         _check_at_least_one("the number of epochs", self.epochs)
+        _check_at_least_one("--patience", self.patience)
         _check_at_least_one("the number of checkpoints to keep", self.keep)
         _check_at_least_one("--save-every", self.save_every)
         for option, folder in (("--out", self.out), ("--resume", self.resume)):
             if folder == "":
                 raise SpecError(f"{option} needs the name of a folder")
-        _check_size("--seed", self.seed)
+        for seed in self.seed if isinstance(self.seed, tuple) else (self.seed,):
+            _check_size("--seed", seed)
         _check_size("--epochs", self.epochs)
+        _check_size("--patience", self.patience)
+        self._check_seeds()
         if self.save_every and not (self.out or self.resume):
             raise SpecError("--save-every needs a folder to save to: give --out as well")
         if self.overwrite and not (self.out or self.resume):
             raise SpecError("--overwrite replaces the run in the folder of --out: give --out as well")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of several runs; none where there is one."""
+        return self.seed if isinstance(self.seed, tuple) else ()
+
+    def _check_seeds(self) -> None:
+        if not self.seeds:
+            return
+        if negative := [seed for seed in self.seeds if seed < 0]:
+            raise SpecError(f"--seed is {negative[0]}: it must be 0 or above")
+        if twice := [seed for seed in self.seeds if self.seeds.count(seed) > 1]:
+            raise SpecError(f"--seed has {twice[0]} twice: two such runs are the same")
+        if self.resume:
+            raise SpecError("--resume goes on with one run, which has a seed: leave --seed out")
+        if self.csv is not None:
+            raise SpecError(
+                "--csv is a table of one run: with several seeds give --out, and each run's folder has its "
+                "history.jsonl, or --json"
+            )
+        if "-" in self.text:
+            raise SpecError(
+                "standard input can be read by one run alone, and each seed is one: save the text in a file"
+            )
 
 
 #: At which temperature text is sampled where none is given.
@@ -245,20 +276,70 @@ class PlotRequest(Request):
 
     command = "plot"
 
-    #: The kinds of pictures.
-    KINDS: ClassVar[tuple[str, ...]] = ("png", "svg")
-
     runs: Sequence[str]
     out: str
 
     def __post_init__(self) -> None:
-        if self.kind not in self.KINDS:
-            raise SpecError(f"--out is {self.out}: its name must end in .{' or .'.join(self.KINDS)}")
+        _kind_of_picture(self.out)
 
     @property
     def kind(self) -> str:
         """``"png"`` or ``"svg"``."""
-        return self.out.rpartition(".")[2].lower()
+        return _kind_of_picture(self.out)
+
+
+@dataclass(frozen=True)
+class LrFindRequest(Request):
+    """``d2lrnn lr-find``.
+
+    Attributes:
+        text: as in `TrainRequest`, and so `model`, `data`, `training`, `optimizer`, `seed`, `backend` and
+            `device`.
+        min_lr: the first rate.
+        max_lr: the last.
+        trials: how many training steps, each with a rate of its own.
+        out: the picture to write, whose name says of which kind it is.
+        json: the file to write the result to.
+
+    Raises:
+        SpecError: a number is out of its range, or the name says no kind of picture that can be written.
+    """
+
+    command = "lr_find"
+
+    #: Fewer steps give no suggestion.
+    FEWEST: ClassVar[int] = 20
+
+    text: Sequence[str] = ()
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    min_lr: float = 1e-5
+    max_lr: float = 100.0
+    trials: int = 100
+    backend: str | None = None
+    device: str = "auto"
+    out: str | None = None
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, rate in (("--min-lr", self.min_lr), ("--max-lr", self.max_lr)):
+            if not 0 < rate < float("inf"):
+                raise SpecError(f"{option} is {rate:g}: it must be a number above 0")
+        if self.max_lr <= self.min_lr:
+            raise SpecError(f"--max-lr is {self.max_lr:g}: it must be above --min-lr, {self.min_lr:g}")
+        if self.trials < self.FEWEST:
+            raise SpecError(f"--trials is {self.trials}: it must be at least {self.FEWEST}")
+        _check_size("--seed", self.seed)
+        if self.out is not None:
+            _kind_of_picture(self.out)
+
+    @property
+    def kind(self) -> str:
+        """``"png"`` or ``"svg"``."""
+        return _kind_of_picture(self.out or "")
 
 
 @dataclass(frozen=True)
@@ -518,10 +599,22 @@ REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
         TrainRequest, GenerateRequest, ChatRequest, EvaluateRequest, CompareRequest, PlotRequest,
-        ConfigRequest, EncodeRequest, BackendsRequest, ChapterRequest, RunRequest, TranslateTrainRequest,
-        TranslateRunRequest, BenchRequest, CompletionRequest,
+        LrFindRequest, ConfigRequest, EncodeRequest, BackendsRequest, ChapterRequest, RunRequest,
+        TranslateTrainRequest, TranslateRunRequest, BenchRequest, CompletionRequest,
     )
 }  # fmt: skip
+
+
+#: The kinds of pictures.
+_PICTURES = ("png", "svg")
+
+
+def _kind_of_picture(out: str) -> str:
+    """``"png"`` or ``"svg"``, by the name of the file."""
+    kind = out.rpartition(".")[2].lower()
+    if kind not in _PICTURES:
+        raise SpecError(f"--out is {out}: its name must end in .{' or .'.join(_PICTURES)}")
+    return kind
 
 
 #: A saved run holds whole numbers of 63 bits.

@@ -21,6 +21,7 @@ from d2lrnn.errors import RunError, SpecError
 from d2lrnn.saving.run import Change, Run, text_digest
 from d2lrnn.saving.run_folder import load_run
 from d2lrnn.saving.run_text import check_text_may_be_read, check_tokens, text_size
+from d2lrnn.training.patience import Patience
 from d2lrnn.training.schedules import SCHEDULES, Constant, find_schedule
 
 #: What may be given anew: fields of `TrainingSpec`, beside the schedule.
@@ -62,11 +63,26 @@ def resumed_run(request: TrainRequest, chosen: Backend) -> tuple[Run, Corpus, Da
         training=training,
         changes=changes,
         num_epochs=num_epochs,
+        early_stopping=_early_stopping(request, run),
         text_digest=text_digest(corpus),
         text_size=text_size(data_spec.source),
         prompt=run.prompt or prompt_of(corpus),
     )
     return run, corpus, data
+
+
+def _early_stopping(request: TrainRequest, run: Run) -> Patience | None:
+    """When the run ends early from here on.
+
+    The epochs without a better one count on. Where they are enough to end the run, more epochs than it was
+    begun for count anew; the same command again does not, so that a batch system may repeat it.
+    """
+    before, num_epochs = run.early_stopping, len(run.position.epochs)
+    given = before if request.patience is None else Patience(request.patience, before.since if before else 0)
+    more = request.epochs is not None and request.epochs > run.num_epochs
+    if given is not None and more and given.is_over(run.position.epochs):
+        return replace(given, since=num_epochs)
+    return given
 
 
 def with_text(data: DataSpec, names: Sequence[str]) -> DataSpec:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +28,7 @@ from d2lrnn.cli.progress import ProgressDisplay, thousands
 from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import TEMPERATURE, TrainRequest
 from d2lrnn.cli.resumed_run import describe_change, resumed_run
+from d2lrnn.cli.seeds import train_seeds
 from d2lrnn.cli.workers import is_shared, train_with_workers
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.protocols import Backend, Learner
@@ -38,17 +39,11 @@ from d2lrnn.data.texts import describe_source
 from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
 from d2lrnn.registry import backend, engine_of
+from d2lrnn.saving.callbacks import SaveRun
 from d2lrnn.saving.run import Run
-from d2lrnn.saving.run_folder import (
-    check_config,
-    check_folder,
-    hold_folder,
-    mend_history,
-    run_folder_of,
-    save_config,
-    save_run,
-)
-from d2lrnn.training.history import EpochRecord, History, Progress
+from d2lrnn.saving.run_folder import check_config, check_folder, hold_folder, mend_history, run_folder_of
+from d2lrnn.training.callbacks import Callback, EarlyStopping, describe_norms
+from d2lrnn.training.history import EpochRecord, History
 from d2lrnn.training.schedules import Cosine
 from d2lrnn.training.trainer import Trainer
 from d2lrnn.version import __version__
@@ -69,6 +64,8 @@ def train(request: TrainRequest) -> int:
     check_writable("--csv", request.csv)
     shared = is_shared(request)
     with own_folder(request, launched=shared and request.workers is None) as request:
+        if request.seeds:
+            return train_seeds(request, train)
         if shared:
             return train_with_workers(request)
         chosen = backend(request.backend)
@@ -141,37 +138,29 @@ def _train(
         _print_resumed(request, run, data)
 
     table = HistoryCSV(request.csv, run.position.epochs) if first and request.csv is not None else None
-    display, config = ProgressDisplay(run.num_epochs), config_of(replace(run, backend=chosen.name))
-
-    def save() -> None:
-        if folder:
-            position = trainer.position()  # of all workers
-            if first:
-                now = replace(
-                    run,
-                    parameters=learner.export_parameters(),
-                    optimizer_state=learner.export_optimizer_state(),
-                    position=position,
-                    backend=chosen.name,
-                    versions=chosen.versions(),
-                )
-                save_run(now, folder, keep=request.keep, overwrite=request.overwrite)
-                save_config(folder, config)
-
-    def step_ended(progress: Progress) -> None:
-        display.step(progress)
-        if request.save_every and learner.step % request.save_every == 0:
-            save()
+    display = ProgressDisplay(run.num_epochs)
+    callbacks: list[Callback] = []
+    if folder:
+        saving = SaveRun(
+            run, folder, backend=chosen, every=request.save_every, keep=request.keep,
+            overwrite=request.overwrite, config=config_of(replace(run, backend=chosen.name)),
+        )  # fmt: skip
+        callbacks.append(saving)
+    if run.early_stopping:
+        callbacks.append(EarlyStopping(run.early_stopping))
 
     def epoch_ended(record: EpochRecord) -> None:
-        save()
         display.epoch(record)
         if table and trainer.history.cut_short is None:
             table.epoch(trainer.history.epochs)
 
-    trainer = Trainer(learner, data, position=run.position, on_step=step_ended, on_epoch=epoch_ended)
+    trainer = Trainer(
+        learner, data, position=run.position, on_step=display.step, on_epoch=epoch_ended, callbacks=callbacks
+    )
+    if run.is_stopped:
+        trainer.history.ended = "stopped"
     try:
-        history = trainer.fit(run.num_epochs)
+        history = trainer.history if run.is_stopped else trainer.fit(run.num_epochs)
     except DivergedError as error:
         if folder and trainer.history.epochs:
             raise DivergedError(f"{error}. {folder} holds them", error.step) from None
@@ -195,6 +184,7 @@ def _train(
         "training": run.training.to_json(),
         "data": run.data.to_json(),
         "changes": [{"step": each.step, "before": each.before.to_json()} for each in run.changes],
+        "early_stopping": asdict(run.early_stopping) if run.early_stopping else None,
         "ended": history.ended,
         "epochs": history.to_json(),
         "samples": samples,
@@ -232,6 +222,10 @@ def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:
     """Where the run stands, and what is otherwise from here on."""
     assert run.training is not None
     print(f"resumed  {request.resume}: {_where(run)}, trained with {run.backend}")
+    if run.is_stopped:
+        print("stopped  early: to train further, raise --patience, or give --epochs and more than "
+              f"{run.num_epochs}")  # fmt: skip
+        return
     if len(run.position.epochs) >= run.num_epochs:
         print(f"finished: to train further, give --epochs and more than {len(run.position.epochs)}")
         return
@@ -250,6 +244,10 @@ def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History
     last = history.records[-1]
     if history.ended == "interrupted":
         print(f"interrupted in epoch {last.epoch} of {run.num_epochs}; the results up to there:")
+    if history.ended == "stopped" and run.early_stopping:
+        waited = run.early_stopping.waited(history.epochs)
+        print(f"stopped early after epoch {last.epoch} of {run.num_epochs}: no better validation perplexity "
+              f"for {waited} epoch{'' if waited == 1 else 's'}")  # fmt: skip
     print(describe_score("train", corpus.unit, last.train_perplexity, last.train_bits_per_token))
     print(describe_score(
         "validation", corpus.unit, last.val_perplexity, last.val_bits_per_token,
@@ -258,12 +256,21 @@ def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History
     if best := _best_epoch(history.epochs):
         print(f"best        epoch {best.epoch} of {len(history.epochs)}, validation perplexity "
               f"{best.val_perplexity:.3f}")  # fmt: skip
+    if last.grad_norm is not None:
+        print(f"gradient    {describe_norms(last)}")
     print(f"speed       {thousands(last.tokens_per_second)} tokens/s")
     for sample in samples:
         print(f"sample      {sample}")
     if folder:
-        more = "" if history.ended == "finished" else f"; to go on: d2lrnn train --resume {folder}"
-        print(f"saved       {folder}{more}")
+        print(f"saved       {folder}{_how_to_go_on(folder, run, history)}")
+
+
+def _how_to_go_on(folder: str, run: Run, history: History) -> str:
+    if history.ended == "finished":
+        return ""
+    patience = run.early_stopping if history.ended == "stopped" else None
+    longer = f" --patience {patience.waited(history.epochs) + patience.patience}" if patience else ""
+    return f"; to go on: d2lrnn train --resume {folder}{longer}"
 
 
 def _best_epoch(epochs: Sequence[EpochRecord]) -> EpochRecord | None:

@@ -113,6 +113,9 @@ _SCHEDULE_HELP = {
 #: What else describes a run, or where it is trained; its text is not an option.
 SETTINGS = (
     Option("--epochs", "", "epochs", int, "epochs of the run, in all (default: 100)"),
+    Option("--patience", "", "patience", int,
+           "end early after so many epochs in a row without a better validation perplexity than the best so "
+           "far; --out DIR has the best in DIR/best (default: go on to the last epoch)"),
     Option("--seed", "", "seed", int,
            "decides the initial parameters, the order of the batches and dropout (default: 0)"),
     Option("--backend", "", "backend", str,

@@ -36,6 +36,7 @@ _PHRASES = {
     "the number of parts to accumulate": "--accumulate",
     "Nesterov's momentum needs a momentum": "--nesterov needs a --momentum",
     "the number of epochs is": "--epochs is",
+    "early stopping needs": "--patience needs",
     "the number of checkpoints to keep": "--keep",
     "the number of tokens to generate": "--num",
     "the seed is": "--seed is",

@@ -23,7 +23,10 @@ _MODULE = "d2lrnn.cli.worker"
 _AUTO = "auto"
 
 #: What a run is started again with, beside the folder that it is resumed from.
-_KEPT = ("debug", "epochs", "backend", "device", "keep", "save_every", "json", "csv", "workers", "restart")
+_KEPT = (
+    "debug", "epochs", "patience", "backend", "device", "keep", "save_every", "json", "csv", "workers",
+    "restart",
+)  # fmt: skip
 
 #: So many seconds the workers of other machines may wait for one that is lost: one that came again before
 #: would meet them.

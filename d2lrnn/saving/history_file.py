@@ -24,8 +24,11 @@ from d2lrnn.training.history import EpochRecord, record_to_json
 
 HISTORY = "history.jsonl"
 
-#: What every line has, in this order.
-COLUMNS = (*(field.name for field in fields(EpochRecord)), "seconds")
+_FIELDS = [field.name for field in fields(EpochRecord)]
+_FIRST = _FIELDS.index("learning_rate") + 1
+
+#: What every line has, in this order: what came later is last, so that a column stays where it was.
+COLUMNS = (*_FIELDS[:_FIRST], "seconds", *_FIELDS[_FIRST:])
 
 #: By these, the first of a line, a file of ours is known; later versions may add to the others.
 _MARK = COLUMNS[: COLUMNS.index("num_steps") + 1]
@@ -42,7 +45,8 @@ def history_row(record: EpochRecord) -> dict[str, Any]:
         >>> row["epoch"], row["val_perplexity"], row["seconds"]
         (1, 8.0, 2.0)
     """
-    return {**record_to_json(record), "seconds": record.seconds}
+    values = {**record_to_json(record), "seconds": record.seconds}
+    return {name: values[name] for name in COLUMNS}
 
 
 def history_csv(records: Iterable[EpochRecord], *, header: bool = True) -> str:
@@ -50,7 +54,7 @@ def history_csv(records: Iterable[EpochRecord], *, header: bool = True) -> str:
 
     Example:
         >>> print(history_csv([EpochRecord(1, 9.0, 8.0, 3.17, 3.0, 500.0, 4)], header=False), end="")
-        1,9.0,8.0,3.17,3.0,500.0,4,,,,,
+        1,9.0,8.0,3.17,3.0,500.0,4,,,,,,,,
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -70,9 +70,10 @@ def _numbers(root: Path) -> list[int]:
 
 
 def _is_of_run(entry: Path) -> bool:
-    """Whether it is the folder of a run, or one that was made for a run which has not begun to save."""
+    """Whether it is the folder of a run, or was made for a run that has not begun to save, or for several."""
     return entry.is_dir() and (
-        is_run_folder(entry) or (bool(_NUMBERED.fullmatch(entry.name)) and not any(entry.iterdir()))
+        is_run_folder(entry)
+        or (bool(_NUMBERED.fullmatch(entry.name)) and all(map(is_run_folder, entry.iterdir())))
     )
 
 

@@ -16,6 +16,7 @@ from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.training.history import Position, record_to_json
+from d2lrnn.training.patience import Patience
 
 
 def new_identity() -> str:
@@ -70,6 +71,7 @@ class Run:
         optimizer_state: what the optimiser remembers (`Learner.export_optimizer_state`); empty where it
             remembers nothing.
         changes: where training went on otherwise than before, the first first.
+        early_stopping: when it ends without a better epoch; None goes on to the last.
     """
 
     model: ModelSpec
@@ -87,6 +89,7 @@ class Run:
     changes: tuple[Change, ...] = ()
     prompt: str | None = None
     text_size: int | None = None
+    early_stopping: Patience | None = None
 
     @property
     def step(self) -> int:
@@ -97,6 +100,12 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """One object a whole epoch, as `History.to_json` gives them."""
         return [record_to_json(record) for record in self.position.epochs]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has ended early, before the epochs that were asked for."""
+        epochs, patience = self.position.epochs, self.early_stopping
+        return patience is not None and len(epochs) < self.num_epochs and patience.is_over(epochs)
 
     def build(self, backend: Backend) -> Model:
         """The model on a backend, which need not be the one that trained it."""

@@ -17,9 +17,10 @@ Format 3 of ``run.json``, an object with exactly these fields:
 ``lower``            whether the text was turned to lower case
 ``prompt``           the beginning of the text, which generating text continues; or null
 ``num_epochs``       how many epochs were asked for
+``early_stopping``   `Patience`, or null
 ``position``         ``step``; ``epochs``, one `EpochRecord` each; ``part``, the epoch under way, or null: its
-                     ``num_batches``, ``nats``, ``num_tokens``, ``seconds``, and ``state``, whether
-                     ``state.safetensors`` has the hidden state after them
+                     ``num_batches``, ``nats``, ``num_tokens``, ``seconds``, ``norms``, `GradientNorms`, and
+                     ``state``, whether ``state.safetensors`` has the hidden state after them
 ``optimizer_state``  whether ``optimizer.safetensors`` has what the optimiser remembers
 ``changes``          where the run went on otherwise than before: objects with ``step`` and the `TrainingSpec`
                      ``before``
@@ -30,10 +31,10 @@ Format 3 of ``run.json``, an object with exactly these fields:
 The order of the batches and the dropout masks follow from the seeds and the position alone
 (`d2lrnn.data.batches`, `d2lrnn.contract.dropout`).
 
-``model`` comes before ``vocabulary``, whose length it says. ``text_size``, ``unit``,
-``lower`` and ``prompt`` may be missing, and so may ``vocab_size`` of the data, and of an epoch what
-`EpochRecord` has behind ``num_steps``. No
-token, record or other value takes more than `d2lrnn.saving.json_reader.LONGEST_VALUE` bytes.
+``model`` comes before ``vocabulary``, whose length it says. ``text_size``, ``unit``, ``lower``, ``prompt``
+and ``early_stopping`` may be missing, and so may ``vocab_size`` of the data, ``norms`` of a part, and of an
+epoch what `EpochRecord` has behind ``num_steps``. No token, record or other value takes more than
+`d2lrnn.saving.json_reader.LONGEST_VALUE` bytes.
 
 Format 2 had no optimiser but SGD, no embedding, and no changes. Format 1 had ``step`` and ``history`` in
 place of ``position``, digests inside, and no identity. Both are read.
@@ -45,7 +46,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from typing import Any
 
 from d2lrnn.contract.cells import cell_names
@@ -58,8 +59,10 @@ from d2lrnn.errors import MissingCellError, RunError
 from d2lrnn.saving.json_fields import check_names, check_type, decode
 from d2lrnn.saving.json_reader import JSONReader
 from d2lrnn.saving.run import Change, Run
+from d2lrnn.training.gradient_norms import GradientNorms
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.model_size import parameter_bytes
+from d2lrnn.training.patience import Patience
 from d2lrnn.training.schedules import SCHEDULES
 
 #: The version of ``run.json`` and of the folder around it (`d2lrnn.saving.run_folder`) that is written.
@@ -87,6 +90,7 @@ def describe(run: Run) -> bytes:
         "lower": bool(run.vocab and run.vocab.lower),
         "prompt": run.prompt,
         "num_epochs": run.num_epochs,
+        "early_stopping": asdict(run.early_stopping) if run.early_stopping else None,
         "position": {
             "step": run.position.step,
             "epochs": run.history,
@@ -178,12 +182,13 @@ def read_run(document: dict[str, Any]) -> Run:
         document = _from_format_1(document)
     if version < 3:
         document |= {"optimizer_state": False, "changes": ()}
-    document = {"prompt": None, "text_size": None, "unit": None, "lower": False, **document}
+    document = {**_MAY_BE_MISSING, **document}
     check_names(document, list(_FIELDS), "it")
     values = {name: check_type(hint, document[name], name) for name, hint in _FIELDS.items() if hint}
     model = _read_model(document["model"])
     data, training = document["data"], document["training"]
     spec = None if data is None else _read_data(data)
+    patience = document["early_stopping"]
     unit, lower = values.pop("unit"), values.pop("lower")
     if spec is not None:
         unit, lower = spec.unit, spec.is_normalized
@@ -206,6 +211,7 @@ def read_run(document: dict[str, Any]) -> Run:
         position=_read_position(document["position"]),
         versions=versions,
         changes=document["changes"],
+        early_stopping=None if patience is None else decode(Patience, patience, "early_stopping"),
         **values,
     )
 
@@ -292,12 +298,17 @@ _FIELDS: dict[str, Any] = {
     "lower": bool,
     "prompt": str | None,
     "num_epochs": int,
+    "early_stopping": None,
     "position": None,
     "optimizer_state": None,
     "changes": None,
     "backend": str,
     "versions": None,
 }
+#: The fields that came later, as runs without them were.
+_MAY_BE_MISSING: dict[str, Any] = {
+    "prompt": None, "text_size": None, "unit": None, "lower": False, "early_stopping": None,
+}  # fmt: skip
 #: What the data have had since format 3, as data before it were.
 _DATA_SINCE_FORMAT_3: dict[str, Any] = {"encoding": DataSpec.encoding, "min_freq": DataSpec.min_freq}
 #: The same of a model.
@@ -309,10 +320,7 @@ _SINCE_FORMAT_3: dict[str, Any] = {
 }
 #: The same of an epoch's record.
 _RECORD_SINCE_FORMAT_3: dict[str, Any] = {
-    "num_tokens": None,
-    "learning_rate": None,
-    "val_bits_per_char": None,
-    "val_bits_per_byte": None,
+    field.name: field.default for field in fields(EpochRecord) if field.default is not MISSING
 }
 _POSITION = ["step", "epochs", "part"]
 #: The fields of format 1.
@@ -346,7 +354,8 @@ def read_record(data: Any, number: int) -> EpochRecord:
 
 def _read_part(data: Any) -> EpochPart:
     check_type(dict, data, "part")
-    names = ["num_batches", "nats", "num_tokens", "seconds"]
+    data = {"norms": asdict(GradientNorms()), **data}
+    names = ["num_batches", "nats", "num_tokens", "seconds", "norms"]
     check_names(data, [*names, "state"], "part")
     check_type(bool, data["state"], "state of part")
     part = EpochPart(
@@ -354,6 +363,7 @@ def _read_part(data: Any) -> EpochPart:
         check_type(float, data["nats"], "nats"),
         check_type(int, data["num_tokens"], "num_tokens"),
         check_type(float, data["seconds"], "seconds"),
+        norms=decode(GradientNorms, data["norms"], "norms of part"),
     )
     if part.num_batches < 1 or part.num_tokens < 1 or part.seconds < 0:
         raise RunError("part has no batch, no token or a time below 0")

@@ -7,13 +7,13 @@ the device inside an epoch: a loss stays a native scalar and is read some steps 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, SupportsFloat, TypeAlias, TypeVar
 
 from d2lrnn.contract.values import State
 from d2lrnn.errors import DivergedError, SpecError
+from d2lrnn.training.gradient_norms import NormSum
 from d2lrnn.training.history import EpochPart, EpochRecord
 from d2lrnn.training.losses import LossSum, NotFiniteError
 from d2lrnn.training.metrics import bits_per_token, perplexity
@@ -28,11 +28,13 @@ class Scored(NamedTuple):
         loss: the mean cross-entropy in nats per token, a native scalar.
         num_tokens: how many tokens it is the mean of; 0 where there is no loss to count.
         state: the state after the batch; None where there is none.
+        grad_norm: of a training step, the norm of the gradient before clipping, a native scalar, or None.
     """
 
     loss: SupportsFloat
     num_tokens: int
     state: State = None
+    grad_norm: SupportsFloat | None = None
 
 
 #: What is done with a batch and the state before it; None stands for the initial state.
@@ -48,17 +50,21 @@ class RunningEpoch:
         number: counted from 1.
         step: the training steps taken before.
         done: the part of the epoch that is done already; its state is the backend's own.
+        clip: the norm that gradients are clipped to, where steps give their norms.
 
     Attributes:
         num_batches: how many batches were trained on.
         whole: whether there is no batch left.
     """
 
-    def __init__(self, number: int, step: int, done: EpochPart | None = None) -> None:
+    def __init__(
+        self, number: int, step: int, done: EpochPart | None = None, *, clip: float | None = None
+    ) -> None:
         self.number, self.resumed = number, done is not None
         done = done or EpochPart(num_batches=0, nats=0.0, num_tokens=0, seconds=0.0)
         self.num_batches, self.state = done.num_batches, done.state
         self.losses = LossSum(done.nats, done.num_tokens, step)
+        self.norms = NormSum(done.norms, clip)
         self.whole = False
         self._first = step - done.num_batches
         self._started = time.perf_counter() - done.seconds
@@ -82,7 +88,7 @@ class RunningEpoch:
     def part(self) -> EpochPart:
         """What is done, with all losses read; the state is the backend's own."""
         nats, num_tokens = self.losses.read()
-        return EpochPart(self.num_batches, nats, num_tokens, self.seconds, self.state)
+        return EpochPart(self.num_batches, nats, num_tokens, self.seconds, self.state, self.norms.read())
 
 
 def run_epoch(
@@ -94,7 +100,7 @@ def run_epoch(
     validate: Callable[[], tuple[float, int]] = lambda: (0.0, 0),
     synchronize: Callable[[], None] = lambda: None,
     rollback: Callable[[], None],
-    interrupted: threading.Event,
+    interrupted: Callable[[], bool],
     after_step: Callable[[], None] = lambda: None,
 ) -> EpochRecord | None:
     """Trains on `batches`, validates, and makes a record of both.
@@ -107,7 +113,8 @@ def run_epoch(
         validate: the total cross-entropy of the validation data in nats, and its tokens; see `total_loss`.
         synchronize: waits until all that was dispatched is done.
         rollback: puts back the parameters that the epoch began with.
-        interrupted: ends the epoch before its next batch; validation and the record still follow.
+        interrupted: asked before every batch; True ends the epoch there, and validation and the record
+            still follow.
         after_step: called after every step.
 
     Returns:
@@ -120,25 +127,28 @@ def run_epoch(
     Example:
         >>> record = run_epoch(
         ...     RunningEpoch(1, step=0), ["a", "b"], lambda batch, state: Scored(2.0, num_tokens=5),
-        ...     rollback=lambda: None, interrupted=threading.Event(),
+        ...     rollback=lambda: None, interrupted=lambda: False,
         ... )
         >>> record.num_steps, round(record.train_perplexity, 3)
         (2, 7.389)
     """
     try:
         for batch in batches:
-            if interrupted.is_set():
+            if interrupted():
                 break
-            loss, num_tokens, state = train_step(batch, epoch.state)
-            epoch.state = state if carries_state else None
+            scored = train_step(batch, epoch.state)
+            epoch.state = scored.state if carries_state else None
             epoch.num_batches += 1
-            epoch.losses.add(loss, num_tokens)
+            epoch.losses.add(scored.loss, scored.num_tokens)
+            if scored.grad_norm is not None:
+                epoch.norms.add(scored.grad_norm)
             after_step()
         else:
             epoch.whole = True
         nats, num_tokens = epoch.losses.read()
         synchronize()  # the last update may still be on its way
         epoch.stop_clock()
+        norms = epoch.norms.read()
         if not epoch.num_batches:
             if epoch.whole:
                 raise SpecError("the training data gave no batch: take more data or a smaller batch size")
@@ -153,6 +163,7 @@ def run_epoch(
             f"parameters are those of {since}. Try a smaller learning rate or clipping norm",
             step,
         ) from None
+    all_known = norms.num_steps == epoch.num_batches
     return EpochRecord(
         epoch=epoch.number,
         train_perplexity=perplexity(nats, num_tokens),
@@ -162,6 +173,9 @@ def run_epoch(
         tokens_per_second=num_tokens / epoch.seconds,
         num_steps=epoch.num_batches,
         num_tokens=num_tokens,
+        grad_norm=norms.total / norms.num_steps if all_known else None,
+        grad_norm_max=norms.largest if all_known else None,
+        clipped=norms.num_clipped / norms.num_steps if all_known else None,
     )
 
 
@@ -179,7 +193,7 @@ def total_loss(
     """
     losses, state = LossSum(), None
     for batch in batches:
-        loss, num_tokens, after = eval_step(batch, state)
-        losses.add(loss, num_tokens)
-        state = after if carries_state else None
+        scored = eval_step(batch, state)
+        losses.add(scored.loss, scored.num_tokens)
+        state = scored.state if carries_state else None
     return losses.read()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from d2lrnn.contract.values import StateArrays
+from d2lrnn.training.gradient_norms import GradientNorms
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class EpochRecord:
             that of other kinds of tokens (`d2lrnn.data.coverage`); None where it was not recorded, or where
             the data know no vocabulary.
         val_bits_per_byte: the same per byte of the text in UTF-8.
+        grad_norm: the mean norm of the gradient of a step, before clipping; None where it is not known of
+            every step, or overflowed.
+        grad_norm_max: the largest; likewise.
+        clipped: the share of the steps whose gradient was clipped; likewise.
     """
 
     epoch: int
@@ -40,6 +45,9 @@ class EpochRecord:
     learning_rate: float | None = None
     val_bits_per_char: float | None = None
     val_bits_per_byte: float | None = None
+    grad_norm: float | None = None
+    grad_norm_max: float | None = None
+    clipped: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -86,6 +94,7 @@ class EpochPart:
         num_tokens: their targets.
         seconds: how long that took.
         state: the state after them, where batches continue each other (`DataModule.carries_state`).
+        norms: of their gradients, as far as they were recorded.
     """
 
     num_batches: int
@@ -93,6 +102,7 @@ class EpochPart:
     num_tokens: int
     seconds: float
     state: StateArrays | None = field(default=None, repr=False)
+    norms: GradientNorms = field(default_factory=GradientNorms)
 
 
 @dataclass(frozen=True)
@@ -119,14 +129,15 @@ class History:
 
     Attributes:
         epochs: one record a whole epoch.
-        cut_short: the record of the epoch that Ctrl-C cut short; it is done anew, or to its end, when the
-            run goes on.
-        ended: ``"finished"``, ``"interrupted"`` by Ctrl-C or SIGTERM, ``"diverged"`` (see `DivergedError`).
+        cut_short: the record of the epoch that Ctrl-C or a callback cut short; it is done anew, or to its
+            end, when the run goes on.
+        ended: ``"finished"``, ``"stopped"`` by a callback, ``"interrupted"`` by Ctrl-C or SIGTERM,
+            ``"diverged"`` (see `DivergedError`).
     """
 
     epochs: list[EpochRecord] = field(default_factory=list)
     cut_short: EpochRecord | None = None
-    ended: Literal["finished", "interrupted", "diverged"] = "finished"
+    ended: Literal["finished", "stopped", "interrupted", "diverged"] = "finished"
 
     @property
     def records(self) -> list[EpochRecord]:

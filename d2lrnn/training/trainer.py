@@ -6,26 +6,25 @@ The same for every backend, because the step is the backend's and the loop (`d2l
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from d2lrnn.checks import check_learner, whole_number
 from d2lrnn.contract.protocols import Learner
-from d2lrnn.contract.values import State
+from d2lrnn.contract.values import Batch, State
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.coverage import Coverage, count_targets, coverage_of, vocab_of
 from d2lrnn.data.rows import parts_of
 from d2lrnn.errors import DivergedError
+from d2lrnn.training.callbacks import Callback
 from d2lrnn.training.epoch import RunningEpoch, Scored, run_epoch, total_loss
 from d2lrnn.training.history import EpochPart, EpochRecord, History, Position, Progress
 from d2lrnn.training.interrupts import interrupt_flag
 from d2lrnn.training.losses import NotFiniteError
 from d2lrnn.training.metrics import perplexity
-from d2lrnn.workers.learner import WorkerLearner
+from d2lrnn.training.places import place_of
 from d2lrnn.workers.parts import Part
 
 
@@ -40,8 +39,10 @@ class Trainer:
         on_step: called after every training step.
         on_epoch: called after every epoch with its record, and after the epoch that Ctrl-C cut short: the
             place to save a run.
+        callbacks: what is called at the same moments, in this order, before those two.
 
     Attributes:
+        place: alone, or one of several workers.
         coverage: what the validation targets are in the text, after a validation; None where the data know no
             vocabulary.
 
@@ -69,6 +70,7 @@ class Trainer:
         position: Position | None = None,
         on_step: Callable[[Progress], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         check_learner(learner, "Trainer", ("initial_state", "train_step", "export_parameters"))
         self.learner = learner
@@ -85,8 +87,11 @@ class Trainer:
             self._part = position.part
             if self._part is not None and self._part.state is not None:
                 self._part = replace(self._part, state=learner.import_state(self._part.state))
-        self._on_step = on_step
-        self._on_epoch = on_epoch
+        self.place = place_of(learner)
+        self._asked_to_stop = False
+        self._callbacks = callbacks
+        self._on_step = [*(each.on_step for each in callbacks), *([on_step] if on_step else [])]
+        self._on_epoch = [*(each.on_epoch for each in callbacks), *([on_epoch] if on_epoch else [])]
 
     def position(self) -> Position:
         """Where the run stands now; `on_step` and `on_epoch` may ask, too. Waits for the losses under way."""
@@ -95,10 +100,18 @@ class Trainer:
             part = replace(part, state=self.learner.export_state(part.state))
         return Position(self.learner.step, tuple(self.history.epochs), part)
 
-    def fit(self, num_epochs: int) -> History:
-        """Trains until the run has `num_epochs` whole epochs, or until Ctrl-C or SIGTERM.
+    def stop(self) -> None:
+        """Ends the training, for a callback: from `on_epoch` with this epoch, from `on_step` inside it.
 
-        Either lets the step under way end, validates, records the part of the epoch that was done and
+        Inside an epoch all follows as after Ctrl-C. Of several workers it is enough that one asks: all stop
+        after the same step, which inside an epoch is the next one or the one after that.
+        """
+        self._asked_to_stop = True
+
+    def fit(self, num_epochs: int) -> History:
+        """Trains until the run has `num_epochs` whole epochs, or until `stop`, Ctrl-C or SIGTERM.
+
+        A signal lets the step under way end, validates, records the part of the epoch that was done and
         returns; a second one ends the program at once. A further `fit` goes on from there.
 
         Raises:
@@ -109,23 +122,26 @@ class Trainer:
         """
         num_epochs = whole_number("the number of epochs", num_epochs)
         self.history.ended = "finished"
+        self._asked_to_stop = False
+        self.place.begin()
+        for callback in self._callbacks:
+            callback.on_begin(self)
         with interrupt_flag() as interrupted:
-            stop = interrupted
-            if isinstance(self.learner, WorkerLearner):
-                stop = threading.Event()  # set when all workers know
-                self.learner.clear_stop()
             while len(self.history.epochs) < num_epochs and self.history.ended == "finished":
                 self.history.cut_short = None
-                record = self._epoch(num_epochs, interrupted, stop)
+                record = self._epoch(num_epochs, interrupted.is_set)
                 if record is not None:
                     if self._part is None:
                         self.history.epochs.append(record)
                     else:
                         self.history.cut_short = record
-                    if self._on_epoch:
-                        self._on_epoch(record)
-                if stop.is_set():
+                    for on_epoch in self._on_epoch:
+                        on_epoch(record)
+                signal, asked = self.place.any_asked(interrupted.is_set(), self._asked_to_stop)
+                if signal:
                     self.history.ended = "interrupted"
+                elif asked and len(self.history.epochs) < num_epochs:
+                    self.history.ended = "stopped"
         return self.history
 
     def validate(self) -> tuple[float, int]:
@@ -139,44 +155,39 @@ class Trainer:
         except NotFiniteError as error:
             raise DivergedError(f"the validation loss is {error.loss}", self.learner.step) from None
 
-    def _epoch(
-        self, num_epochs: int, interrupted: threading.Event, stop: threading.Event
-    ) -> EpochRecord | None:
-        """An epoch, or the rest of it; None where Ctrl-C came before its first step.
+    def _epoch(self, num_epochs: int, interrupted: Callable[[], bool]) -> EpochRecord | None:
+        """An epoch, or the rest of it; None where it ended before its first step.
 
         Args:
             num_epochs: of the whole run.
-            interrupted: Ctrl-C has come, here.
-            stop: ends the epoch: the same, or that all workers know of one that was interrupted.
+            interrupted: whether Ctrl-C has come, here.
         """
         number = len(self.history.epochs) + 1
         rollback = self._rollback()
-        epoch = self._running = RunningEpoch(number, self.learner.step, self._part)
+        clip = self.learner.training.clip
+        epoch = self._running = RunningEpoch(number, self.learner.step, self._part, clip=clip)
 
         def step_ended() -> None:
-            if isinstance(self.learner, WorkerLearner):
-                # All workers end after the same step: the others would wait for one that does not come.
-                self.learner.asks_to_stop = interrupted.is_set()
-                if self.learner.stops:
-                    stop.set()
-            if self._on_step:
-                nats, tokens = epoch.losses.so_far
-                # Losses are read some steps late; the tokens of the last steps count for the speed.
-                ppl, speed = perplexity(nats, tokens), epoch.losses.num_added / epoch.seconds
-                self._on_step(
-                    Progress(number, num_epochs, epoch.num_batches, self.data.num_train_batches, ppl, speed)
-                )
+            if not self._on_step:
+                return
+            nats, tokens = epoch.losses.so_far
+            # Losses are read some steps late; the tokens of the last steps count for the speed.
+            ppl, speed = perplexity(nats, tokens), epoch.losses.num_added / epoch.seconds
+            num_steps = self.data.num_train_batches
+            progress = Progress(number, num_epochs, epoch.num_batches, num_steps, ppl, speed)
+            for on_step in self._on_step:
+                on_step(progress)
 
         try:
             record = run_epoch(
                 epoch,
-                parts_of(self.data.train_batches(number), *self._place(), epoch.num_batches),
+                self._parts(self.data.train_batches(number), epoch.num_batches),
                 self._train_step,
                 carries_state=self.data.carries_state,
                 validate=self._validate,
                 synchronize=self.learner.synchronize,
                 rollback=rollback,
-                interrupted=stop,
+                interrupted=lambda: self.place.stops(interrupted() or self._asked_to_stop),
                 after_step=step_ended,
             )
         except DivergedError:
@@ -206,14 +217,8 @@ class Trainer:
                 )
         return record
 
-    def _place(self) -> tuple[int, int]:
-        """Which worker this is, and of how many."""
-        workers = self.learner.workers if isinstance(self.learner, WorkerLearner) else None
-        return (workers.rank, workers.size) if workers else (0, 1)
-
-    def _given(self, part: Part) -> Any:
-        """What the learner takes: a worker its part, one that is alone a batch."""
-        return part if isinstance(self.learner, WorkerLearner) else part.batch
+    def _parts(self, batches: Iterable[Batch], first: int = 0) -> Iterator[Part]:
+        return parts_of(batches, self.place.rank, self.place.size, first)
 
     def _train_step(self, part: Part, state: State) -> Scored:
         learner = self.learner
@@ -221,17 +226,16 @@ class Trainer:
             learner.learning_rate = self._rate(learner.step)
         if state is None:
             state = learner.initial_state(part.batch_size)
-        result, state = learner.train_step(self._given(part), state)
-        return Scored(result.loss, part.num_tokens, state)
+        result, state = learner.train_step(self.place.given(part), state)
+        return Scored(result.loss, part.num_tokens, state, result.grad_norm)
 
     def _eval_step(self, part: Part, state: State) -> Scored:
         if state is None:
             state = self.learner.initial_state(part.batch_size)
-        loss, state = self.learner.eval_step(self._given(part), state)
+        loss, state = self.learner.eval_step(self.place.given(part), state)
         return Scored(loss, part.num_tokens, state)
 
     def _validate(self) -> tuple[float, int]:
-        parts = parts_of(self.data.validation_batches(), *self._place())
         vocab = vocab_of(self.data) if self.coverage is None else None
         counts = np.zeros(0 if vocab is None else len(vocab), np.int64)
 
@@ -240,11 +244,10 @@ class Trainer:
                 count_targets(counts, part.batch.targets)
             return self._eval_step(part, state)
 
+        parts = self._parts(self.data.validation_batches())
         total = total_loss(parts, eval_step, carries_state=self.data.carries_state)
         if vocab is not None:
-            own = coverage_of(vocab, counts)
-            workers = self.learner.workers if isinstance(self.learner, WorkerLearner) else None
-            self.coverage = own.summed(workers.sum) if workers else own
+            self.coverage = coverage_of(vocab, counts).summed(self.place.sum)
         return total
 
     def _rate(self, step: int) -> float:

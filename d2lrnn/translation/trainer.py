@@ -87,7 +87,7 @@ class TranslatorTrainer:
             validate=lambda: total_loss(self.corpus.val_batches(), self._eval_step),
             synchronize=translator.synchronize,
             rollback=put_back,
-            interrupted=interrupted,
+            interrupted=interrupted.is_set,
             after_step=step_ended,
         )
         if record is not None and epoch.whole:

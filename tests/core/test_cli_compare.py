@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from d2lrnn.cli import curves
+from d2lrnn.cli import curves, pictures
 from d2lrnn.cli.comparison import Compared, differences, notes, read_runs, specification
 from d2lrnn.cli.main import main
 from d2lrnn.cli.text_table import text_table
@@ -181,7 +181,7 @@ def test_all_fields_of_the_specifications_are_compared() -> None:
     }
     # Data and training have a seed each, model and data a size of the vocabulary.
     assert len(named) == len([*spec, "data-seed", "symbols"]) + len(fields(SGD)) + len(fields(Cosine)) + len(
-        ["backend"]
+        ["patience", "backend"]
     )
     seeds = [_run(9.0, data=DataSpec(seed=seed)) for seed in (0, 3)]
     assert differences(seeds) == {"data-seed": ["0", "3"]}
@@ -298,7 +298,7 @@ def test_the_users_settings_of_matplotlib_do_not_count(tmp_path: Path) -> None:
 def test_without_matplotlib_the_command_that_installs_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curves, "find_spec", lambda name: None)
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     assert main(["plot", _saved(tmp_path / "a", 9.0), "--out", str(tmp_path / "a.png")]) == 2
     message = "a picture needs matplotlib, which is not installed here: pip install matplotlib"
     assert capsys.readouterr().err == f"d2lrnn: {message}\n"

@@ -262,12 +262,12 @@ def test_save_every_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_save_every_saves_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from d2lrnn.cli import train as command_train
+    from d2lrnn.saving import callbacks as saving
 
     steps: list[int] = []
-    save = command_train.save_run
+    save = saving.save_run
     monkeypatch.setattr(
-        command_train, "save_run", lambda run, out, **how: (steps.append(run.step), save(run, out, **how))
+        saving, "save_run", lambda run, out, **how: (steps.append(run.step), save(run, out, **how))
     )
     argv = [*QUICK, "--epochs", "2", "--save-every", "3", "--keep", "3"]
     assert _train(*argv, "--out", str(tmp_path / "run")) == 0

@@ -28,6 +28,7 @@ from d2lrnn.errors import SpecError
 from d2lrnn.registry import backend
 from d2lrnn.saving.run import Change, Run
 from d2lrnn.saving.run_folder import load_run, save_run
+from d2lrnn.training.patience import Patience
 from d2lrnn.training.schedules import Cosine
 
 SHORT = ["--num-train", "60", "--num-val", "20", "--steps", "8", "--batch-size", "30", "--hidden", "4"]
@@ -91,7 +92,7 @@ RUNS: dict[str, list[str]] = {
     "all of a text": ["TEXT", "--steps", "4", "--batch-size", "500", "--hidden", "3", "--normalize"],
     "adam": ["sample", "--cell", "gru", "--embedding", "4", "--tied", "--input-dropout", "0.1", "--optimizer",
              "adam", "--beta2", "0.99", "--schedule", "cosine", "--warmup", "2", "--clip", "none", "--seed",
-             "3"],
+             "3", "--patience", "7"],
     "nesterov": ["TEXT", "--momentum", "0.5", "--nesterov", "--accumulate", "2", "--layers", "2", "--dropout",
                  "0.2", "--tokens", "word", "--min-freq", "1", "--schedule", "step", "--schedule-every", "2"],
     "sequential": ["TEXT", "sample", "--iterator", "sequential", "--impl", "concise", "--hidden", "3"],
@@ -119,7 +120,7 @@ def test_a_saved_run_is_trained_again_by_its_file(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert main(["train", "--config", str(file), "--out", again]) == 0
     runs = load_run(first), load_run(again)
-    for field in ("model", "data", "training", "num_epochs", "text_digest"):
+    for field in ("model", "data", "training", "num_epochs", "early_stopping", "text_digest"):
         assert getattr(runs[0], field) == getattr(runs[1], field)
     histories = [
         [
@@ -304,6 +305,13 @@ def test_each_change_is_said() -> None:
     text = config_of(_run(training=TrainingSpec(learning_rate=0.5, clip=None), changes=changes))
     assert "# Changed on the way: learning rate 1.0 -> 0.5 from step 10.\n" in text
     assert "# Changed on the way: clipping norm 1.0 -> none from step 2,000.\n" in text
+
+
+def test_the_patience_of_a_run_is_in_its_file() -> None:
+    assert "\npatience = 3 " in config_of(_run(early_stopping=Patience(3)))
+    text = config_of(_run(early_stopping=Patience(3, since=5)))
+    assert "# Went on after epoch 5, with which its patience was over.\n" in text
+    assert "\n#patience = " in config_of(_run())
 
 
 def test_a_model_alone_has_no_specification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,10 @@ def test_a_line_an_epoch_with_rate_and_seconds(run: Path) -> None:
     lines = _lines(run)
     assert lines == _expected(run)
     assert [tuple(line) for line in lines] == [COLUMNS] * 3
+    assert COLUMNS[:10] == (
+        "epoch", "train_perplexity", "val_perplexity", "train_bits_per_token", "val_bits_per_token",
+        "tokens_per_second", "num_steps", "num_tokens", "learning_rate", "seconds",
+    ), "a column stays where it was"  # fmt: skip
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     # The rate of the last of five steps an epoch.
     assert [line["learning_rate"] for line in lines] == [0.5 ** (step / 5) for step in (4, 9, 14)]
@@ -73,16 +77,16 @@ def test_the_learning_rate_of_a_constant_schedule_and_after_a_change(tmp_path: P
 
 
 def test_it_is_there_while_the_run_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from d2lrnn.cli import train as command_train
+    from d2lrnn.saving import callbacks as saving
 
     out, table, seen = tmp_path / "run", tmp_path / "a.csv", []
-    save = command_train.save_run
+    save = saving.save_run
 
     def watched(*args: Any, **options: Any) -> None:
         save(*args, **options)
         seen.append((len(_lines(out)), len(table.read_text().splitlines())))
 
-    monkeypatch.setattr(command_train, "save_run", watched)
+    monkeypatch.setattr(saving, "save_run", watched)
     assert _train(*QUICK, "--epochs", "3", "--out", out, "--csv", table) == 0
     # The line of the table follows the checkpoint.
     assert seen == [(1, 1), (2, 2), (3, 3)]
@@ -90,16 +94,16 @@ def test_it_is_there_while_the_run_trains(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_saving_inside_an_epoch_adds_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from d2lrnn.cli import train as command_train
+    from d2lrnn.saving import callbacks as saving
 
     out, seen = tmp_path / "run", []
-    save = command_train.save_run
+    save = saving.save_run
 
     def watched(*args: Any, **options: Any) -> None:
         save(*args, **options)
         seen.append(len(_lines(out)) if (out / HISTORY).exists() else None)
 
-    monkeypatch.setattr(command_train, "save_run", watched)
+    monkeypatch.setattr(saving, "save_run", watched)
     assert _train(*QUICK, "--epochs", "2", "--save-every", "3", "--out", out) == 0
     assert seen == [None, 1, 1, 1, 2]
 
@@ -108,17 +112,17 @@ def test_an_epoch_that_was_cut_short_has_no_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It is done to its end when the run goes on."""
-    from d2lrnn.cli import train as command_train
+    from d2lrnn.saving import callbacks as saving
 
     out = tmp_path / "run"
-    save = command_train.save_run
+    save = saving.save_run
 
     def interrupted(run: Any, *args: Any, **options: Any) -> None:
         save(run, *args, **options)
         if run.step == 7:  # the second step of the second epoch
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(command_train, "save_run", interrupted)
+    monkeypatch.setattr(saving, "save_run", interrupted)
     words = [*QUICK, "--save-every", "7", "--out", out, "--csv", "-"]
     assert _train(*words, "--epochs", "3") == 130
     assert [line["epoch"] for line in _lines(out)] == [1]
@@ -319,4 +323,4 @@ def test_a_pipe_gets_each_epoch_once(tmp_path: Path) -> None:
     table.epoch(records)
     table.close()
     reader.join(10)
-    assert read[0].splitlines()[1:] == ["1,9.0,,3.2,3.0,500.0,4,,,,,", "2,9.0,,3.2,3.0,500.0,4,,,,,"]
+    assert read[0].splitlines()[1:] == [f"{number},9.0,,3.2,3.0,500.0,4,,,,,,,," for number in (1, 2)]

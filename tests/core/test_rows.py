@@ -14,7 +14,7 @@ import pytest
 
 import d2lrnn
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.contract.values import PADDING, Batch
+from d2lrnn.contract.values import PADDING, Batch, FloatArray
 from d2lrnn.data import orders
 from d2lrnn.data.batches import (
     DataModule,
@@ -173,7 +173,7 @@ class _Place:
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
 
-    def sum(self, array: Any) -> Any:
+    def sum(self, array: FloatArray) -> FloatArray:
         return array + array  # as if there were another one with the same
 
 

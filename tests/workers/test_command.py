@@ -157,6 +157,27 @@ def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path
 
 
 @pytest.mark.of_the_core
+def test_patience_ends_all_workers(command: Any, tmp_path: Path) -> None:
+    """At a rate that changes no parameter no epoch is better than the first."""
+    out = tmp_path / "run"
+    words = [*MODEL, *WINDOWS, "--workers", "2", "--lr", "1e-20", "--epochs", "9", "--out", str(out)]
+    code, printed, errors = command(*words, "--patience", "2").ended()
+    assert code == 0, errors
+    assert "stopped early after epoch 3 of 9: no better validation perplexity for 2 epochs" in printed
+    assert [(each.epoch, each.clipped) for each in load_run(out).position.epochs] == [(1, 0), (2, 0), (3, 0)]
+
+
+@pytest.mark.of_the_core
+def test_several_seeds(command: Any, tmp_path: Path) -> None:
+    result = tmp_path / "a.json"
+    words = [*MODEL, *WINDOWS, "--workers", "2", "--epochs", "1", "--seed", "1,2", "--json", str(result)]
+    code, printed, errors = command(*words).ended()
+    assert code == 0, errors
+    assert [run["seed"] for run in json.loads(result.read_text())["runs"]] == [1, 2]
+    assert "median" in printed
+
+
+@pytest.mark.of_the_core
 @pytest.mark.parametrize("option", ["--csv", "--json"])
 def test_a_result_has_standard_output_for_itself(command: Any, option: str, tmp_path: Path) -> None:
     words = [*MODEL, *WINDOWS, "--epochs", "2", "--workers", "2", "--device", "cpu", "--out", str(tmp_path)]
@@ -174,7 +195,7 @@ def test_a_result_has_standard_output_for_itself(command: Any, option: str, tmp_
         assert [epoch["epoch"] for epoch in json.loads(printed)["epochs"]] == [1, 2]
 
 
-@of_the_core
+@pytest.mark.of_the_core
 def test_all_workers_save_in_the_one_folder_that_the_run_got(command: Any, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
