@@ -35,7 +35,6 @@ from d2lrnn.benchmark.driver import Entrant, new_document, read_document, run
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import markdown
 from d2lrnn.benchmark.settings import SETTINGS
-from d2lrnn.benchmark.svg import as_file
 from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.text_tables import further_tables
 from d2lrnn.benchmark.workers import run_workers
@@ -44,6 +43,7 @@ from d2lrnn.cli.bench import names_in, report_worker, resumed, schedule_of
 from d2lrnn.cli.parser import ArgumentParser, add_bench
 from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
+from d2lrnn.pages.svg import as_file
 from d2lrnn.registry import backends, engine_of, find_backend
 
 HERE = Path(__file__).resolve().parent

@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from d2lrnn.benchmark.markdown import QUICK, TITLE, machine, tables, versions
-from d2lrnn.benchmark.svg import STYLE, Bar, Curve, Dot, bars, disc, dot_plot, line_plot
 from d2lrnn.benchmark.table import Entry, Table, framework_order, losses_of
+from d2lrnn.pages.svg import STYLE, Bar, Curve, Dot, bars, disc, dot_plot, line_plot
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #222222; --soft: #5a5f68; --rule: #d9dce1;

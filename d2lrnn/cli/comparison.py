@@ -17,7 +17,7 @@ from d2lrnn.data.texts import names_in
 from d2lrnn.errors import RunError, SpecError
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import load_description
-from d2lrnn.training.history import EpochRecord
+from d2lrnn.training.history import EpochRecord, best_epoch
 from d2lrnn.training.schedules import Constant
 
 #: A value that a run does not have: the momentum of an optimizer without one.
@@ -57,7 +57,7 @@ class Compared:
     @property
     def best(self) -> EpochRecord | None:
         """The epoch with the lowest validation perplexity, the first of equals; None where none has ended."""
-        return min(self.epochs, key=lambda record: record.val_perplexity, default=None)
+        return best_epoch(self.epochs)
 
     @property
     def tokens_per_second(self) -> float | None:

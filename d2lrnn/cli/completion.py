@@ -16,7 +16,7 @@ from d2lrnn.cli.requests import CompletionRequest
 from d2lrnn.errors import UNEXPECTED, SpecError
 
 #: What names a folder.
-_FOLDERS = {"run", "runs", "resume", "like"}
+_FOLDERS = {"run", "runs", "resume", "like", "tensorboard"}
 
 
 def completion(request: CompletionRequest) -> int:

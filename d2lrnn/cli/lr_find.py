@@ -9,7 +9,6 @@ from typing import Any
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.output import describe_backend, describe_model, describe_value
 from d2lrnn.cli.output_files import check_writable, write_json, write_output
-from d2lrnn.cli.pictures import check_matplotlib, picture_of
 from d2lrnn.cli.requests import LrFindRequest, TrainRequest
 from d2lrnn.cli.text_table import text_table
 from d2lrnn.contract.devices import choose_device
@@ -17,6 +16,7 @@ from d2lrnn.data.texts import describe_source
 from d2lrnn.errors import INTERRUPTED
 from d2lrnn.registry import backend
 from d2lrnn.training.interrupts import interrupt_flag
+from d2lrnn.training.pictures import check_matplotlib, picture_of
 from d2lrnn.training.rate_range import RateRange, rate_range
 
 #: The table has about so many lines.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from d2lrnn.cli.memory import check_memory
-from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of, owners
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD, Optimizer, find_optimizer
@@ -20,6 +19,7 @@ from d2lrnn.data.encoded import read_header
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.texts import BUILT_IN, STANDARD_INPUT, Source, is_encoded, source_of
 from d2lrnn.errors import SpecError
+from d2lrnn.generation.prompts import prompt_of
 from d2lrnn.saving.run import Run, text_digest
 from d2lrnn.saving.run_text import text_size
 from d2lrnn.training.initialization import initial_parameters

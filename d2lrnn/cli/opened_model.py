@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from d2lrnn.cli.output import describe_best
-from d2lrnn.cli.prompts import prompt_from
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.vocabulary import UNKNOWN, Vocab
 from d2lrnn.errors import RunError
 from d2lrnn.generation import RowChooser, Sampling, next_tokens
+from d2lrnn.generation.prompts import prompt_from
 from d2lrnn.saving.run_folder import load_run
 
 

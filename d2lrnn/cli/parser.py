@@ -174,6 +174,15 @@ def _add_train(parser: ArgumentParser) -> None:
         help="write the epochs of the run here as they end, a line each, as DIR/history.jsonl of --out has "
         "them; - is standard output, as for --json",
     )  # fmt: skip
+    output.add_argument(
+        "--plot", action="store_true", default=argparse.SUPPRESS,
+        help="draw the perplexity by epoch below the progress line, and once more at the end; needs plotille",
+    )  # fmt: skip
+    output.add_argument(
+        "--tensorboard", metavar="DIR",
+        help="write perplexity, bits, speed, learning rate and gradient norm here for TensorBoard; a resumed "
+        "run goes on in the same curves; needs tensorboardX",
+    )  # fmt: skip
     _add_json(output)
     _add_debug(parser)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Iterable
+from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from d2lrnn.cli.streams import raw_stream
+from d2lrnn.cli.terminal_curve import PerplexityCurve
 from d2lrnn.training import history
 from d2lrnn.training.history import EpochRecord
 
@@ -28,15 +30,18 @@ class ProgressDisplay:
     Args:
         num_epochs: how many there will be.
         stream: where to write; None is stderr, which leaves stdout to the result.
+        curve: what a terminal shows below the bar.
     """
 
-    def __init__(self, num_epochs: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, num_epochs: int, stream: TextIO | None = None, curve: PerplexityCurve | None = None
+    ) -> None:
         self._num_epochs = num_epochs
         stream = stream or sys.stderr
         self._console = Console(file=raw_stream(stream))
         # Redrawn by the steps themselves: a thread of its own would take time from them.
-        self._progress = Progress(
-            *_columns(self._console.width), console=self._console, transient=True, auto_refresh=False,
+        self._progress = _BarAndCurve(
+            curve, *_columns(self._console.width), console=self._console, transient=True, auto_refresh=False,
             redirect_stdout=False, disable=not stream.isatty(), get_time=time.monotonic,
         )  # fmt: skip
         self._task: TaskID | None = None
@@ -95,6 +100,19 @@ class ProgressDisplay:
     def close(self) -> None:
         """Clears the bar: what follows stays."""
         self._progress.stop()
+
+
+class _BarAndCurve(Progress):
+    """Rich's bar, and a curve below it."""
+
+    def __init__(self, curve: PerplexityCurve | None, *columns: ProgressColumn, **options: Any) -> None:
+        self._curve = curve  # first: Rich asks for it at once
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self._curve is not None:
+            yield self._curve
 
 
 class EncodingDisplay:

@@ -58,6 +58,8 @@ class TrainRequest(Request):
         save_every: the number of training steps between checkpoints inside an epoch.
         json: the file to write the result to.
         csv: the file to write the epochs to as they end.
+        plot: whether the terminal shows the perplexity by epoch as a curve.
+        tensorboard: the folder to write scalars to, for TensorBoard.
         workers: how many processes of this machine train the model together, or ``"auto"``, one a GPU.
         restart: how often the run is started again where a worker is lost.
 
@@ -85,6 +87,8 @@ class TrainRequest(Request):
     save_every: int | None = None
     json: str | None = None
     csv: str | None = None
+    plot: bool = False
+    tensorboard: str | None = None
     workers: int | str | None = None
     restart: int = 0
 

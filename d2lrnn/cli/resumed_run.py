@@ -8,7 +8,6 @@ from typing import Any
 
 from d2lrnn.cli.new_run import absolute_source, check_cell, check_parameters, schedule_of
 from d2lrnn.cli.output import describe_value
-from d2lrnn.cli.prompts import prompt_of
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of
 from d2lrnn.contract.optimizers import OPTIMIZERS, find_optimizer
@@ -18,6 +17,7 @@ from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.errors import RunError, SpecError
+from d2lrnn.generation.prompts import prompt_of
 from d2lrnn.saving.run import Change, Run, text_digest
 from d2lrnn.saving.run_folder import load_run
 from d2lrnn.saving.run_text import check_text_may_be_read, check_tokens, text_size

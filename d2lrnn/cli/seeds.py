@@ -14,6 +14,7 @@ from typing import Any
 
 from d2lrnn.cli.output_files import write_json
 from d2lrnn.cli.requests import TrainRequest
+from d2lrnn.cli.tensorboard_events import check_tensorboard
 from d2lrnn.cli.text_table import text_table
 from d2lrnn.cli.workers import is_shared
 from d2lrnn.errors import OccupiedError, RunError, SpecError
@@ -38,10 +39,12 @@ def train_seeds(request: TrainRequest, train: Callable[[TrainRequest], int]) -> 
     """
     if request.workers is None and is_shared(request):
         raise SpecError("a launcher's processes train one run: give one seed, or --workers and no launcher")
-    folders = {seed: _folder(request, seed) for seed in request.seeds}
-    if not request.overwrite:
-        for folder in folders.values():
-            _check_free(folder)
+    folders = {seed: _folder(request.out, seed) for seed in request.seeds}
+    events = {seed: _folder(request.tensorboard, seed) for seed in request.seeds}
+    for seed in request.seeds:
+        check_tensorboard(events[seed], resumed=False)
+        if not request.overwrite:
+            _check_free(folders[seed])
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as beside:
         try:
@@ -50,7 +53,9 @@ def train_seeds(request: TrainRequest, train: Callable[[TrainRequest], int]) -> 
                     print()
                 print(f"seed     {seed}, run {number} of {len(request.seeds)}")
                 path = Path(beside) / f"{seed}.json"
-                code = train(replace(request, seed=seed, out=folders[seed], json=str(path)))
+                code = train(replace(
+                    request, seed=seed, out=folders[seed], tensorboard=events[seed], json=str(path)
+                ))  # fmt: skip
                 if path.exists():
                     results.append({"seed": seed, "folder": folders[seed], **json.loads(path.read_bytes())})
                 if code:
@@ -87,8 +92,8 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _folder(request: TrainRequest, seed: int) -> str | None:
-    return os.path.join(request.out, f"seed-{seed}") if request.out else None
+def _folder(parent: str | None, seed: int) -> str | None:
+    return os.path.join(parent, f"seed-{seed}") if parent else None
 
 
 def _check_free(folder: str | None) -> None:

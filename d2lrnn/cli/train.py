@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,35 +15,31 @@ from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.out_folder import own_folder
 from d2lrnn.cli.output import (
     describe_backend,
-    describe_measure,
-    describe_model,
-    describe_score,
-    describe_size,
-    describe_training,
     describe_versions,
 )
 from d2lrnn.cli.output_files import check_writable, write_json
-from d2lrnn.cli.progress import ProgressDisplay, thousands
-from d2lrnn.cli.prompts import prompt_of
+from d2lrnn.cli.progress import ProgressDisplay
 from d2lrnn.cli.requests import TEMPERATURE, TrainRequest
-from d2lrnn.cli.resumed_run import describe_change, resumed_run
+from d2lrnn.cli.resumed_run import resumed_run
 from d2lrnn.cli.seeds import train_seeds
+from d2lrnn.cli.tensorboard_events import TensorBoardEvents, check_tensorboard
+from d2lrnn.cli.terminal_curve import PerplexityCurve, check_plot
+from d2lrnn.cli.train_messages import print_beginning, print_result, print_resumed
 from d2lrnn.cli.workers import is_shared, train_with_workers
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.protocols import Backend, Learner
 from d2lrnn.contract.values import Device
 from d2lrnn.data.batches import DataModule
 from d2lrnn.data.corpus import Corpus
-from d2lrnn.data.texts import describe_source
 from d2lrnn.errors import INTERRUPTED, DivergedError, OccupiedError
 from d2lrnn.generation import generate
+from d2lrnn.generation.prompts import prompt_of
 from d2lrnn.registry import backend, engine_of
 from d2lrnn.saving.callbacks import SaveRun
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import check_config, check_folder, hold_folder, mend_history, run_folder_of
-from d2lrnn.training.callbacks import Callback, EarlyStopping, describe_norms
-from d2lrnn.training.history import EpochRecord, History
-from d2lrnn.training.schedules import Cosine
+from d2lrnn.training.callbacks import Callback, EarlyStopping
+from d2lrnn.training.history import EpochRecord, Progress
 from d2lrnn.training.trainer import Trainer
 from d2lrnn.version import __version__
 from d2lrnn.workers.agreement import check_same
@@ -62,6 +57,8 @@ def train(request: TrainRequest) -> int:
     # What can be wrong is found before the first step, not after the last.
     check_writable("--json", request.json)
     check_writable("--csv", request.csv)
+    check_plot(request.plot)
+    check_tensorboard(request.tensorboard, resumed=request.resume is not None)
     shared = is_shared(request)
     with own_folder(request, launched=shared and request.workers is None) as request:
         if request.seeds:
@@ -127,18 +124,16 @@ def _train(
     if isinstance(learner, WorkerLearner):
         learner.check_agreement()
     print(describe_backend(chosen, device, asked=request.backend))
-    if workers is not None:
-        print(f"workers  {workers.size}")
-    print(f"text     {describe_source(run.data.source)}: {data.describe()}")
-    print(f"model    {describe_model(run.model)}")
-    print(f"size     {describe_size(run.model, run.training, run.data, workers.size if workers else 1)}")
-    print(f"training {describe_training(run.training)}")
-    print(f"measure  {describe_measure(corpus)}")
+    print_beginning(run, corpus, data, num_workers=workers.size if workers else None)
     if request.resume:
-        _print_resumed(request, run, data)
+        print_resumed(request.resume, run, data)
 
     table = HistoryCSV(request.csv, run.position.epochs) if first and request.csv is not None else None
-    display = ProgressDisplay(run.num_epochs)
+    events = None
+    if first and request.tensorboard is not None:
+        events = TensorBoardEvents(request.tensorboard, run.identity, run.step, run.position.epochs)
+    curve = PerplexityCurve(run.position.epochs) if request.plot else None
+    display = ProgressDisplay(run.num_epochs, curve=curve)
     callbacks: list[Callback] = []
     if folder:
         saving = SaveRun(
@@ -149,14 +144,25 @@ def _train(
     if run.early_stopping:
         callbacks.append(EarlyStopping(run.early_stopping))
 
+    def step_ended(progress: Progress) -> None:
+        display.step(progress)
+        if events:
+            events.step(learner.step, learner.learning_rate, progress)
+
     def epoch_ended(record: EpochRecord) -> None:
         display.epoch(record)
-        if table and trainer.history.cut_short is None:
-            table.epoch(trainer.history.epochs)
+        if curve:
+            curve.epochs = tuple(trainer.history.epochs)
+        if trainer.history.cut_short is None:
+            if table:
+                table.epoch(trainer.history.epochs)
+            if events:
+                events.epoch(learner.step, record)
 
     trainer = Trainer(
-        learner, data, position=run.position, on_step=display.step, on_epoch=epoch_ended, callbacks=callbacks
-    )
+        learner, data, position=run.position, on_step=step_ended, on_epoch=epoch_ended, callbacks=callbacks,
+        plot=False,
+    )  # fmt: skip
     if run.is_stopped:
         trainer.history.ended = "stopped"
     try:
@@ -167,15 +173,18 @@ def _train(
         raise
     finally:
         display.close()
+        if curve:
+            curve.show()
+    written = [each for each in (table, events) if each]
     if not history.records:
-        if table:
-            table.close()
+        for each in written:
+            each.close()
         print("interrupted before the first step: nothing was learned")
         return INTERRUPTED
     if not first:
         return INTERRUPTED if history.ended == "interrupted" else 0
     samples = _samples(learner, corpus, run.prompt or prompt_of(corpus), run.training.seed)
-    _print_result(folder, run, corpus, history, samples)
+    print_result(folder, run, corpus, history, samples)
     write_json(request.json, {
         "backend": chosen.name,
         "versions": chosen.versions(),
@@ -190,8 +199,8 @@ def _train(
         "samples": samples,
         "saved": folder,
     })  # fmt: skip
-    if table:
-        table.close()
+    for each in written:
+        each.close()
     return INTERRUPTED if history.ended == "interrupted" else 0
 
 
@@ -216,73 +225,6 @@ def _check_folder(request: TrainRequest, folder: str, run: Run) -> None:
                 "from there and drops what came after it, --out saves elsewhere"
             )
         raise OccupiedError(what) from None
-
-
-def _print_resumed(request: TrainRequest, run: Run, data: DataModule) -> None:
-    """Where the run stands, and what is otherwise from here on."""
-    assert run.training is not None
-    print(f"resumed  {request.resume}: {_where(run)}, trained with {run.backend}")
-    if run.is_stopped:
-        print("stopped  early: to train further, raise --patience, or give --epochs and more than "
-              f"{run.num_epochs}")  # fmt: skip
-        return
-    if len(run.position.epochs) >= run.num_epochs:
-        print(f"finished: to train further, give --epochs and more than {len(run.position.epochs)}")
-        return
-    if run.changes and run.changes[-1].step == run.step:
-        described = describe_change(run.changes[-1].before, run.training)
-        print(f"changed  {described} from step {run.step:,}")
-    schedule, num_steps = run.training.schedule, run.num_epochs * data.num_train_batches
-    if isinstance(schedule, Cosine) and schedule.final == 0 and schedule.steps < num_steps:
-        print(
-            f"note     the cosine schedule ends at step {schedule.steps:,} of {num_steps:,}; from there on "
-            f"the rate is 0: --schedule-steps {num_steps} lengthens it"
-        )
-
-
-def _print_result(folder: str | None, run: Run, corpus: Corpus, history: History, samples: list[str]) -> None:
-    last = history.records[-1]
-    if history.ended == "interrupted":
-        print(f"interrupted in epoch {last.epoch} of {run.num_epochs}; the results up to there:")
-    if history.ended == "stopped" and run.early_stopping:
-        waited = run.early_stopping.waited(history.epochs)
-        print(f"stopped early after epoch {last.epoch} of {run.num_epochs}: no better validation perplexity "
-              f"for {waited} epoch{'' if waited == 1 else 's'}")  # fmt: skip
-    print(describe_score("train", corpus.unit, last.train_perplexity, last.train_bits_per_token))
-    print(describe_score(
-        "validation", corpus.unit, last.val_perplexity, last.val_bits_per_token,
-        per_char=last.val_bits_per_char, per_byte=last.val_bits_per_byte,
-    ))  # fmt: skip
-    if best := _best_epoch(history.epochs):
-        print(f"best        epoch {best.epoch} of {len(history.epochs)}, validation perplexity "
-              f"{best.val_perplexity:.3f}")  # fmt: skip
-    if last.grad_norm is not None:
-        print(f"gradient    {describe_norms(last)}")
-    print(f"speed       {thousands(last.tokens_per_second)} tokens/s")
-    for sample in samples:
-        print(f"sample      {sample}")
-    if folder:
-        print(f"saved       {folder}{_how_to_go_on(folder, run, history)}")
-
-
-def _how_to_go_on(folder: str, run: Run, history: History) -> str:
-    if history.ended == "finished":
-        return ""
-    patience = run.early_stopping if history.ended == "stopped" else None
-    longer = f" --patience {patience.waited(history.epochs) + patience.patience}" if patience else ""
-    return f"; to go on: d2lrnn train --resume {folder}{longer}"
-
-
-def _best_epoch(epochs: Sequence[EpochRecord]) -> EpochRecord | None:
-    """The one with the lowest validation perplexity, the first of equals: that of ``RUN/best``."""
-    return min(epochs, key=lambda record: record.val_perplexity, default=None)
-
-
-def _where(run: Run) -> str:
-    """Where a run stands: ``3 of 10 epochs and 4 batches of the next, step 34``."""
-    part = run.position.part
-    inside = f" and {part.num_batches:,} batches of the next" if part else ""
-    return f"{len(run.position.epochs)} of {run.num_epochs} epochs{inside}, step {run.step:,}"
 
 
 def _samples(learner: Learner, corpus: Corpus, prefix: str, seed: int) -> list[str]:

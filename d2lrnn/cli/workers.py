@@ -24,8 +24,8 @@ _AUTO = "auto"
 
 #: What a run is started again with, beside the folder that it is resumed from.
 _KEPT = (
-    "debug", "epochs", "patience", "backend", "device", "keep", "save_every", "json", "csv", "workers",
-    "restart",
+    "debug", "epochs", "patience", "backend", "device", "keep", "save_every", "json", "csv", "plot",
+    "tensorboard", "workers", "restart",
 )  # fmt: skip
 
 #: So many seconds the workers of other machines may wait for one that is lost: one that came again before

@@ -94,7 +94,8 @@ class SlidingWindows:
         seed: decides, with the number of the epoch, the order.
 
     Attributes:
-        vocab: that of the corpus; None where tokens alone were given.
+        corpus: the corpus; None where its tokens alone were given.
+        vocab: that of the corpus; likewise.
         num_windows: all windows of the text, n - T of them.
         num_train: the training windows.
         num_val: the validation windows.
@@ -126,7 +127,8 @@ class SlidingWindows:
     ) -> None:
         _check_sizes(batch_size=batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val)
         _check_seed(seed)
-        tokens, self.vocab = _tokens_of(corpus), _vocab_of(corpus)
+        self.corpus, self.vocab = _corpus_of(corpus), _vocab_of(corpus)
+        tokens = _tokens_of(corpus)
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
         self.num_windows = max(len(tokens) - num_steps, 0)
         self.num_train, self.num_val = window_shares(num_train, num_val, len(tokens), num_steps)
@@ -203,8 +205,8 @@ class _HeldBack:
         _check_sizes(batch_size=batch_size, num_steps=num_steps)
         _check_seed(seed)
         self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
+        self.corpus, self.vocab = _corpus_of(corpus), _vocab_of(corpus)
         self.train_tokens, self.val_tokens = split_text(_tokens_of(corpus), val_fraction)
-        self.vocab = _vocab_of(corpus)
         check_split(
             self.train_tokens, self.val_tokens, batch_size, num_steps, num_steps + self._LARGEST_OFFSET_FROM_T
         )
@@ -233,9 +235,10 @@ class RandomSampling(_HeldBack):
         seed: decides, with the number of the epoch, offset and order.
 
     Attributes:
+        corpus: the corpus; None where its tokens alone were given.
+        vocab: that of the corpus; likewise.
         train_tokens: the tokens to train on, a view.
         val_tokens: the tokens to validate with, a view.
-        vocab: that of the corpus; None where tokens alone were given.
 
     Raises:
         SpecError: a size below 1, a negative seed, a fraction that is not between 0 and 1, or tokens that are
@@ -311,9 +314,10 @@ class SequentialPartitioning(_HeldBack):
         seed: decides, with the number of the epoch, the offset.
 
     Attributes:
+        corpus: the corpus; None where its tokens alone were given.
+        vocab: that of the corpus; likewise.
         train_tokens: the tokens to train on, a view.
         val_tokens: the tokens to validate with, a view.
-        vocab: that of the corpus; None where tokens alone were given.
 
     Raises:
         SpecError: a size below 1, a negative seed, a fraction that is not between 0 and 1, or tokens that are
@@ -516,6 +520,10 @@ def _tokens_of(corpus: Corpus | TokenArray) -> TokenArray:
             f"a token is {tokens.min()}: tokens must be 0 or above (negative targets are padding)"
         )
     return tokens
+
+
+def _corpus_of(corpus: Corpus | TokenArray) -> Corpus | None:
+    return corpus if isinstance(corpus, Corpus) else None
 
 
 def _vocab_of(corpus: Corpus | TokenArray) -> Vocab | None:

@@ -101,7 +101,7 @@ def run_epoch(
     synchronize: Callable[[], None] = lambda: None,
     rollback: Callable[[], None],
     interrupted: Callable[[], bool],
-    after_step: Callable[[], None] = lambda: None,
+    after_step: Callable[[Scored], None] = lambda scored: None,
 ) -> EpochRecord | None:
     """Trains on `batches`, validates, and makes a record of both.
 
@@ -115,7 +115,7 @@ def run_epoch(
         rollback: puts back the parameters that the epoch began with.
         interrupted: asked before every batch; True ends the epoch there, and validation and the record
             still follow.
-        after_step: called after every step.
+        after_step: called after every step with what it came to.
 
     Returns:
         The record; None where the epoch was interrupted before its first batch.
@@ -142,7 +142,7 @@ def run_epoch(
             epoch.losses.add(scored.loss, scored.num_tokens)
             if scored.grad_norm is not None:
                 epoch.norms.add(scored.grad_norm)
-            after_step()
+            after_step(scored)
         else:
             epoch.whole = True
         nats, num_tokens = epoch.losses.read()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from d2lrnn.contract.values import StateArrays
 from d2lrnn.training.gradient_norms import GradientNorms
@@ -74,6 +75,8 @@ class Progress:
         num_steps: how many it has.
         perplexity: over the tokens of the epoch whose losses have been read.
         tokens_per_second: of the epoch so far.
+        loss: that of the step in nats per token, a native scalar: ``float()`` of it waits for the device.
+        grad_norm: the norm of its gradient before clipping, likewise.
     """
 
     epoch: int
@@ -82,6 +85,8 @@ class Progress:
     num_steps: int
     perplexity: float
     tokens_per_second: float
+    loss: SupportsFloat | None = field(default=None, repr=False, compare=False)
+    grad_norm: SupportsFloat | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,9 @@ class Position:
     part: EpochPart | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
-    """The epochs of a run so far, and how it ended.
+    """The epochs of a run so far, and how it ended; in a notebook a table with a curve.
 
     Attributes:
         epochs: one record a whole epoch.
@@ -133,11 +138,37 @@ class History:
             end, when the run goes on.
         ended: ``"finished"``, ``"stopped"`` by a callback, ``"interrupted"`` by Ctrl-C or SIGTERM,
             ``"diverged"`` (see `DivergedError`).
+        sample: what the model wrote after its training in a notebook; None where it wrote nothing.
+
+    Example:
+        >>> records = [EpochRecord(n, p, p + 1, 3.0, 3.2, 500.0, 4) for n, p in ((1, 9.0), (2, 7.0))]
+        >>> History(records)
+        History(2 epochs, finished: perplexity 7.00, validation 8.00, best 8.00 in epoch 2)
     """
 
     epochs: list[EpochRecord] = field(default_factory=list)
     cut_short: EpochRecord | None = None
     ended: Literal["finished", "stopped", "interrupted", "diverged"] = "finished"
+    sample: str | None = None
+    #: The cell of a notebook below which the curve stands already; see `d2lrnn.training.notebook`.
+    drawn_in: int | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        number = f"{len(self.epochs)} epoch{'' if len(self.epochs) == 1 else 's'}"
+        if self.cut_short:
+            number += " and a part"
+        said = f"{number}, {self.ended}"
+        if self.records:
+            last = self.records[-1]
+            said += f": perplexity {last.train_perplexity:.2f}, validation {last.val_perplexity:.2f}"
+        if best := best_epoch(self.epochs):
+            said += f", best {best.val_perplexity:.2f} in epoch {best.epoch}"
+        return f"History({said})"
+
+    def _repr_html_(self) -> str:
+        from d2lrnn.training.history_html import history_html  # which imports this module
+
+        return history_html(self)
 
     @property
     def records(self) -> list[EpochRecord]:
@@ -147,6 +178,17 @@ class History:
     def to_json(self) -> list[dict[str, Any]]:
         """All records as plain data; a number that is not finite becomes None."""
         return [record_to_json(record) for record in self.records]
+
+
+def best_epoch(epochs: Sequence[EpochRecord]) -> EpochRecord | None:
+    """The one with the lowest validation perplexity, the first of equals; None where there is none.
+
+    Example:
+        >>> records = [EpochRecord(n, 1.0, p, 1.0, 1.0, 500.0, 4) for n, p in ((1, 9.0), (2, 7.0), (3, 7.0))]
+        >>> best_epoch(records).epoch
+        2
+    """
+    return min(epochs, key=lambda record: record.val_perplexity, default=None)
 
 
 def record_to_json(record: EpochRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from d2lrnn.training.history import EpochPart, EpochRecord, History, Position, P
 from d2lrnn.training.interrupts import interrupt_flag
 from d2lrnn.training.losses import NotFiniteError
 from d2lrnn.training.metrics import perplexity
+from d2lrnn.training.notebook import LiveFigure, current_cell, sample_of
 from d2lrnn.training.places import place_of
 from d2lrnn.workers.parts import Part
 
@@ -40,6 +42,8 @@ class Trainer:
         on_epoch: called after every epoch with its record, and after the epoch that Ctrl-C cut short: the
             place to save a run.
         callbacks: what is called at the same moments, in this order, before those two.
+        plot: whether a notebook shows the perplexity by epoch as a figure while `fit` runs, where matplotlib
+            is installed, and a sample with the history. Outside a notebook nothing is shown.
 
     Attributes:
         place: alone, or one of several workers.
@@ -71,6 +75,7 @@ class Trainer:
         on_step: Callable[[Progress], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
         callbacks: Sequence[Callback] = (),
+        plot: bool = True,
     ) -> None:
         check_learner(learner, "Trainer", ("initial_state", "train_step", "export_parameters"))
         self.learner = learner
@@ -92,6 +97,7 @@ class Trainer:
         self._callbacks = callbacks
         self._on_step = [*(each.on_step for each in callbacks), *([on_step] if on_step else [])]
         self._on_epoch = [*(each.on_epoch for each in callbacks), *([on_epoch] if on_epoch else [])]
+        self._figure = LiveFigure() if plot and not self.place.rank else None
 
     def position(self) -> Position:
         """Where the run stands now; `on_step` and `on_epoch` may ask, too. Waits for the losses under way."""
@@ -121,12 +127,12 @@ class Trainer:
                 call began, and `history` the epochs up to there.
         """
         num_epochs = whole_number("the number of epochs", num_epochs)
-        self.history.ended = "finished"
+        self.history.ended, self.history.sample = "finished", None
         self._asked_to_stop = False
         self.place.begin()
         for callback in self._callbacks:
             callback.on_begin(self)
-        with interrupt_flag() as interrupted:
+        with self._shown(), interrupt_flag() as interrupted:
             while len(self.history.epochs) < num_epochs and self.history.ended == "finished":
                 self.history.cut_short = None
                 record = self._epoch(num_epochs, interrupted.is_set)
@@ -137,6 +143,8 @@ class Trainer:
                         self.history.cut_short = record
                     for on_epoch in self._on_epoch:
                         on_epoch(record)
+                    if self._figure:
+                        self._figure.update(self.history, num_epochs)
                 signal, asked = self.place.any_asked(interrupted.is_set(), self._asked_to_stop)
                 if signal:
                     self.history.ended = "interrupted"
@@ -155,6 +163,20 @@ class Trainer:
         except NotFiniteError as error:
             raise DivergedError(f"the validation loss is {error.loss}", self.learner.step) from None
 
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Within it a notebook shows how far training has come, and at its end a sample."""
+        if self._figure is None or current_cell() is None:
+            yield
+            return
+        try:
+            yield
+        finally:
+            # An axis of epochs that were not trained would leave the curve little room.
+            self._figure.update(self.history, len(self.history.epochs), last=True)
+        if self.history.records:
+            self.history.sample = sample_of(self.learner, self.data)
+
     def _epoch(self, num_epochs: int, interrupted: Callable[[], bool]) -> EpochRecord | None:
         """An epoch, or the rest of it; None where it ended before its first step.
 
@@ -167,14 +189,16 @@ class Trainer:
         clip = self.learner.training.clip
         epoch = self._running = RunningEpoch(number, self.learner.step, self._part, clip=clip)
 
-        def step_ended() -> None:
+        def step_ended(scored: Scored) -> None:
             if not self._on_step:
                 return
             nats, tokens = epoch.losses.so_far
             # Losses are read some steps late; the tokens of the last steps count for the speed.
             ppl, speed = perplexity(nats, tokens), epoch.losses.num_added / epoch.seconds
-            num_steps = self.data.num_train_batches
-            progress = Progress(number, num_epochs, epoch.num_batches, num_steps, ppl, speed)
+            done, num_steps = epoch.num_batches, self.data.num_train_batches
+            progress = Progress(
+                number, num_epochs, done, num_steps, ppl, speed, scored.loss, scored.grad_norm
+            )  # fmt: skip
             for on_step in self._on_step:
                 on_step(progress)
 

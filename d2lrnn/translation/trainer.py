@@ -74,11 +74,14 @@ class TranslatorTrainer:
             translator.import_optimizer_state(slots)
             translator.step = first
 
-        def step_ended() -> None:
+        def step_ended(scored: Scored) -> None:
             nats, tokens = epoch.losses.so_far
             ppl, speed = perplexity(nats, tokens), epoch.losses.num_added / epoch.seconds
             num_batches = self.corpus.num_train_batches
-            self._on_step(Progress(number, num_epochs, epoch.num_batches, num_batches, ppl, speed))
+            done = epoch.num_batches
+            self._on_step(
+                Progress(number, num_epochs, done, num_batches, ppl, speed, scored.loss, scored.grad_norm)
+            )
 
         record = run_epoch(
             epoch,

@@ -12,7 +12,8 @@ import pytest
 
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import markdown
-from d2lrnn.benchmark.svg import (
+from d2lrnn.benchmark.table import gather
+from d2lrnn.pages.svg import (
     COLOURS,
     DARK,
     DARK_COLOURS,
@@ -24,8 +25,7 @@ from d2lrnn.benchmark.svg import (
     dot_plot,
     line_plot,
 )
-from d2lrnn.benchmark.table import gather
-from d2lrnn.benchmark.ticks import linear_ticks, log_ticks, written
+from d2lrnn.pages.ticks import linear_ticks, log_ticks, written
 from d2lrnn.registry import backends
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from d2lrnn.benchmark.html import page
-from d2lrnn.benchmark.svg import DARK, LIGHT
 from d2lrnn.benchmark.table import gather
+from d2lrnn.pages.svg import DARK, LIGHT
 
 CHROMIUM = shutil.which("chromium")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "bench.json"

@@ -16,9 +16,9 @@ from d2lrnn.benchmark.driver import Schedule, new_document
 from d2lrnn.benchmark.html import page, step_figures
 from d2lrnn.benchmark.markdown import QUICK, grid, markdown, milliseconds
 from d2lrnn.benchmark.settings import find_model, find_setting
-from d2lrnn.benchmark.svg import Dot, as_file, dot_plot
 from d2lrnn.benchmark.table import gather, losses_of
 from d2lrnn.benchmark.text_tables import further_tables
+from d2lrnn.pages.svg import Dot, as_file, dot_plot
 
 
 def _row(name: str, model: str, number: int, step: float, **changes: Any) -> dict[str, Any]:

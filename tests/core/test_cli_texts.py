@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from d2lrnn.cli.main import main
-from d2lrnn.cli.prompts import prompt_from, prompt_of
 from d2lrnn.data.corpus import corpus_from_text, load_corpus
 from d2lrnn.data.vocabulary import Vocab
+from d2lrnn.generation.prompts import prompt_from, prompt_of
 from d2lrnn.registry import backend
 from d2lrnn.saving.run_folder import load_run
 

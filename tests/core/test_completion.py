@@ -53,6 +53,8 @@ def path(tmp_path: Path) -> str:
     ("d2lrnn train --iterator s", {"sliding", "sequential"}),
     ("d2lrnn train --tokens ", {"char", "word", "byte", "bpe"}),
     ("d2lrnn train --pat", {"--patience"}),
+    ("d2lrnn train --pl", {"--plot"}),
+    ("d2lrnn train --tensorboard ru", {"runs/"}),
     ("d2lrnn lr", {"lr-find"}),
     ("d2lrnn lr-find --max", {"--max-lr"}),
     ("d2lrnn lr-find --optimizer ad", {"adam", "adamw", "adagrad"}),

@@ -83,7 +83,8 @@ def test_every_option_is_in_it_with_its_help_on_its_line() -> None:
     fields = {field.name for field in dataclasses.fields(TrainRequest)}
     described = {option.group or option.field for keys in TABLES.values() for option in keys.values()}
     assert fields - described == {
-        "debug", "out", "overwrite", "resume", "keep", "save_every", "json", "csv", "workers", "restart",
+        "debug", "out", "overwrite", "resume", "keep", "save_every", "json", "csv", "plot", "tensorboard",
+        "workers", "restart",
     }  # fmt: skip
 
 

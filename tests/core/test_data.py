@@ -7,6 +7,7 @@ import re
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from d2lrnn.contract.values import PADDING, Batch
 from d2lrnn.data.batches import DataModule, RandomSampling, SequentialPartitioning, SlidingWindows
-from d2lrnn.data.corpus import corpus_from_text
+from d2lrnn.data.corpus import corpus_from_text, load_corpus
 from d2lrnn.data.vocabulary import TokenArray
 from d2lrnn.errors import SpecError, TextError
 
@@ -485,3 +486,10 @@ def test_they_are_data_modules() -> None:
         SequentialPartitioning(tokens),
     ]
     assert all(module.num_train_batches > 0 for module in modules)
+
+
+@pytest.mark.parametrize("iterator", [SlidingWindows, RandomSampling, SequentialPartitioning])
+def test_data_knows_its_corpus_where_it_was_given(iterator: Any) -> None:
+    corpus = load_corpus("sample")
+    assert iterator(corpus).corpus is corpus
+    assert iterator(corpus.tokens).corpus is None

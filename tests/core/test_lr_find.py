@@ -14,13 +14,13 @@ import pytest
 from d2lrnn_numpy.adapter import NumpyLearner
 
 from d2lrnn import ModelSpec, SequentialPartitioning, TrainingSpec, backend, initial_parameters
-from d2lrnn.cli import pictures
 from d2lrnn.cli.lr_find import draw
 from d2lrnn.cli.main import main
 from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.values import StepResult
 from d2lrnn.data.corpus import load_corpus
 from d2lrnn.errors import SpecError
+from d2lrnn.training import pictures
 from d2lrnn.training.rate_range import RateRange, rate_range
 
 QUICK = ["--num-train", "640", "--num-val", "64", "--batch-size", "64", "--steps", "8", "--hidden", "8"]

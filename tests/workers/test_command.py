@@ -216,6 +216,23 @@ def test_all_workers_save_in_the_one_folder_that_the_run_got(command: Any, tmp_p
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
+@pytest.mark.of_the_core
+def test_the_first_worker_alone_writes_for_tensorboard_and_draws(command: Any, tmp_path: Path) -> None:
+    reason = "tensorboardX and plotille are in the requirements of torch"
+    for name in ("tensorboardX", "plotille"):
+        pytest.importorskip(name, reason=reason)
+    folder, run = tmp_path / "tb", tmp_path / "run"
+    words = ["--workers", "2", "--device", "cpu", "--tensorboard", str(folder), "--plot"]
+    code, printed, errors = command(*MODEL, *WINDOWS, *words, "--epochs", "2", "--out", str(run)).ended()
+    assert code == 0, errors
+    assert len(list(folder.iterdir())) == 1
+    assert printed.count("━━ validation") == 1
+    code, printed, errors = command(*words, "--epochs", "3", "--resume", str(run)).ended()
+    assert code == 0, errors
+    assert len(list(folder.iterdir())) == 2
+    assert re.search(r"1 +epoch +3\n", printed)
+
+
 def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, tmp_path: Path) -> None:
     words = [*MODEL, "--layers", "2", "--dropout", "0.2", "--iterator", "sequential", "--epochs", "4"]
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")

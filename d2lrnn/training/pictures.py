@@ -11,7 +11,6 @@ from typing import Any
 from d2lrnn.errors import SpecError
 
 _FONT_SIZE = 9
-_DOTS_PER_INCH = 150
 
 
 def check_matplotlib() -> None:
@@ -24,12 +23,13 @@ def check_matplotlib() -> None:
         raise SpecError("a picture needs matplotlib, which is not installed here: pip install matplotlib")
 
 
-def picture_of(draw: Callable[[], Any], kind: str) -> bytes:
+def picture_of(draw: Callable[[], Any], kind: str, *, dots_per_inch: int = 150) -> bytes:
     """A figure as a file; the same figure gives the same bytes.
 
     Args:
         draw: makes the figure.
         kind: ``"png"`` or ``"svg"``.
+        dots_per_inch: of a PNG.
     """
     matplotlib = import_module("matplotlib")
     with matplotlib.rc_context():
@@ -39,5 +39,5 @@ def picture_of(draw: Callable[[], Any], kind: str) -> bytes:
         figure = draw()
         content = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(content, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+        figure.savefig(content, format=kind, dpi=dots_per_inch, metadata=metadata)
     return content.getvalue()

@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
-from d2lrnn.benchmark.ticks import linear_ticks, log_ticks, written
+from d2lrnn.pages.ticks import linear_ticks, log_ticks, written
 
 #: One colour a backend, on a light page and on a dark one: after Okabe and Ito, who chose colours that stay
 #: apart for most eyes, each changed until it is seen on its page.
@@ -34,6 +34,9 @@ def _rules() -> str:
 STYLE = f"@media (prefers-color-scheme: dark){{{_rules()}}}"
 
 _SIZE, _ROW, _GAP, _DASH = 12, 18, 8, 6
+
+#: More numbers on the logarithmic axis of curves could stand on one another.
+_MOST_LOG_TICKS = 7
 
 #: How wide a letter is, by the size of the font: more than in the usual fonts, so that nothing overlaps.
 _LETTER, _BOLD_LETTER = 0.6, 0.65
@@ -136,13 +139,33 @@ def line_plot(
     curves: Sequence[Curve],
     *,
     in_turn: bool = False,
+    log: bool = False,
+    x_steps: int = 5,
     width: int = 312,
     height: int = 230,
 ) -> str:
-    """Curves over one another; in turn, each shows in the gaps of the others, so that equal ones are seen."""
+    """Curves over one another.
+
+    Args:
+        title: above the figure.
+        x_label: below the x axis.
+        y_label: above the y axis.
+        curves: one or more, with a point at least.
+        in_turn: whether each shows in the gaps of the others, so that equal ones are seen.
+        log: whether the y axis is logarithmic; all values are above 0.
+        x_steps: about how many steps the x axis has.
+        width: in pixels, as is `height`.
+        height: of the whole figure.
+    """
     points = [point for curve in curves for point in curve.points]
-    x_ticks = linear_ticks(min(x for x, _ in points), max(x for x, _ in points), 5)
-    y_ticks = linear_ticks(min(y for _, y in points), max(y for _, y in points), 5)
+    x_ticks = linear_ticks(min(x for x, _ in points), max(x for x, _ in points), x_steps)
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    if log:
+        y_ticks = log_ticks(low, high, lambda found: len(found) <= _MOST_LOG_TICKS)
+    else:
+        y_ticks = linear_ticks(low, high, 5)
+        low, high = y_ticks[0], y_ticks[-1]
+    scaled = math.log if log else float
     x_texts, y_texts = written(x_ticks), written(y_ticks)
     left = _GAP + max(map(_width, y_texts)) + 4
     right = width - _GAP - _width(x_texts[-1]) / 2
@@ -156,7 +179,7 @@ def line_plot(
         return left + (right - left) * (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
 
     def y(value: float) -> float:
-        return bottom - (bottom - top) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return bottom - (bottom - top) * (scaled(value) - scaled(low)) / (scaled(high) - scaled(low))
 
     for tick, text in zip(y_ticks, y_texts, strict=True):
         parts.append(_line(left, y(tick), right, y(tick), "rule"))
