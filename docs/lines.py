@@ -19,8 +19,8 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- lines: begin -->\n", "<!-- lines: end -->"
 
 ROOMS = (
-    "contract", "workers", "data", "generation", "training", "translation", "saving", "book", "chapters",
-    "cli", "benchmark",
+    "contract", "workers", "data", "generation", "training", "translation", "pages", "report", "saving",
+    "book", "chapters", "cli", "benchmark",
 )  # fmt: skip
 BACKENDS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 #: What is what everybody may use: no room.

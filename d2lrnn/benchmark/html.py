@@ -9,42 +9,12 @@ from typing import Any
 
 from d2lrnn.benchmark.markdown import QUICK, TITLE, machine, tables, versions
 from d2lrnn.benchmark.table import Entry, Table, framework_order, losses_of
-from d2lrnn.pages.svg import STYLE, Bar, Curve, Dot, bars, disc, dot_plot, line_plot
+from d2lrnn.pages.html import NARROW, WIDE, both, document, folded, key
+from d2lrnn.pages.svg import Bar, Curve, Dot, bars, dot_plot, line_plot
 
 _STYLE = """
-:root { color-scheme: light dark; --page: #ffffff; --ink: #222222; --soft: #5a5f68; --rule: #d9dce1;
-  --head: #f1f2f4; --link: #0b5cad; --warn: #fde0d0; --edge: #d55e00 }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #16181d; --ink: #e2e4e8; --soft: #a8adb6; --rule: #3c4048; --head: #22252c;
-    --link: #7db8f0; --warn: #4a2413; --edge: #ff8a3d }
-}
-* { box-sizing: border-box }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 1340px; margin: 0 auto; padding: 20px 16px 60px; overflow-wrap: anywhere }
-h1 { font-size: 26px; line-height: 1.2; margin: 0 0 12px }
-h2 { font-size: 19px; line-height: 1.3; margin: 36px 0 8px }
-p, ul { margin: 8px 0; max-width: 80ch }
-ul { padding-left: 20px }
-.scroll { overflow-x: auto; margin: 12px 0; max-width: 100% }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
-td, th { border: 1px solid var(--rule); padding: 4px 9px; text-align: right; white-space: nowrap }
-th { background: var(--head) }
-td.words, th.words { text-align: left }
-svg { display: block; max-width: 100%; height: auto }
-.figures { display: flex; flex-wrap: wrap; gap: 20px; align-items: flex-start; margin: 12px 0 }
-.narrow { display: none }
-@media (max-width: 699px) { .narrow { display: block } .wide { display: none } h1 { font-size: 22px } }
-.key { display: flex; flex-wrap: wrap; gap: 4px 16px; list-style: none; padding: 0; max-width: none }
-.key svg { display: inline-block; vertical-align: -2px; margin-right: 5px }
-summary { cursor: pointer; color: var(--link); padding: 4px 0 }
-pre { font-size: 12px; white-space: pre-wrap; max-height: 60vh; overflow: auto; border: 1px solid var(--rule);
-  padding: 8px }
 .quick { background: var(--warn); border: 2px solid var(--edge); padding: 8px 12px; font-weight: bold }
 """
-
-#: How wide figures of many lines are: on a wide screen two of them stand side by side, and a narrow one has
-#: its own, for there a wide one's text would be too small.
-_WIDE, _NARROW = 640, 360
 
 _STEP = "ms a training step"
 
@@ -57,25 +27,19 @@ def page(table: Table, further: Iterable[str] = ()) -> str:
         further: as for `d2lrnn.benchmark.markdown.markdown`.
     """
     quick = f'<p class="quick">{escape(QUICK)}</p>' if table.document["quick"] else ""
-    return "\n".join([
-        "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}{STYLE}</style></head><body>",
-        f"<h1>{TITLE}</h1>",
+    parts = [
         quick,
         _blocks(["\n".join(machine(table))]),
-        _folded("Versions", _blocks(["\n".join(versions(table))])) if versions(table) else "",
+        folded("Versions", _blocks(["\n".join(versions(table))])) if versions(table) else "",
         _steps(table),
         _losses(table),
         _targets(table),
         _memory(table),
         _blocks(tables(table, further)),
         "<h2>Raw samples</h2>",
-        _folded("Every sample of every round, as JSON", f'<pre id="samples">{_samples(table)}</pre>'),
-        "</body></html>",
-        "",
-    ])  # fmt: skip
+        folded("Every sample of every round, as JSON", f'<pre id="samples">{_samples(table)}</pre>'),
+    ]
+    return document(TITLE, parts, _STYLE)
 
 
 def _samples(table: Table) -> str:
@@ -83,10 +47,6 @@ def _samples(table: Table) -> str:
     rows = ",\n".join(json.dumps(row) for row in table.document["rows"])
     rest = json.dumps({key: value for key, value in table.document.items() if key != "rows"})
     return escape(f'{rest[:-1]}, "rows": [\n{rows}\n]}}', quote=False)
-
-
-def _folded(summary: str, content: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def _colour(framework: str, table: Table) -> int:
@@ -104,7 +64,7 @@ def _steps(table: Table) -> str:
         "products alone."
     )
     figures = [
-        _both(*(dot_plot(_sizes(table, name), _STEP, found, width) for width in (_WIDE, _NARROW)))
+        both(*(dot_plot(_sizes(table, name), _STEP, found, width) for width in (WIDE, NARROW)))
         for name, found in dots.items()
     ]
     return f"<h2>Training step</h2><p>{legend}</p>{_figures(table, figures)}"
@@ -112,16 +72,7 @@ def _steps(table: Table) -> str:
 
 def _key(table: Table) -> str:
     """Which colour is whose."""
-    items = "".join(
-        f'<li><svg width="14" height="12" role="presentation">{disc(_colour(name, table))}</svg>'
-        f"{escape(name)}</li>"
-        for name in table.frameworks
-    )
-    return f'<ul class="key">{items}</ul>'
-
-
-def _both(wide: str, narrow: str) -> str:
-    return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
+    return key((name, _colour(name, table)) for name in table.frameworks)
 
 
 def step_figures(table: Table) -> dict[str, str]:
@@ -198,7 +149,7 @@ def _memory(table: Table) -> str:
         ]
         if values:
             title = f"{setting}: peak while training"
-            figures.append(_both(bars(title, "MB", values, _WIDE), bars(title, "MB", values, _NARROW)))
+            figures.append(both(bars(title, "MB", values, WIDE), bars(title, "MB", values, NARROW)))
     return _section(table, "Memory", figures)
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Collection
 from typing import Any
 
-from d2lrnn.cli.config_file import NONE, TABLES, key_of
+from d2lrnn.cli.config_file import TABLES, key_of
 from d2lrnn.cli.new_run import FIRST_EDITION, NUM_EPOCHS
+from d2lrnn.cli.option_values import option_values, set_in_python
 from d2lrnn.cli.requests import ConfigRequest
 from d2lrnn.cli.resumed_run import describe_change
 from d2lrnn.cli.streams import in_one_line
-from d2lrnn.cli.train_options import OPTIONS
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.spec import DataSpec
-from d2lrnn.data.texts import names_in
 from d2lrnn.errors import RunError
 from d2lrnn.saving.run import Run
 from d2lrnn.saving.run_folder import CONFIG_MARK, load_description
-from d2lrnn.training.schedules import Constant
 
 _HEAD = """\
 # The specification of a run: d2lrnn train --config FILE trains it; options given beside it go before.
@@ -47,7 +44,8 @@ def config(request: ConfigRequest) -> int:
 
 def default_config() -> str:
     """The file of a run without any option."""
-    values = _values(ModelSpec(vocab_size=1), DataSpec(), TrainingSpec()) | {("", "epochs"): NUM_EPOCHS}
+    values = option_values(ModelSpec(vocab_size=1), DataSpec(), TrainingSpec())
+    values["", "epochs"], values["data", "normalized"] = NUM_EPOCHS, DataSpec().is_normalized
     return _text([_HEAD], values, _FOLLOWING)
 
 
@@ -67,9 +65,10 @@ def config_of(run: Run) -> str:
     for change, after in zip(run.changes, trainings[1:], strict=True):
         described = describe_change(change.before, after)
         head.append(f"# Changed on the way: {described} from step {change.step:,}.")
-    if only := list(_set_in_python(run.model, run.data, run.training)):
+    if only := list(set_in_python(run.model, run.data, run.training)):
         head.append(f"# Set in Python, where no option sets it: {', '.join(only)}.")
-    values = _values(run.model, run.data, run.training) | {("", "epochs"): run.num_epochs}
+    values = option_values(run.model, run.data, run.training)
+    values["", "epochs"], values["data", "normalized"] = run.num_epochs, run.data.is_normalized
     if patience := run.early_stopping:
         values["", "patience"] = patience.patience
         if patience.since:
@@ -78,37 +77,6 @@ def config_of(run: Run) -> str:
     values["", "backend"] = run.backend or None
     following = {("", "backend"), *([("data", "normalized")] if run.data.normalized is None else [])}
     return _text([in_one_line(line) for line in head], values, following)
-
-
-def _values(model: ModelSpec, data: DataSpec, training: TrainingSpec) -> dict[Any, Any]:
-    """What the options say of a run, by their group and their field."""
-    values: dict[tuple[str, str], Any] = {
-        ("", "text"): list(names_in(data.source)),
-        ("", "seed"): training.seed,
-    }
-    # A batch of the data has the rows of all that are accumulated.
-    batch_size = data.batch_size // training.accumulate
-    groups: dict[str, dict[str, Any]] = {
-        "model": asdict(model),
-        "data": {**asdict(data), "normalized": data.is_normalized, "batch_size": batch_size},
-        "training": {**training.to_json(), "clip": NONE if training.clip is None else training.clip},
-        "optimizer": training.optimizer.to_json(),
-        "schedule": (training.schedule or Constant()).to_json(),
-    }
-    return values | {(group, name): value for group, each in groups.items() for name, value in each.items()}
-
-
-def _set_in_python(model: ModelSpec, data: DataSpec, training: TrainingSpec) -> Iterator[str]:
-    """What a run has that no option gives: trained by this file, it would be another run."""
-    given = {option.field: getattr(model, option.field) for option in OPTIONS if option.group == "model"}
-    same = ModelSpec(model.vocab_size, **given)
-    for field in fields(model):
-        if getattr(same, field.name) != getattr(model, field.name):
-            yield f"{field.name} {getattr(model, field.name)}"
-    if data.seed != training.seed:
-        yield f"seed {data.seed} of the order of the batches"
-    if data.batch_size % training.accumulate:
-        yield f"batches of {data.batch_size}"
 
 
 def _text(head: list[str], values: dict[Any, Any], following: Collection[tuple[str, str]]) -> str:

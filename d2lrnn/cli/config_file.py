@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from d2lrnn.cli.requests import TrainRequest
-from d2lrnn.cli.train_options import OPTIONS, SETTINGS, Option, number_or_none
+from d2lrnn.cli.train_options import NONE, OPTIONS, SETTINGS, Option, number_or_none
 from d2lrnn.contract.optimizers import SGD
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.texts import BUILT_IN, STANDARD_INPUT
@@ -26,9 +26,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-#: What stands for no clipping, as on the command line.
-NONE = "none"
 
 TEXT = Option("TEXT", "", "text", list, "what TEXT is to d2lrnn train; a path is relative to this file")
 

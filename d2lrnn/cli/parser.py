@@ -376,6 +376,23 @@ def _add_plot(parser: ArgumentParser) -> None:
     _add_debug(parser)
 
 
+def _add_report(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Show a saved run on one page: curves, samples of the kept checkpoints and at several temperatures, "
+        "the loss of a validation text character by character, what hidden units respond to, the hidden "
+        "state, the specification, and the command that repeats the run."
+    )
+    parser.epilog = "example: d2lrnn report runs/a --html a.html"
+    _add_saved_run(parser)
+    _add_texts(parser, "'time-machine' or 'sample' (default: the validation part of the model's own text)")
+    parser.add_argument(
+        "--html", metavar="FILE", required=True, help="the page to write, or to replace; - is standard output"
+    )
+    _add_backend(parser)
+    _add_device(parser)
+    _add_debug(parser)
+
+
 def _add_config(parser: ArgumentParser) -> None:
     parser.description = (
         "Print a file with every setting of a run, its default and what it means, or that of a saved run: "
@@ -664,6 +681,7 @@ _COMMANDS = {
     "evaluate": (_add_evaluate, "measure a saved model on its validation text, or on another one"),
     "compare": (_add_compare, "compare saved runs: what differs, best perplexity, speed"),
     "plot": (_add_plot, "draw the perplexity of saved runs by epoch"),
+    "report": (_add_report, "show a saved run on a page: curves, samples, losses, hidden units"),
     "config": (_add_config, "print the specification of a run, as a file for train --config"),
     "encode": (_add_encode, "encode a text of any size into a file to train on"),
     "backends": (_add_backends, "list the backends, their versions and their devices"),

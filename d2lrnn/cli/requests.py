@@ -382,6 +382,25 @@ class CompletionRequest(Request):
 
 
 @dataclass(frozen=True)
+class ReportRequest(Request):
+    """``d2lrnn report``.
+
+    Attributes:
+        run: the folder of the run.
+        html: the page to write.
+        text: what `d2lrnn.data.texts.source_of` takes, to be read in place of the run's own text.
+    """
+
+    command = "report"
+
+    run: str
+    html: str
+    text: Sequence[str] = ()
+    backend: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class EncodeRequest(Request):
     """``d2lrnn encode``.
 
@@ -603,8 +622,8 @@ REQUESTS: dict[str, type[Request]] = {
     kind.command: kind
     for kind in (
         TrainRequest, GenerateRequest, ChatRequest, EvaluateRequest, CompareRequest, PlotRequest,
-        LrFindRequest, ConfigRequest, EncodeRequest, BackendsRequest, ChapterRequest, RunRequest,
-        TranslateTrainRequest, TranslateRunRequest, BenchRequest, CompletionRequest,
+        ReportRequest, LrFindRequest, ConfigRequest, EncodeRequest, BackendsRequest, ChapterRequest,
+        RunRequest, TranslateTrainRequest, TranslateRunRequest, BenchRequest, CompletionRequest,
     )
 }  # fmt: skip
 

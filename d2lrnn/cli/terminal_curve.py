@@ -17,7 +17,7 @@ from rich.text import Text
 from d2lrnn.cli.streams import raw_stream
 from d2lrnn.errors import SpecError
 from d2lrnn.pages.ticks import linear_ticks, log_ticks, written
-from d2lrnn.training.curves import needs_log_axis
+from d2lrnn.training.curves import finite_points, needs_log_axis
 from d2lrnn.training.history import EpochRecord
 
 #: In characters: the largest curve, and the smallest that shows something.
@@ -89,10 +89,7 @@ class PerplexityCurve:
 
 def _curve(epochs: Sequence[EpochRecord], width: int, height: int, ascii_only: bool) -> Text | None:
     """The picture: validation solid, training dashed; None where no perplexity is a number."""
-    curves = {
-        "validation": _points(epochs, lambda record: record.val_perplexity),
-        "training": _points(epochs, lambda record: record.train_perplexity),
-    }
+    curves = finite_points(epochs)
     values = [value for points in curves.values() for _, value in points]
     if not values:
         return None
@@ -124,14 +121,6 @@ def _curve(epochs: Sequence[EpochRecord], width: int, height: int, ascii_only: b
     text.append(f"\n{'':{left}} {signs.corner}{signs.level * width}")
     last = str(len(epochs))
     return text.append(f"\n{'':{left}}  1{'epoch':^{width - 1 - len(last)}}{last}")
-
-
-def _points(
-    epochs: Sequence[EpochRecord], perplexity: Callable[[EpochRecord], float]
-) -> list[tuple[int, float]]:
-    """Those that are numbers: a perplexity can have overflowed."""
-    points = [(record.epoch, perplexity(record)) for record in epochs]
-    return [point for point in points if math.isfinite(point[1])]
 
 
 def _dots(

@@ -56,18 +56,22 @@ def owners(table: Mapping[str, type[Any]], field: str) -> list[str]:
     return [name for name, kind in table.items() if field in {each.name for each in fields(kind)}]
 
 
+#: What stands for no clipping.
+NONE = "none"
+
+
 def number_or_none(text: str) -> float | None:
     """Reads a number, or None from ``none``.
 
     Raises:
         ArgumentTypeError: it is neither.
     """
-    if text.lower() == "none":
+    if text.lower() == NONE:
         return None
     try:
         return float(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is neither a number nor none") from None
+        raise ArgumentTypeError(f"{text!r} is neither a number nor {NONE}") from None
 
 
 def _parameters(

@@ -144,6 +144,12 @@ class SlidingWindows:
         """The validation batches."""
         return self.num_in_order(self.num_val + self.num_steps, self.batch_size, self.num_steps)
 
+    @property
+    def val_tokens(self) -> TokenArray:
+        """The tokens to validate with, a view."""
+        first = self.num_train + self.num_steps
+        return self._tokens[first : first + self.num_val + self.num_steps]
+
     def train_batches(self, epoch: int) -> TextBatches:
         """The training windows in the order of epoch `epoch`."""
 
@@ -156,9 +162,7 @@ class SlidingWindows:
 
     def validation_batches(self) -> TextBatches:
         """The validation windows in the order of the text."""
-        first = self.num_train + self.num_steps
-        tokens = self._tokens[first : first + self.num_val + self.num_steps]
-        return self.batches_in_order(tokens, self.batch_size, self.num_steps)
+        return self.batches_in_order(self.val_tokens, self.batch_size, self.num_steps)
 
     @staticmethod
     def num_in_order(num_tokens: int, batch_size: int, num_steps: int) -> int:

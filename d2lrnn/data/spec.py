@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from d2lrnn.checks import whole_number
 from d2lrnn.data.batches import (
@@ -21,7 +21,10 @@ from d2lrnn.errors import SpecError
 
 IteratorName = Literal["sliding", "random", "sequential"]
 
-_ITERATORS: dict[IteratorName, type[SlidingWindows | RandomSampling | SequentialPartitioning]] = {
+#: An iterator over a text, a part of which it holds out for validation.
+TextIterator: TypeAlias = SlidingWindows | RandomSampling | SequentialPartitioning
+
+_ITERATORS: dict[IteratorName, type[TextIterator]] = {
     "sliding": SlidingWindows,
     "random": RandomSampling,
     "sequential": SequentialPartitioning,
@@ -104,7 +107,7 @@ class DataSpec:
         """Whether the text is normalised, where `normalized` leaves it to the kind of text, too."""
         return self.source in BUILT_IN if self.normalized is None else self.normalized
 
-    def load(self, vocab: Vocab | None = None) -> tuple[Corpus, DataModule]:
+    def load(self, vocab: Vocab | None = None) -> tuple[Corpus, TextIterator]:
         """Reads the text, and cuts it into batches.
 
         Args:
@@ -131,7 +134,7 @@ class DataSpec:
         sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps}
         return corpus, EvaluationText(_ITERATORS[self.iterator], corpus, **sizes)
 
-    def batches(self, corpus: Corpus) -> DataModule:
+    def batches(self, corpus: Corpus) -> TextIterator:
         """The iterator over a corpus."""
         sizes = {"batch_size": self.batch_size, "num_steps": self.num_steps, "seed": self.seed}
         if self.iterator == "sliding":

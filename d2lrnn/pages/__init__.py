@@ -1,1 +1,1 @@
-"""Figures as text: curves, dots and bars as SVG, and the round numbers of their axes."""
+"""Pages of HTML that hold all that they show: their style, and figures as SVG."""

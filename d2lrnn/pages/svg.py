@@ -1,16 +1,22 @@
-"""Figures as inline SVG: dots with intervals, curves, bars. Plain text made of plain numbers.
+"""Figures as inline SVG: dots with intervals, curves, bars, heat maps. Plain text made of plain numbers.
 
 Colours stand in the elements for a light page; `STYLE` changes them where the reader's screen is dark.
 """
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
+from d2lrnn.contract.values import FloatArray
 from d2lrnn.pages.ticks import linear_ticks, log_ticks, written
 
 #: One colour a backend, on a light page and on a dark one: after Okabe and Ito, who chose colours that stay
@@ -139,33 +145,34 @@ def line_plot(
     curves: Sequence[Curve],
     *,
     in_turn: bool = False,
-    log: bool = False,
-    x_steps: int = 5,
+    counted: bool = False,
+    logarithmic: bool = False,
     width: int = 312,
     height: int = 230,
 ) -> str:
-    """Curves over one another.
+    """Curves over one another, at least one point in all; a curve of one point is a dot.
 
     Args:
-        title: above the figure.
-        x_label: below the x axis.
-        y_label: above the y axis.
-        curves: one or more, with a point at least.
+        title: what stands above.
+        x_label: what goes to the right.
+        y_label: what goes up.
+        curves: the lines.
         in_turn: whether each shows in the gaps of the others, so that equal ones are seen.
-        log: whether the y axis is logarithmic; all values are above 0.
-        x_steps: about how many steps the x axis has.
-        width: in pixels, as is `height`.
-        height: of the whole figure.
+        counted: whether x counts something: its axis begins at 0, and has whole numbers alone.
+        logarithmic: whether equal factors of y, which is above 0, are equally high.
+        width: in pixels.
+        height: likewise.
     """
     points = [point for curve in curves for point in curve.points]
-    x_ticks = linear_ticks(min(x for x, _ in points), max(x for x, _ in points), x_steps)
+    least, most = min(x for x, _ in points), max(x for x, _ in points)
+    x_ticks = linear_ticks(0, most, min(5, int(most))) if counted else linear_ticks(least, most, 5)
     low, high = min(y for _, y in points), max(y for _, y in points)
-    if log:
-        y_ticks = log_ticks(low, high, lambda found: len(found) <= _MOST_LOG_TICKS)
+    if logarithmic:
+        y_ticks = log_ticks(low, high, lambda ticks: len(ticks) <= _MOST_LOG_TICKS)
     else:
         y_ticks = linear_ticks(low, high, 5)
         low, high = y_ticks[0], y_ticks[-1]
-    scaled = math.log if log else float
+    scaled = math.log if logarithmic else float
     x_texts, y_texts = written(x_ticks), written(y_ticks)
     left = _GAP + max(map(_width, y_texts)) + 4
     right = width - _GAP - _width(x_texts[-1]) / 2
@@ -188,10 +195,17 @@ def line_plot(
         parts.append(_line(x(tick), bottom, x(tick), bottom + 4, "mark"))
         parts.append(_text(x(tick), bottom + _SIZE + 5, text, anchor="middle"))
     for number, curve in enumerate(curves):
+        colour = _colour(curve.colour)
+        if len(curve.points) == 1:
+            ((at, value),) = curve.points
+            parts.append(
+                f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" r="4.5" {_fill(colour)} class="{colour}f">'
+                f"<title>{escape(curve.label)}</title></circle>"
+            )
+            continue
         line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in curve.points)
         gap = _DASH * (len(curves) - 1) if in_turn else 0
         dashes = f' stroke-dasharray="{_DASH} {gap}" stroke-dashoffset="{-_DASH * number}"' if gap else ""
-        colour = _colour(curve.colour)
         parts.append(
             f'<polyline points="{line}" fill="none" {_stroke(colour)} class="{colour}s" '
             f'stroke-width="2.2"{dashes}><title>{escape(curve.label)}</title></polyline>'
@@ -216,6 +230,60 @@ def bars(title: str, unit: str, values: Sequence[Bar], width: int = 760) -> str:
         )
         parts.append(_text(left + length + 5, y + 4, f"{bar.value:,.0f}"))
     return _svg(width, bottom + _GAP, title, parts)
+
+
+#: What a heat map has above zero and below it: the same on both pages, for they shine through.
+HOT, COLD = (213, 94, 0), (0, 114, 178)
+
+
+def heat_map(
+    title: str, rows: Sequence[str], columns: Sequence[str], values: FloatArray, *, column_width: int = 12
+) -> str:
+    """Numbers as colours: the larger, the less the page shines through.
+
+    Args:
+        title: what stands above.
+        rows: their names, on the left.
+        columns: their names, below, upright where a letter has no room.
+        values: (rows, columns), in [-1, 1]: `HOT` above zero, `COLD` below it.
+        column_width: in pixels.
+    """
+    left = max(map(_width, rows)) + 2 * _GAP
+    longest = max(map(len, columns))
+    width = int(left + column_width * len(columns) + _GAP)
+    parts, top = _title(title, width)
+    height = _SIZE * len(rows)
+    parts.append(
+        f'<image x="{left:.1f}" y="{top:.1f}" width="{column_width * len(columns)}" height="{height}" '
+        f'preserveAspectRatio="none" style="image-rendering:pixelated" href="{_pixels(values)}"/>'
+    )
+    for number, name in enumerate(rows):
+        parts.append(_text(left - 5, top + _SIZE * number + 10, name, anchor="end", size=11))
+    for number, name in enumerate(columns):
+        x = left + column_width * (number + 0.5)
+        if longest == 1:
+            parts.append(_text(x, top + height + 13, name, anchor="middle"))
+        else:
+            y = top + height + 5
+            parts.append(_text(x + 4, y, name, anchor="end", turned=True))
+    return _svg(width, top + height + (18 if longest == 1 else _width("x" * longest) + 10), title, parts)
+
+
+def _pixels(values: FloatArray) -> str:
+    """The picture of `heat_map`, a pixel a number, as PNG in a data URI."""
+    pixels = np.empty((*values.shape, 4), np.uint8)
+    pixels[..., :3] = np.where(values[..., None] > 0, HOT, COLD)
+    pixels[..., 3] = np.rint(255 * np.abs(values).clip(0, 1))
+    # Each row begins with the number of its filter: 0, none.
+    lines = b"".join(b"\0" + row.tobytes() for row in pixels)
+    height, width = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # eight bits each of RGBA
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def disc(colour: int) -> str:
@@ -332,10 +400,20 @@ def _svg(width: int, height: float, title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", bold: bool = False) -> str:
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    bold: bool = False,
+    size: int = _SIZE,
+    turned: bool = False,
+) -> str:
     weight = ' font-weight="bold"' if bold else ""
+    turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{_SIZE}"{weight} '
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{weight}{turn} '
         f'{_fill("ink")} class="inkf">{escape(text)}</text>'
     )
 

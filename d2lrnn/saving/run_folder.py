@@ -267,6 +267,18 @@ def run_folder_of(folder: Path) -> Path:
     return parent if is_run and is_named else checkpoint
 
 
+def kept_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints beside the one that a folder is or names, the oldest first; of one that lies alone, it.
+
+    They need not be whole, nor of the same run.
+
+    Raises:
+        RunError: there is no run.
+    """
+    root = run_folder_of(folder)
+    return list(_newest_first(root))[::-1] or [root]
+
+
 @contextmanager
 def hold_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Makes a run's folder, and holds it: meanwhile no other process trains there.

@@ -25,6 +25,20 @@ def needs_log_axis(epochs: Sequence[EpochRecord]) -> bool:
     return _ratio(epochs) > _LOG_FROM
 
 
+def finite_points(epochs: Sequence[EpochRecord]) -> dict[str, list[tuple[float, float]]]:
+    """The points of the curves by name, validation first: epoch and perplexity, where that is a number.
+
+    Example:
+        >>> finite_points([EpochRecord(1, math.inf, 9.0, 3.0, 3.2, 500.0, 4)])
+        {'validation': [(1.0, 9.0)], 'training': []}
+    """
+    points = {
+        "validation": [(float(record.epoch), record.val_perplexity) for record in epochs],
+        "training": [(float(record.epoch), record.train_perplexity) for record in epochs],
+    }
+    return {name: [each for each in found if math.isfinite(each[1])] for name, found in points.items()}
+
+
 def draw_epochs(axes: Any, epochs: Sequence[EpochRecord], color: Any) -> Any:
     """Draws validation solid, training dashed, and the best epoch as a point.
 

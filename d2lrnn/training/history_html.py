@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from d2lrnn.pages.svg import Curve, disc, line_plot
-from d2lrnn.training.curves import needs_log_axis
+from d2lrnn.training.curves import finite_points, needs_log_axis
 from d2lrnn.training.history import EpochRecord, History, best_epoch
 from d2lrnn.training.notebook import current_cell
 
 _WIDTH, _HEIGHT = 420, 240
 
 #: Of `d2lrnn.pages.svg.COLOURS`.
-_VALIDATION, _TRAINING = 1, 0
+_COLOURS = {"training": 0, "validation": 1}
 
 #: A table of more epochs leaves most of them out.
 _MOST_ROWS = 12
@@ -41,30 +40,19 @@ def history_html(history: History) -> str:
 
 
 def _curve(epochs: Sequence[EpochRecord]) -> str:
-    curves = [
-        Curve("training", _points(epochs, lambda record: record.train_perplexity), _TRAINING),
-        Curve("validation", _points(epochs, lambda record: record.val_perplexity), _VALIDATION),
-    ]
-    drawn = [curve for curve in curves if curve.points]
-    if not drawn:
+    points = finite_points(epochs)
+    curves = [Curve(name, points[name], colour) for name, colour in _COLOURS.items() if points[name]]
+    if not curves:
         return ""
     return line_plot(
-        "Perplexity by epoch", "epoch", "perplexity", drawn, log=needs_log_axis(epochs),
-        x_steps=min(len(epochs) - 1, 5), width=_WIDTH, height=_HEIGHT,
+        "Perplexity by epoch", "epoch", "perplexity", curves, counted=True,
+        logarithmic=needs_log_axis(epochs), width=_WIDTH, height=_HEIGHT,
     )  # fmt: skip
 
 
-def _points(
-    epochs: Sequence[EpochRecord], perplexity: Callable[[EpochRecord], float]
-) -> list[tuple[float, float]]:
-    """Those that are numbers: a perplexity can have overflowed."""
-    points = [(float(record.epoch), perplexity(record)) for record in epochs]
-    return [point for point in points if math.isfinite(point[1])]
-
-
 def _table(history: History) -> str:
-    heads = ["epoch", f"{_mark(_TRAINING)} training", f"{_mark(_VALIDATION)} validation",
-             "bits per token", "tokens/s"]  # fmt: skip
+    named = [f"{_mark(colour)} {name}" for name, colour in _COLOURS.items()]
+    heads = ["epoch", *named, "bits per token", "tokens/s"]
     best = best_epoch(history.epochs)
     rows = [_row("th", heads)]
     for record in _shown(history):

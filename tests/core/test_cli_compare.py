@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from d2lrnn.cli import curves, pictures
+from d2lrnn.cli import curves
 from d2lrnn.cli.comparison import Compared, differences, notes, read_runs, specification
 from d2lrnn.cli.main import main
 from d2lrnn.cli.text_table import text_table
@@ -25,6 +25,7 @@ from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.saving.run import Change, Run
 from d2lrnn.saving.run_folder import save_run
+from d2lrnn.training import pictures
 from d2lrnn.training.history import EpochPart, EpochRecord, Position
 from d2lrnn.training.initialization import initial_parameters
 from d2lrnn.training.schedules import Cosine

@@ -136,7 +136,7 @@ def test_the_norms_are_in_every_result(tmp_path: Path, capsys: pytest.CaptureFix
     assert second.grad_norm is not None
     assert 0.05 < second.grad_norm < second.grad_norm_max  # type: ignore[operator]
     assert f"gradient    norm {second.grad_norm:.3g} on average" in printed
-    assert table.read_text().splitlines()[0].endswith("learning_rate,grad_norm,grad_norm_max,clipped,seconds")
+    assert table.read_text().splitlines()[0].endswith(",grad_norm,grad_norm_max,clipped")
     lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     assert [line["clipped"] for line in lines] == [first.clipped, second.clipped]
     assert _train(*QUICK, "--clip", "none", "--epochs", "2", "--out", tmp_path / "other") == 0

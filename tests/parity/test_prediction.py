@@ -12,6 +12,7 @@ from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.data.vocabulary import UNKNOWN, Vocab
 from d2lrnn.generation import beam_search, generate, stream
+from d2lrnn.report.reading import read
 
 DROPPING = ModelSpec(11, "gru", "concise", 16, num_layers=2, dropout=0.5)
 
@@ -35,6 +36,17 @@ def test_step_by_step_is_the_whole_sequence(backend: Backend, reference: Backend
     assert float(loss) == pytest.approx(nats / 18, rel=1e-6)
     for part, other in zip(learner.export_state(final), learner.export_state(state), strict=True):
         np.testing.assert_allclose(part, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [*REPRESENTATIVE, DROPPING], ids=name_of)
+def test_what_a_report_paints_agrees(backend: Backend, reference: Backend, spec: ModelSpec) -> None:
+    learner, judge = learners(backend, reference, spec, TrainingSpec())
+    tokens = drawn_batch(spec, batch_size=2, num_steps=9).inputs
+    ours, expected = read(learner, tokens), read(judge, tokens)
+    np.testing.assert_allclose(ours.bits, expected.bits, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours.hiddens, expected.hiddens, rtol=0, atol=1e-6)
+    for mine, theirs in zip(ours.guesses, expected.guesses, strict=True):
+        assert [each.probability for each in mine] == pytest.approx([each.probability for each in theirs])
 
 
 def test_dropout_is_on_in_training_alone(backend: Backend, reference: Backend) -> None:
