@@ -174,12 +174,17 @@ class TensorFlowWorkers:
     def __init__(self, place: Place, strategy: Any, device: str) -> None:
         self.rank, self.size, self.device = place.rank, place.size, device
         self._place, self._strategy = place, strategy
-        self._compiled = tf.function(lambda array: self.summed([array])[0], autograph=False)
+        self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def sum(self, array: FloatArray) -> FloatArray:
         """Over all workers."""
+        key = array.shape, array.dtype
         with self.named_if_lost(), tf.device(self.device):
-            return self._compiled(tf.constant(array)).numpy()
+            if key not in self._compiled:
+                # Of a function that is traced for several shapes TensorFlow warns as if there were no end.
+                function = tf.function(lambda array: self.summed([array])[0], autograph=False)
+                self._compiled[key] = function.get_concrete_function(tf.TensorSpec(*key))
+            return self._compiled[key](tf.constant(array)).numpy()
 
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The sums of tensors of one precision, in one reduction: a part of a compiled function."""

@@ -26,8 +26,9 @@ import shutil
 import stat
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from d2lrnn.atomic_files import sync_folder, write_atomically
@@ -52,6 +53,7 @@ from d2lrnn.saving.checkpoint import (
 from d2lrnn.saving.history_file import HISTORY, is_history, write_history
 from d2lrnn.saving.locks import LOCK, locked
 from d2lrnn.saving.run import Run
+from d2lrnn.training.history import EpochRecord
 
 LATEST, BEST = "latest", "best"
 CONFIG = "config.toml"
@@ -345,9 +347,16 @@ def _leads_to(earlier: Run, run: Run) -> bool:
     return (
         earlier.identity == run.identity
         and earlier.step <= run.step
-        # As text: a number in them may be a NaN, which equals nothing.
-        and repr(earlier.position.epochs) == repr(run.position.epochs[:count])
+        and _numbers(earlier.position.epochs) == _numbers(run.position.epochs[:count])
     )
+
+
+def _numbers(epochs: Sequence[EpochRecord]) -> str:
+    """What is the same in an epoch that is trained again, as after a kill, at another speed.
+
+    As text: a number may be a NaN, which equals nothing.
+    """
+    return repr([replace(record, tokens_per_second=0.0) for record in epochs])
 
 
 def _is_own_pointer(path: Path) -> bool:

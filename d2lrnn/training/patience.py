@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from d2lrnn.checks import whole_number
-from d2lrnn.training.history import EpochRecord
+from d2lrnn.training.history import EpochRecord, best_epoch
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Patience:
             >>> Patience(3).waited(epochs), Patience(3, since=3).waited(epochs)
             (2, 1)
         """
-        best = min(epochs, key=lambda record: record.val_perplexity, default=None)
+        best = best_epoch(epochs)
         return len(epochs) - max(best.epoch if best else 0, self.since)
 
     def is_over(self, epochs: Sequence[EpochRecord]) -> bool:

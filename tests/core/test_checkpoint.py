@@ -181,6 +181,20 @@ def test_a_copy_of_a_run_is_a_run(tmp_path: Path) -> None:
     assert load_run(tmp_path / "alone").step == 14
 
 
+def test_a_checkpoint_that_a_kill_left_without_a_name_goes(tmp_path: Path) -> None:
+    save_run(_run(9.0), tmp_path)
+    save_run(_run(9.0, 8.0), tmp_path, keep=2)
+    # As if the second had been killed before it was named, and its epoch were trained again, more slowly.
+    (tmp_path / "latest").unlink()
+    (tmp_path / "latest").symlink_to("step-00000007")
+    again = _run(9.0, 8.0, 7.0)
+    first, second, third = again.position.epochs
+    slower = (first, dataclasses.replace(second, tokens_per_second=1.0), third)
+    again = dataclasses.replace(again, position=Position(21, slower))
+    save_run(again, tmp_path)
+    assert _checkpoints(tmp_path) == ["step-00000021"]
+
+
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
     scores = [9.0, 7.0, 8.0, 8.5, 7.5, 7.0, 9.0]
     kept = []
