@@ -185,7 +185,9 @@ def _install_book(session: nox.Session, python: str, edition: str) -> Path:
 def exchange(session: nox.Session) -> None:
     """Every backend resumes the runs of every other, in the environments of the parity sessions."""
     shutil.rmtree(EXCHANGED, ignore_errors=True)
-    pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
+    # Those that take longest begin.
+    order = sorted(BACKENDS, key=lambda backend: backend not in COMPILING)
+    pythons = {backend: _python_of(session, backend) for backend in order}
     words = [f"{backend}={python}" for backend, python in pythons.items()]
     command = [pythons["numpy"], "tests/exchange.py", str(EXCHANGED / "begun"), *words]
     session.run(*command, external=True, env=ONE_THREAD | KEPT_PROGRAMS)

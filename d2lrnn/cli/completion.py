@@ -52,6 +52,7 @@ def _set_completers(parser: argparse.ArgumentParser, folders: Any) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _set_completers(command, folders)
+        # argcomplete looks for an attribute that argparse does not know.
         elif action.dest in _VALUES:
             action.completer = _Values(_VALUES[action.dest])  # type: ignore[attr-defined]
         elif action.dest in _FOLDERS:

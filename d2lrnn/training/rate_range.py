@@ -119,7 +119,8 @@ def _rising(
     learner: Learner, data: DataModule, rates: list[float], interrupted: Callable[[], bool]
 ) -> RateRange:
     losses: list[float] = []
-    lowest, state, ended = math.inf, None, "finished"
+    lowest, state = math.inf, None
+    ended: Literal["finished", "diverged", "interrupted"] = "finished"
     for rate, (batch, begins) in zip(rates, _endless(data), strict=False):
         if interrupted():
             ended = "interrupted"
@@ -138,7 +139,7 @@ def _rising(
         if smoothed > _DIVERGED * lowest:
             ended = "diverged"
             break
-    return RateRange(tuple(rates[: len(losses)]), tuple(losses), ended)  # type: ignore[arg-type]
+    return RateRange(tuple(rates[: len(losses)]), tuple(losses), ended)
 
 
 def _endless(data: DataModule) -> Iterator[tuple[Batch, bool]]:
