@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from d2lrnn.pages.svg import DARK, LIGHT
+
 CHROMIUM = shutil.which("chromium")
 
 needs_chromium = pytest.mark.skipif(
@@ -91,6 +93,18 @@ def look(text: str, width: int, scheme: str, folder: Path) -> Look:
     assert found is not None, done.stderr
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return Look(json.loads(unescape(found[1])), console, *_picture(picture.read_bytes()))
+
+
+def check_look(seen: Look, width: int, scheme: str) -> None:
+    """What holds for every page: it fills the window, nothing sticks out, no text is on another."""
+    assert seen.console == []
+    assert seen.size == (width, 900)
+    assert seen.background == {"light": LIGHT, "dark": DARK}[scheme]["page"]
+    assert seen.found["width"] == width
+    assert seen.found["dark"] is (scheme == "dark")
+    assert seen.found["page"] <= seen.found["space"]
+    assert seen.found["loose"] == 0
+    assert seen.found["overprinted"] == []
 
 
 def _picture(png: bytes) -> tuple[tuple[int, int], str]:

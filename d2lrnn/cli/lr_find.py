@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from d2lrnn.cli.new_run import new_run
-from d2lrnn.cli.output import describe_backend, describe_model, describe_value
+from d2lrnn.cli.output import describe_backend, describe_model, describe_value, specified
 from d2lrnn.cli.output_files import check_writable, write_json, write_output
 from d2lrnn.cli.requests import LrFindRequest, TrainRequest
 from d2lrnn.cli.text_table import text_table
@@ -55,12 +55,7 @@ def lr_find(request: LrFindRequest) -> int:
         print(text_table(_rows(found), shutil.get_terminal_size().columns))
     _print_end(found)
     write_json(request.json, {
-        "backend": chosen.name,
-        "versions": chosen.versions(),
-        "device": device.name,
-        "model": run.model.to_json(),
-        "training": run.training.to_json(),
-        "data": run.data.to_json(),
+        **specified(run, chosen, device),
         "ended": found.ended,
         "rates": found.rates,
         "losses": found.losses,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from d2lrnn.cli.streams import in_one_line
 from d2lrnn.contract.cells import find_cell
@@ -38,6 +39,20 @@ def describe_backend(chosen: Backend, device: Device, *, asked: str | None = Non
 def describe_versions(chosen: Backend) -> str:
     """What a backend computes with: ``numpy 2.1.0, …``."""
     return ", ".join(f"{package} {version}" for package, version in chosen.versions().items())
+
+
+def specified(run: Run, chosen: Backend, device: Device) -> dict[str, Any]:
+    """What a result in JSON says of a run that is trained: by what, where, and its specifications."""
+    assert run.data is not None
+    assert run.training is not None
+    return {
+        "backend": chosen.name,
+        "versions": chosen.versions(),
+        "device": device.name,
+        "model": run.model.to_json(),
+        "training": run.training.to_json(),
+        "data": run.data.to_json(),
+    }
 
 
 def describe_model(spec: ModelSpec) -> str:

@@ -16,6 +16,7 @@ from d2lrnn.cli.out_folder import own_folder
 from d2lrnn.cli.output import (
     describe_backend,
     describe_versions,
+    specified,
 )
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay
@@ -186,12 +187,7 @@ def _train(
     samples = _samples(learner, corpus, run.prompt or prompt_of(corpus), run.training.seed)
     print_result(folder, run, corpus, history, samples)
     write_json(request.json, {
-        "backend": chosen.name,
-        "versions": chosen.versions(),
-        "device": device.name,
-        "model": run.model.to_json(),
-        "training": run.training.to_json(),
-        "data": run.data.to_json(),
+        **specified(run, chosen, device),
         "changes": [{"step": each.step, "before": each.before.to_json()} for each in run.changes],
         "early_stopping": asdict(run.early_stopping) if run.early_stopping else None,
         "ended": history.ended,

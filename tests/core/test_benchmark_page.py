@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import look, needs_chromium
+from browser import check_look, look, needs_chromium
 
 from d2lrnn.benchmark.html import page
 from d2lrnn.benchmark.table import gather
-from d2lrnn.pages.svg import DARK, LIGHT
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "bench.json"
 
@@ -33,16 +32,9 @@ def shown() -> str:
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_looks_as_it_should(shown: str, width: int, scheme: str, tmp_path: Path) -> None:
     seen = look(shown, width, scheme, tmp_path)
-    assert seen.console == []
-    assert seen.size == (width, 900)
-    assert seen.background == {"light": LIGHT, "dark": DARK}[scheme]["page"]
+    check_look(seen, width, scheme)
     found = seen.found
-    assert found["width"] == width
-    assert found["dark"] is (scheme == "dark")
-    assert found["page"] <= found["space"]
-    assert found["loose"] == 0
     assert (found["wide"] > 0) is (width == 400)  # else nothing was shown of how tables scroll
-    assert found["overprinted"] == []
     assert found["texts"] > 300
     # Of the steps and of memory, at two settings, the figure for other screens is hidden.
     assert found["shown"] == shown.count("<svg xmlns") - 4

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import look, needs_chromium
+from browser import check_look, look, needs_chromium
 
 import d2lrnn
 from d2lrnn.cli.main import main
@@ -26,7 +26,7 @@ from d2lrnn.cli.repeated import commands_of
 from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
-from d2lrnn.pages.svg import DARK, LIGHT, Curve, heat_map, line_plot
+from d2lrnn.pages.svg import Curve, heat_map, line_plot
 from d2lrnn.report.reading import Reading, read, rows_to_read
 from d2lrnn.report.units import telling_units
 from d2lrnn.saving.run_folder import load_run, save_run
@@ -460,15 +460,8 @@ def test_the_page_looks_as_it_should(
     run: str, words: str, kind: str, width: int, scheme: str, tmp_path: Path
 ) -> None:
     seen = look(_report(run if kind == "characters" else words), width, scheme, tmp_path)
-    assert seen.console == []
-    assert seen.size == (width, 900)
-    assert seen.background == {"light": LIGHT, "dark": DARK}[scheme]["page"]
+    check_look(seen, width, scheme)
     found = seen.found
-    assert found["width"] == width
-    assert found["dark"] is (scheme == "dark")
-    assert found["page"] <= found["space"]
-    assert found["loose"] == 0
-    assert found["overprinted"] == []
     assert found["smallest"] >= 11
     assert found["texts"] > 20
     # Curves, on characters those of the rate, and the heat map.
