@@ -14,6 +14,7 @@ from d2lrnn.benchmark.workers import TURNS
 from d2lrnn.cli.main import main
 
 
+@pytest.mark.of_the_core
 def test_two_workers_are_compared_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / "workers.json"
     words = ["--settings", "5x4x32", "--models", "gru-scratch", "--rounds", "2", "--seconds", "0.05"]

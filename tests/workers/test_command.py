@@ -134,6 +134,7 @@ def encoded(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.of_the_core
 def test_two_workers_show_and_come_to_what_one_does(command: Any, tmp_path: Path, encoded: Path) -> None:
     outputs: list[tuple[list[str], list[tuple[float, float]]]] = []
     for text, workers in (("sample", []), ("sample", ["--workers", "2"]), (str(encoded), ["--workers", "2"])):
@@ -236,7 +237,9 @@ def test_the_first_worker_alone_writes_for_tensorboard_and_draws(command: Any, t
 def test_a_run_that_is_stopped_and_resumed_is_the_same_to_the_bit(command: Any, tmp_path: Path) -> None:
     words = [*MODEL, "--layers", "2", "--dropout", "0.2", "--iterator", "sequential", "--epochs", "4"]
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    assert command(*words, "--workers", "2", "--out", whole).ended()[0] == 0
+    code, _, errors = command(*words, "--workers", "2", "--out", whole).ended()
+    assert code == 0, errors
+    assert len(errors.splitlines()) == 4, errors  # a line an epoch, and nothing of a framework
     first = command(*words, "--workers", "2", "--out", parts, "--save-every", "3")
     first.wait_for((tmp_path / "parts" / "latest").exists)
     os.kill(first.process.pid, signal.SIGINT)
