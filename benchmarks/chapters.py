@@ -5,9 +5,11 @@
     python benchmarks/chapters.py table    # all backends: results/chapters.md
 
 Each is run on the backend of D2LRNN_BACKEND. File names after the first word run those chapters alone; the
-results of the others stay as they are. The result of a training in the book's chapters is taken from the
-trainer's own record (current edition) or from the cell's output (first edition), in our own chapters from
-what their cells print.
+results of the others stay as they are. With ``--epochs N`` they train for N epochs at most: for chapters that
+would take over ten minutes, and the table says so.
+
+The result of a training in the book's chapters is taken from the trainer's own record (current edition) or
+from the cell's output (first edition), in our own chapters from what their cells print.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ BACKENDS = ("torch", "mxnet", "tensorflow", "jax")
 _INTRODUCTION = """\
 # Chapters, whole
 
-Every cell as it stands in the source, with all the epochs that it asks for: `python benchmarks/chapters.py`
-with `run` and `peer` on each backend, then with `table`.
+Every cell as it stands in the source, with all the epochs that it asks for, unless a row names fewer:
+`python benchmarks/chapters.py` with `run` and `peer` on each backend, then with `table`.
 
 ## The book's own text
 
@@ -87,7 +89,7 @@ _FIGURE = re.compile(r"\b(?:perplexity|loss|error|bleu|acc|pairs) -?(?:\d|nan|in
 _PACE = re.compile(r", [\d.]+ (?:tokens|examples)/sec.*")
 
 
-def run(names: list[str]) -> None:
+def run(names: list[str], epochs: int | None) -> None:
     """Runs the chapters that have cells for this backend, and writes the results."""
     folder = os.environ.get("D2LRNN_CHAPTERS")
     if not folder and not names:
@@ -103,8 +105,8 @@ def run(names: list[str]) -> None:
             cells = source.cells(tab)
             fitted.clear()
             report = ChapterReport(len(cells))
-            done = _whole(run_chapter(source, tab, library, restored=restored, watcher=report))
-            entry = _cells(source, done.results, len(cells))
+            done = _whole(run_chapter(source, tab, library, restored=restored, epochs=epochs, watcher=report))
+            entry = {**_cells(source, done.results, len(cells)), **_fewer(done)}
             if source.path.parent == OWN:
                 _write("own", {**entry, "figures": figures_of(source, tab, done.results)})
             else:
@@ -113,7 +115,7 @@ def run(names: list[str]) -> None:
                 _write("chapters", {**entry, "seconds": seconds, "trainings": trainings})
 
 
-def run_peer(names: list[str]) -> None:
+def run_peer(names: list[str], epochs: int | None) -> None:
     """Runs the same chapters with the book's packages in the place of d2lrnn."""
     from chapter_peer import load_package
 
@@ -128,9 +130,10 @@ def run_peer(names: list[str]) -> None:
             except ChapterError as error:
                 _write("peer", {**_cells(source, (), len(cells)), "errors": [str(error)], "figures": []})
                 continue
-            done = _whole(run_chapter(source, tab, library, watcher=ChapterReport(len(cells))))
+            report = ChapterReport(len(cells))
+            done = _whole(run_chapter(source, tab, library, epochs=epochs, watcher=report))
             figures = figures_of(source, tab, done.results)
-            _write("peer", {**_cells(source, done.results, len(cells)), "figures": figures})
+            _write("peer", {**_cells(source, done.results, len(cells)), **_fewer(done), "figures": figures})
 
 
 def _tab() -> str:
@@ -165,6 +168,12 @@ def _cells(source: Chapter, results: tuple[CellResult, ...], number: int) -> dic
         "ran": sum(result.ok for result in results),
         "errors": [result.error for result in results if not result.ok],
     }
+
+
+def _fewer(done: ChapterRun) -> dict[str, int]:
+    """To how many epochs at most its trainings were cut, if they were."""
+    cut = done.epochs is not None and any(result.capped for result in done.results)
+    return {"epochs": done.epochs} if cut and done.epochs is not None else {}
 
 
 def _write(part: str, entry: dict[str, Any]) -> None:
@@ -239,10 +248,10 @@ def _printed(results: tuple[CellResult, ...]) -> list[dict[str, Any]]:
     return found
 
 
-def table(names: list[str]) -> None:
+def table(names: list[str], epochs: int | None) -> None:
     """Writes the results of all chapters on all backends."""
-    if names:
-        raise SystemExit("the table has all chapters: give no names")
+    if names or epochs is not None:
+        raise SystemExit("the table has all chapters as they were run: give no names and no --epochs")
     documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("chapters-*.json"))]
     text = "\n".join([*_book_lines(documents), "", *own_lines(documents), "", _versions(documents), ""])
     (RESULTS / "chapters.md").write_text(text)
@@ -264,7 +273,7 @@ def _book_lines(documents: list[dict[str, Any]]) -> Iterator[str]:
     for document in documents:
         for chapter in document["chapters"]:
             trained = "; ".join(_shown(training) for training in chapter["trainings"]) or "–"
-            cells = f"{chapter['ran']}/{chapter['cells']}"
+            cells = f"{chapter['ran']}/{chapter['cells']}{_cut(chapter)}"
             first = f"| {chapter['chapter']} | {document['backend']} | {cells}"
             yield f"{first} | {trained} | {chapter['seconds']:.0f} |"
             yield from (f"| | | | failed: {error} | |" for error in chapter["errors"])
@@ -292,16 +301,20 @@ def _own_rows(backend: str, own: dict[str, Any], peer: dict[str, Any] | None) ->
     for figure in peer["figures"] if peer else []:
         theirs.setdefault(figure["of"], []).append(figure["figures"])
     missing = "not run" if peer is None else "; ".join(peer["errors"][:1]) or "–"
-    start = f"{own['chapter']} | {backend} | {own['ran']}/{own['cells']}"
+    start = f"{own['chapter']} | {backend} | {own['ran']}/{own['cells']}{_cut(own)}"
     for figure in own["figures"] or [{"of": "shapes alone", "figures": "–"}]:
         beside = theirs.get(figure["of"])
-        if beside:
-            shown = beside.pop(0)
+        if beside and peer:
+            shown = f"{beside.pop(0)}{_cut(peer)}"
         else:
             shown, missing = missing, "as above"
         yield f"| {start} | {figure['of']} | {figure['figures']} | {shown} |"
         start = " | | "
     yield from (f"| | | | failed | {error} | |" for error in own["errors"])
+
+
+def _cut(entry: dict[str, Any]) -> str:
+    return f" ({entry['epochs']} epochs at most)" if "epochs" in entry else ""
 
 
 def _on_one_line(row: str) -> str:
@@ -317,5 +330,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Chapters, whole.")
     parser.add_argument("what", choices=["run", "peer", "table"])
     parser.add_argument("names", nargs="*", metavar="NAME.md", help="these chapters alone")
+    parser.add_argument("--epochs", type=int, metavar="N", help="at most so many, not all that are asked for")
     arguments = parser.parse_args()
-    {"run": run, "peer": run_peer, "table": table}[arguments.what](arguments.names)
+    {"run": run, "peer": run_peer, "table": table}[arguments.what](arguments.names, arguments.epochs)

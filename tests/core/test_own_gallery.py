@@ -107,19 +107,19 @@ def test_each_figure_stands_beside_that_of_the_books_package(gallery: ModuleType
     documents = [
         {"backend": "jax", "own": [entry("gru.md", "GRU: loss 1")],
          "peer": [entry("gru.md", ran=0, errors=["the package cannot\nbe imported"])]},
-        {"backend": "mxnet", "own": [entry("gru.md", "GRU: loss 2", ran=2, errors=["cell 3: no"])]},
+        {"backend": "mxnet", "own": [entry("gru.md", "GRU: loss 2", ran=2, errors=["cell 3: no"], epochs=8)]},
         {"backend": "torch",
          "own": [entry("gru.md", "GRU: loss 3", "GRU: loss 4", "x: bleu 5", "y: bleu 8"), entry("a.md")],
-         "peer": [entry("gru.md", "GRU: loss 6", "GRU: loss 7", errors=["cell 3: oh"])]},
+         "peer": [entry("gru.md", "GRU: loss 6", "GRU: loss 7", errors=["cell 3: oh"], epochs=9)]},
     ]  # fmt: skip
     rows = [line for line in gallery.own_lines(documents) if line.startswith("| ")][1:]
     assert rows == [
         "| a.md | torch | 3/3 | shapes alone | – | not run |",
-        "| gru.md | torch | 3/3 | GRU | loss 3 | loss 6 |",
-        "| | | | GRU | loss 4 | loss 7 |",
+        "| gru.md | torch | 3/3 | GRU | loss 3 | loss 6 (9 epochs at most) |",
+        "| | | | GRU | loss 4 | loss 7 (9 epochs at most) |",
         "| | | | x | bleu 5 | cell 3: oh |",
         "| | | | y | bleu 8 | as above |",
-        "| gru.md | mxnet | 2/3 | GRU | loss 2 | not run |",
+        "| gru.md | mxnet | 2/3 (8 epochs at most) | GRU | loss 2 | not run |",
         "| | | | failed | cell 3: no | |",
         "| gru.md | jax | 3/3 | GRU | loss 1 | the package cannot be imported |",
     ]
