@@ -40,8 +40,8 @@ from d2lrnn.benchmark.text_tables import further_tables
 from d2lrnn.benchmark.workers import run_workers
 from d2lrnn.benchmark.workers_table import workers_table
 from d2lrnn.cli.bench import names_in, report_worker, resumed, schedule_of
-from d2lrnn.cli.parser import ArgumentParser, add_bench
-from d2lrnn.cli.requests import BenchRequest
+from d2lrnn.cli.commands.argument_parser import ArgumentParser
+from d2lrnn.cli.commands.bench import BenchRequest, add_options
 from d2lrnn.errors import WRONG_INPUT, D2LError, SpecError
 from d2lrnn.pages.svg import as_file
 from d2lrnn.registry import backends, engine_of, find_backend
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(_parser().parse_args(argv))
     pythons, book, peers, report = (given.pop(name) for name in ("env", "book", "peers", "report"))
     try:
+        del given["request"]  # what d2lrnn bench would make of it
         request = BenchRequest(**given)
         name = "bench.json" if request.workers is None else "workers.json"
         save = Path(request.json or RESULTS / name).absolute()
@@ -152,7 +153,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(description="The benchmark over several environments.")
-    add_bench(parser)
+    add_options(parser)
     parser.add_argument("--env", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--book", default=None, metavar="FOLDER", help="where the book's package is")
     parser.add_argument(

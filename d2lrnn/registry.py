@@ -8,7 +8,7 @@ back: a backend that was named and is not there is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +18,8 @@ from types import ModuleType
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.values import Model
 from d2lrnn.errors import BackendNotInstalledError, SpecError, UnknownBackendError
+from d2lrnn.installation.diagnosis import diagnose, error_text, summary
+from d2lrnn.installation.faults import Fault
 from d2lrnn.workers.engine import Engine
 
 #: The environment variable that names the backend.
@@ -58,6 +60,21 @@ class BackendEntry:
     def missing(self) -> tuple[str, ...]:
         """The required modules that cannot be found here."""
         return tuple(module for module in self.requires if find_spec(module) is None)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the framework itself can be found, if not all that goes with it."""
+        return self.requires[0] not in self.missing
+
+    def faults(self, error: str | None, devices: Sequence[str] = ()) -> list[Fault]:
+        """What is wrong with its installation, where it is `begun`; nothing is imported.
+
+        Args:
+            error: what its import failed with, `d2lrnn.installation.diagnosis.error_text` of it; None where
+                it works or was not tried.
+            devices: the names of the devices that it computes on, where it works.
+        """
+        return diagnose(self.package, self.requires, self.install, error, devices)
 
     def require(self) -> None:
         """Raises a BackendNotInstalledError, with the command that installs it, if anything is missing."""
@@ -256,9 +273,11 @@ def tab(name: str) -> ModuleType:
 def _imported(entry: BackendEntry, module: str) -> ModuleType:
     try:
         return import_module(module)
-    except ImportError as error:
-        # A framework that is there and broken, or what another package's backend needs and did not bring.
+    except Exception as error:
+        # A framework that is there and broken raises anything: an OSError of the loader, an AttributeError of
+        # a NumPy that is too new.
+        text = error_text(error)
+        faults = "; ".join(str(fault) for fault in entry.faults(text))
         raise BackendNotInstalledError(
-            f"the backend {entry.name} cannot be imported: {error}. Install what is missing, or mend its "
-            f"installation: {entry.install}"
+            f"the backend {entry.name} cannot be imported: {summary(text).rstrip('.')}. {faults}"
         ) from error

@@ -6,17 +6,12 @@ once, when it is first imported. Every module of this package may import Keras a
 
 from __future__ import annotations
 
+import keras
+
 from d2lrnn.errors import BackendNotInstalledError
 
-_ADVICE = (
-    "the backend tensorflow needs Keras on TensorFlow: unset KERAS_BACKEND (or set it to tensorflow, also "
-    "in ~/.keras/keras.json) before Python starts"
-)
-
-try:
-    import keras
-except ImportError as error:  # Keras is installed, but not the framework it is set to use
-    raise BackendNotInstalledError(f"{_ADVICE}. Keras could not be imported: {error}") from error
-
 if keras.backend.backend() != "tensorflow":
-    raise BackendNotInstalledError(f"{_ADVICE}. Keras runs on {keras.backend.backend()} here")
+    raise BackendNotInstalledError(
+        f"Keras runs on {keras.backend.backend()} here, and the backend tensorflow needs it on TensorFlow: "
+        "unset KERAS_BACKEND (or set it to tensorflow, also in ~/.keras/keras.json) before Python starts"
+    )

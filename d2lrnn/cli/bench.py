@@ -15,8 +15,8 @@ from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.workers import run_workers
 from d2lrnn.benchmark.workers_table import workers_table
+from d2lrnn.cli.commands.bench import BenchRequest
 from d2lrnn.cli.output_files import check_writable, replaceable_file, write_output
-from d2lrnn.cli.requests import BenchRequest
 from d2lrnn.errors import WRONG_INPUT, SpecError
 from d2lrnn.registry import backends, engine_of, find_backend
 

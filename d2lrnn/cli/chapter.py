@@ -10,8 +10,8 @@ from d2lrnn.chapters.report import ChapterReport
 from d2lrnn.chapters.results import ChapterRun
 from d2lrnn.chapters.source import Chapter, chosen_tab
 from d2lrnn.cli.chapter_process import ChapterProcess
+from d2lrnn.cli.commands.chapter import ChapterRequest
 from d2lrnn.cli.output_files import STANDARD_OUTPUT, check_writable, write_json, write_output
-from d2lrnn.cli.requests import ChapterRequest
 from d2lrnn.errors import INTERRUPTED, WRONG_INPUT
 from d2lrnn.registry import find_backend
 

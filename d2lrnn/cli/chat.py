@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 
 from d2lrnn.cli.chat_session import ChatSession, answer
+from d2lrnn.cli.commands.chat import ChatRequest
 from d2lrnn.cli.live_text import write_live
 from d2lrnn.cli.opened_model import OpenedModel, forbidden, open_model
-from d2lrnn.cli.requests import ChatRequest
 from d2lrnn.cli.streams import in_one_line
 from d2lrnn.errors import WRONG_INPUT, D2LError, PromptError
 from d2lrnn.generation import Sampling

@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from d2lrnn.cli.commands.compare import CompareRequest
 from d2lrnn.cli.comparison import ABSENT, Compared, bits_of, differences, notes, per_token, read_runs
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import thousands
-from d2lrnn.cli.requests import CompareRequest
 from d2lrnn.cli.text_table import text_table
 from d2lrnn.training.history import record_to_json
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any, get_args
 
-from d2lrnn.cli.requests import CompletionRequest
+from d2lrnn.cli.commands.completion import CompletionRequest
 from d2lrnn.errors import UNEXPECTED, SpecError
 
 #: What names a folder.

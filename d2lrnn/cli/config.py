@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from d2lrnn.cli.commands.config import ConfigRequest
 from d2lrnn.cli.config_file import TABLES, key_of
 from d2lrnn.cli.new_run import FIRST_EDITION, NUM_EPOCHS
 from d2lrnn.cli.option_values import option_values, set_in_python
-from d2lrnn.cli.requests import ConfigRequest
 from d2lrnn.cli.resumed_run import describe_change
 from d2lrnn.cli.streams import in_one_line
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec

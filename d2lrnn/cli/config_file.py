@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from d2lrnn.cli.requests import TrainRequest
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.train_options import NONE, OPTIONS, SETTINGS, Option, number_or_none
 from d2lrnn.contract.optimizers import SGD
 from d2lrnn.data.spec import DataSpec

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from d2lrnn.cli.commands.encode import EncodeRequest
 from d2lrnn.cli.new_run import absolute_source
 from d2lrnn.cli.output import TOKENS
 from d2lrnn.cli.progress import EncodingDisplay, thousands
-from d2lrnn.cli.requests import EncodeRequest
 from d2lrnn.cli.train_options import option_of
 from d2lrnn.data.encoded import Header, Origin, check_encoded
 from d2lrnn.data.encoder import encode_texts

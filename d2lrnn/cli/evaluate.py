@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from d2lrnn.cli.commands.evaluate import EvaluateRequest
 from d2lrnn.cli.output import (
     describe_backend,
     describe_best,
@@ -12,7 +13,6 @@ from d2lrnn.cli.output import (
     describe_score,
 )
 from d2lrnn.cli.output_files import check_writable, write_json
-from d2lrnn.cli.requests import EvaluateRequest
 from d2lrnn.cli.resumed_run import with_text
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.data.batches import DataModule

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from d2lrnn.cli.commands.generate import TEMPERATURE, GenerateRequest
 from d2lrnn.cli.live_text import write_live
 from d2lrnn.cli.opened_model import OpenedModel, forbidden, open_model
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.prefix_file import read_prefixes
-from d2lrnn.cli.requests import TEMPERATURE, GenerateRequest
 from d2lrnn.generation import beam_search, stream
 from d2lrnn.generation import generate as continue_texts
 from d2lrnn.registry import backend

@@ -6,10 +6,11 @@ import shutil
 from importlib import import_module
 from typing import Any
 
+from d2lrnn.cli.commands.lr_find import LrFindRequest
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.output import describe_backend, describe_model, describe_value, specified
 from d2lrnn.cli.output_files import check_writable, write_json, write_output
-from d2lrnn.cli.requests import LrFindRequest, TrainRequest
 from d2lrnn.cli.text_table import text_table
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.data.texts import describe_source

@@ -7,8 +7,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.memory import check_memory
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of, owners
 from d2lrnn.contract.optimizers import OPTIMIZERS, SGD, Optimizer, find_optimizer
 from d2lrnn.contract.protocols import Backend

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from d2lrnn.cli.requests import TrainRequest
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.data.spec import DataSpec
 from d2lrnn.data.texts import STANDARD_INPUT, Source, names_in

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from d2lrnn.cli.commands.plot import PlotRequest
 from d2lrnn.cli.comparison import notes, read_runs
 from d2lrnn.cli.curves import picture
 from d2lrnn.cli.output_files import check_writable, write_output
-from d2lrnn.cli.requests import PlotRequest
 from d2lrnn.errors import RunError
 from d2lrnn.training.pictures import check_matplotlib
 

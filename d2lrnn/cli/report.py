@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from d2lrnn.cli.commands.generate import TEMPERATURE
+from d2lrnn.cli.commands.report import ReportRequest
 from d2lrnn.cli.comparison import specification
 from d2lrnn.cli.opened_model import forbidden
 from d2lrnn.cli.output import (
@@ -21,7 +23,6 @@ from d2lrnn.cli.output import (
 )
 from d2lrnn.cli.output_files import check_writable, write_output
 from d2lrnn.cli.repeated import commands_of
-from d2lrnn.cli.requests import TEMPERATURE, ReportRequest
 from d2lrnn.cli.resumed_run import with_text
 from d2lrnn.cli.streams import in_one_line
 from d2lrnn.contract.devices import choose_device

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.new_run import absolute_source, check_cell, check_parameters, schedule_of
 from d2lrnn.cli.output import describe_value
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import option_of
 from d2lrnn.contract.optimizers import OPTIMIZERS, find_optimizer
 from d2lrnn.contract.protocols import Backend

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from d2lrnn.chapters.source import Chapter, chosen_tab, read_source
-from d2lrnn.cli.requests import RunRequest
+from d2lrnn.cli.commands.run import RunRequest
 from d2lrnn.errors import ChapterError
 from d2lrnn.registry import find_backend
 

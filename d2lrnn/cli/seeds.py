@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.output_files import write_json
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.tensorboard_events import check_tensorboard
 from d2lrnn.cli.text_table import text_table
 from d2lrnn.cli.workers import is_shared

@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
+from d2lrnn.cli.commands.generate import TEMPERATURE
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.config import config_of
 from d2lrnn.cli.history_csv import HistoryCSV
 from d2lrnn.cli.new_run import new_run
@@ -20,7 +22,6 @@ from d2lrnn.cli.output import (
 )
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay
-from d2lrnn.cli.requests import TEMPERATURE, TrainRequest
 from d2lrnn.cli.resumed_run import resumed_run
 from d2lrnn.cli.seeds import train_seeds
 from d2lrnn.cli.tensorboard_events import TensorBoardEvents, check_tensorboard

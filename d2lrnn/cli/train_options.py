@@ -21,8 +21,8 @@ class Option(NamedTuple):
 
     Attributes:
         flag: ``--hidden``.
-        group: the field of `d2lrnn.cli.requests.TrainRequest` that its value goes into; empty for a field of
-            the request itself.
+        group: the field of `d2lrnn.cli.commands.train.TrainRequest` that its value goes into; empty for a
+            field of the request itself.
         field: which field of the specification it is.
         kind: reads its value; `bool` is a switch with a ``--no-`` of its own.
         help: what ``--help`` says of it.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from d2lrnn.cli.commands.translate import TranslateRunRequest
 from d2lrnn.cli.output_files import check_writable, write_json
-from d2lrnn.cli.requests import TranslateRunRequest
 from d2lrnn.cli.streams import in_one_line
 from d2lrnn.data.sentences import words_of
 from d2lrnn.errors import PromptError

@@ -8,10 +8,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from d2lrnn.cli.commands.translate import TranslateTrainRequest
 from d2lrnn.cli.output import describe_backend, describe_training
 from d2lrnn.cli.output_files import check_writable, write_json
 from d2lrnn.cli.progress import ProgressDisplay
-from d2lrnn.cli.requests import TranslateTrainRequest
 from d2lrnn.contract.devices import choose_device
 from d2lrnn.contract.optimizers import Adam, find_optimizer
 from d2lrnn.contract.specs import TrainingSpec

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from d2lrnn.allocator import keep_freed_memory
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.main import reported
 from d2lrnn.cli.output import warnings_in_one_line
 from d2lrnn.cli.output_files import lines_beside
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.streams import in_one_line, patient_streams
 from d2lrnn.cli.train import train_as_worker
 from d2lrnn.errors import WorkerLostError

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from d2lrnn.cli.requests import TrainRequest
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.data.texts import STANDARD_INPUT
 from d2lrnn.errors import RunError, SpecError
 from d2lrnn.registry import ENVIRONMENT_VARIABLE, engine_of, find_backend

@@ -529,7 +529,7 @@ def test_keras_on_another_installed_framework_is_refused(monkeypatch: pytest.Mon
     from d2lrnn_tensorflow import framework
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(BackendNotInstalledError, match=r"unset KERAS_BACKEND .* Keras runs on jax"):
+    with pytest.raises(BackendNotInstalledError, match=r"Keras runs on jax .* unset KERAS_BACKEND"):
         importlib.reload(framework)
 
 

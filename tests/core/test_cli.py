@@ -227,11 +227,9 @@ def test_the_best_epoch_is_named_and_taken(
 def test_backends(capsys: pytest.CaptureFixture[str]) -> None:
     code, printed, _ = _run(capsys, "backends")
     assert code == 0
-    lines = {line.split()[0]: line for line in printed.splitlines()}
-    assert list(lines) == ["torch", "jax", "tensorflow", "mxnet", "numpy"]
-    assert "numpy 1." in lines["numpy"] or "numpy 2." in lines["numpy"]
-    assert "devices: cpu" in lines["numpy"]
-    assert "pip install" in lines["mxnet"] or "mxnet 1." in lines["mxnet"]
+    names = re.findall(r"^(\w+) +(?:works|cannot be used|not installed)", printed, re.MULTILINE)
+    assert names == ["torch", "jax", "tensorflow", "mxnet", "numpy"]
+    assert re.search(r"\nnumpy +works: numpy [12]\.\S+\n +devices: cpu", printed)
 
 
 BAD_TEXTS = {

@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 
+from d2lrnn.cli.commands.backends import BackendsRequest
+from d2lrnn.cli.commands.bench import BenchRequest
+from d2lrnn.cli.commands.chapter import ChapterRequest
+from d2lrnn.cli.commands.chat import ChatRequest
+from d2lrnn.cli.commands.generate import GenerateRequest
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.main import main
 from d2lrnn.cli.new_run import NUM_EPOCHS, new_run
 from d2lrnn.cli.parser import parse
-from d2lrnn.cli.requests import (
-    REQUESTS,
-    BenchRequest,
-    ChapterRequest,
-    ChatRequest,
-    GenerateRequest,
-    TrainRequest,
-)
 from d2lrnn.cli.train_options import OPTIONS, option_of
 from d2lrnn.contract import optimizers
 from d2lrnn.contract.cells import GRU
@@ -37,7 +35,7 @@ def test_what_is_not_given_has_its_default() -> None:
     assert parse(["chat", "runs/a"]) == ChatRequest("runs/a")
     assert parse(["chapter", "x.md"]) == ChapterRequest("x.md")
     assert parse(["bench"]) == BenchRequest()
-    assert parse(["backends", "--debug"]) == REQUESTS["backends"](debug=True)
+    assert parse(["backends", "--debug"]) == BackendsRequest(debug=True)
 
 
 def test_a_request_is_a_frozen_value() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from d2lrnn.cli import completion
+from d2lrnn.cli.commands.completion import CompletionRequest
 from d2lrnn.cli.completion import _VALUES
 from d2lrnn.cli.main import main
 from d2lrnn.cli.parser import parser_for
-from d2lrnn.cli.requests import CompletionRequest
 from d2lrnn.contract.cells import cell_names
 from d2lrnn.contract.optimizers import OPTIMIZERS
 from d2lrnn.training.schedules import SCHEDULES
@@ -67,9 +69,7 @@ def path(tmp_path: Path) -> str:
     ("d2lrnn nonsense --x", set()),
 ])  # fmt: skip
 def test_bash_completes(line: str, completed: set[str], path: str, tmp_path: Path) -> None:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("bash is not installed here")
+    bash = _program("bash")
     (tmp_path / "here" / "runs").mkdir(parents=True)
     (tmp_path / "here" / "run.toml").touch()
     done = subprocess.run(
@@ -81,15 +81,74 @@ def test_bash_completes(line: str, completed: set[str], path: str, tmp_path: Pat
     assert {each for each in found if not each.startswith("-") or line[-1] != " "} == completed
 
 
+#: What the other shells make of the beginning of a line, which bash shows in full.
+LINES = {
+    "d2lrnn train --cell lst": ["lstm"],
+    "d2lrnn train --impl=con": ["--impl=concise"],
+    "d2lrnn generate ru": ["runs/"],
+    "d2lrnn translate train --no-at": ["--no-attention"],
+    "d2lrnn nonsense --x": [],
+}
+
+
+def _program(shell: str) -> str:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed here")
+    return program
+
+
+def test_fish_completes(path: str, tmp_path: Path) -> None:
+    fish = _program("fish")
+    (tmp_path / "runs").mkdir()
+    code = "d2lrnn completion fish | source; for line in $argv; complete -C $line; echo .; end"
+    done = subprocess.run(
+        [fish, "--no-config", "-c", code, *LINES], capture_output=True, text=True, check=True,
+        cwd=tmp_path, env={**os.environ, "PATH": path, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stderr == ""
+    answers = [answer.strip().splitlines() for answer in done.stdout.split(".\n")[:-1]]
+    assert [[each.split("\t")[0] for each in answer] for answer in answers] == list(LINES.values())
+
+
+#: zsh completes at a terminal alone; Ctrl-X shows the line as it is then.
+ZSH = """unsetopt prompt_cr prompt_sp; PS1=; autoload -Uz compinit; compinit -u -D
+eval "$(d2lrnn completion zsh)"
+show() { print -r -- "<${BUFFER}>"; BUFFER= }; zle -N show; bindkey '^X' show
+"""
+
+
+def test_zsh_completes(path: str, tmp_path: Path) -> None:
+    zsh = _program("zsh")
+    (tmp_path / "runs").mkdir()
+    ours, terminal = pty.openpty()
+    shell = subprocess.Popen(
+        [zsh, "-f", "-i"], stdin=terminal, stdout=terminal, stderr=terminal, cwd=tmp_path,
+        start_new_session=True,
+        env={**os.environ, "PATH": path, "HOME": str(tmp_path), "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(terminal)
+    try:
+        os.write(ours, ZSH.encode())
+        for line, completed in LINES.items():
+            os.write(ours, f"{line}\t\x18".encode())
+            shown = ""
+            while not (found := re.search(r"<(d2lrnn .*)>", shown)):
+                shown += os.read(ours, 4096).decode()
+            begun = line.rpartition(" ")[0]
+            assert found[1].rstrip() == (f"{begun} {completed[0]}" if completed else line)
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(ours)
+
+
 @pytest.mark.parametrize("shell", CompletionRequest.SHELLS)
 def test_the_lines_are_valid_in_their_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     lines = capsys.readouterr().out
     assert "d2lrnn" in lines
-    program = shutil.which(shell)
-    if program is None:
-        pytest.skip(f"{shell} is not installed here")
-    subprocess.run([program, "-n"], input=lines, text=True, check=True)
+    subprocess.run([_program(shell), "-n"], input=lines, text=True, check=True)
 
 
 def test_every_value_that_is_completed_is_one_of_an_option() -> None:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.config import _toml, config_of, default_config
 from d2lrnn.cli.config_file import TABLES, read_config, tomllib
 from d2lrnn.cli.main import main
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.parser import parse
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.cli.train_options import OPTIONS, SETTINGS
 from d2lrnn.contract.optimizers import Adam
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec

@@ -30,7 +30,8 @@ ROOMS = {
     "copies": {"contract"},
     "pages": {"contract"},
     "workers": {"contract", "errors"},
-    "registry": {"contract", "errors", "workers"},
+    "installation": {"errors"},
+    "registry": {"contract", "errors", "installation", "workers"},
     "data": {"atomic_files", "checks", "contract", "errors", "workers"},
     "generation": {"checks", "contract", "data", "errors"},
     "training": {"checks", "contract", "data", "errors", "generation", "pages", "workers"},
@@ -45,13 +46,14 @@ ROOMS = {
     },
     "cli": {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
-        "pages", "registry", "report", "saving", "training", "translation", "version", "workers",
+        "installation", "pages", "registry", "report", "saving", "training", "translation", "version",
+        "workers",
     },
     "__main__": {"cli", "errors"},
 }  # fmt: skip
 
 #: What a backend computes with, and what its tab may import beside it.
-BACKEND_ROOMS = {"contract", "copies", "errors", "translation", "workers"}
+BACKEND_ROOMS = {"contract", "copies", "errors", "installation", "translation", "workers"}
 TAB_ROOMS = {"book", "chapters", "data", "generation", "training"}
 
 

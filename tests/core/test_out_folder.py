@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.main import main
 from d2lrnn.cli.out_folder import own_folder, title_of
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.errors import SpecError
 from d2lrnn.saving import numbered_folders
 from d2lrnn.saving.numbered_folders import is_folder_of_runs, make_numbered_folder

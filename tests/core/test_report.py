@@ -19,11 +19,11 @@ import pytest
 from browser import check_look, look, needs_chromium
 
 import d2lrnn
+from d2lrnn.cli.commands.train import TrainRequest
 from d2lrnn.cli.main import main
 from d2lrnn.cli.new_run import new_run
 from d2lrnn.cli.parser import parse
 from d2lrnn.cli.repeated import commands_of
-from d2lrnn.cli.requests import TrainRequest
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import Batch
 from d2lrnn.pages.svg import Curve, heat_map, line_plot

@@ -117,4 +117,4 @@ def test_the_command_line(backend: Backend, tmp_path: Path, capsys: pytest.Captu
     assert captured.err == ""
     assert load_run(out).backend == backend.name
     assert main(["backends"]) == 0
-    assert f"{backend.name:<11}" in capsys.readouterr().out
+    assert f"{backend.name:<11}works: " in capsys.readouterr().out
