@@ -57,6 +57,9 @@ NEW_CELL, NEW_CELL_NAME, NEW_CELL_BACKENDS = "examples/new_cell", "lstm-peephole
 BOOK = Path(".nox") / "book"
 EDITIONS = {"current": "book", "first": "book-first"}
 
+#: Where the site is built.
+SITE = "build/docs"
+
 #: The runs that the backends exchange, and the one that they hand on to each other.
 EXCHANGED = Path(".nox") / "exchanged"
 HANDED_OVER = Path(".nox") / "handed-over"
@@ -107,6 +110,14 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session(python=PYTHON, tags=["docs"])
+def docs(session: nox.Session) -> None:
+    """The site, into build/docs: a warning is an error, and no page asks for anything of the network."""
+    _install(session, "docs")
+    session.run("sphinx-build", "--quiet", "--fail-on-warning", "--keep-going", "--fresh-env", "docs", SITE)
+    session.run("pytest", "tests/site", env={"D2LRNN_SITE": str(Path(SITE).resolve())})
+
+
 def _interpreter(version: str) -> str | None:
     """The command of an installed Python, found on the PATH or among those of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -136,6 +147,8 @@ def core(session: nox.Session, requirements: str) -> None:
     paths = ["tests/core", "tests/backends/test_numpy_gradients.py"]
     if requirements != "core-oldest":
         _doctest(session, "d2lrnn", D2LRNN_BACKEND="numpy")
+    else:
+        paths += ["--ignore", "tests/core/test_pages.py"]  # as the examples: once with the newest will do
     if session.python != PYTHON:  # there the session of the backend has all of them
         paths += ["tests/parity", *([] if session.posargs else ["-m", "not slow", *SHORT])]
     _pytest(session, *paths, D2LRNN_BACKEND="numpy")

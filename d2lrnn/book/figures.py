@@ -93,7 +93,7 @@ class ProgressBoard:
         display: whether to draw at all; the numbers are kept anyhow.
 
     Attributes:
-        data: by label the `Point`s that were drawn.
+        data: by label the points that were drawn, each a `Point`.
         fig: the figure, from the first point on.
 
     Example:

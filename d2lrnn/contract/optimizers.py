@@ -2,7 +2,7 @@
 
 The formulas are those of torch.optim (https://pytorch.org/docs/stable/optim.html). p is a parameter, g its
 gradient after clipping, η the rate of the step, t the number of the step from 1, λ the weight decay; all is
-done element by element. But for `AdamW`, weight decay is the gradient of λ/2 |p|²: first g ← g + λ p.
+done element by element. But for `AdamW`, weight decay is the gradient of ``λ/2 |p|²``: first g ← g + λ p.
 
 What an optimiser remembers of a parameter are its *slots*, arrays of the parameter's shape that begin at
 zero. In a checkpoint they are called ``optimizer.<slot>.<parameter>`` and have the canonical layout, so that
