@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from d2lrnn.data.corpus import load_corpus as load_corpus
     from d2lrnn.data.vocabulary import Vocab as Vocab
     from d2lrnn.errors import D2LError as D2LError
+    from d2lrnn.estimator import LanguageModel as LanguageModel
     from d2lrnn.generation import generate as generate
     from d2lrnn.registry import backend as backend
+    from d2lrnn.saving.exporting import export as export
     from d2lrnn.saving.models import load as load
     from d2lrnn.saving.models import save as save
     from d2lrnn.saving.run_folder import load_run as load_run
@@ -42,9 +44,11 @@ _HOMES = {
     "bits_per_token": "training.metrics",
     "Corpus": "data.corpus",
     "D2LError": "errors",
+    "export": "saving.exporting",
     "generate": "generation",
     "History": "training.history",
     "initial_parameters": "training.initialization",
+    "LanguageModel": "estimator",
     "load": "saving.models",
     "load_corpus": "data.corpus",
     "load_run": "saving.run_folder",

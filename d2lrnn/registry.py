@@ -41,6 +41,7 @@ class BackendEntry:
         install: the one command that installs them.
         aliases: other names for it.
         engine: with which several processes train one model; None where it has none.
+        exports: the format that it exports models to (`d2lrnn.saving.exporting`); None where it has none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class BackendEntry:
     install: str
     aliases: tuple[str, ...] = ()
     engine: Engine | None = None
+    exports: str | None = None
 
     @property
     def installed(self) -> bool:
@@ -147,12 +149,13 @@ _MXNET_STORE = Engine(
 #: is installed is taken.
 BACKENDS = (
     BackendEntry("torch", "d2lrnn_torch", "d2lrnn_torch.adapter:TorchBackend",
-                 ("torch",), "pip install torch", ("pytorch",), _TORCH_DISTRIBUTED),
+                 ("torch",), "pip install torch", ("pytorch",), _TORCH_DISTRIBUTED, "onnx"),
     BackendEntry("jax", "d2lrnn_jax", "d2lrnn_jax.adapter:JaxBackend",
-                 ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",), _JAX_DISTRIBUTED),
+                 ("jax", "flax", "optax"), "pip install jax flax optax", ("flax",), _JAX_DISTRIBUTED,
+                 "stablehlo"),
     BackendEntry("tensorflow", "d2lrnn_tensorflow", "d2lrnn_tensorflow.adapter:TensorFlowBackend",
                  ("tensorflow", "keras"), "pip install tensorflow keras", ("tf", "keras"),
-                 _TENSORFLOW_STRATEGY),
+                 _TENSORFLOW_STRATEGY, "savedmodel"),
     BackendEntry("mxnet", "d2lrnn_mxnet", "d2lrnn_mxnet.adapter:MXNetBackend",
                  ("mxnet",), 'pip install mxnet==1.9.1 "numpy<1.24"', ("mx",), _MXNET_STORE),
     BackendEntry("numpy", "d2lrnn_numpy", "d2lrnn_numpy.adapter:NumpyBackend",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ from d2lrnn_jax.compiled import (
 from d2lrnn_jax.concise import MODELS
 from d2lrnn_jax.devices import devices, native_device
 from d2lrnn_jax.dispatch import disable_async_dispatch
+from d2lrnn_jax.export import write_stablehlo
 from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.optimizers import initial_state as initial_slots
 from d2lrnn_jax.optimizers import slots, with_slots
@@ -155,6 +157,10 @@ class JaxBackend:
         """See `d2lrnn.translation.backends.TranslatorMaker`."""
         native = native_device(choose_device(device, self.devices()).name)
         return JaxTranslator(spec, parameters, training, native)
+
+    def write_export(self, model: RNNLMScratch, path: Path) -> None:
+        """See `d2lrnn.saving.exporting.Exporter`."""
+        write_stablehlo(*self.export_model(model), path)
 
 
 class JaxLearner:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -39,6 +40,7 @@ from d2lrnn.workers.parts import Part, part_masks
 from d2lrnn.workers.protocols import PartResult
 from d2lrnn_tensorflow.concise import CONCISE
 from d2lrnn_tensorflow.devices import devices, move_variables, native_name
+from d2lrnn_tensorflow.export import write_saved_model
 from d2lrnn_tensorflow.gradients import dense
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
 from d2lrnn_tensorflow.optimizers import clipped_update
@@ -130,6 +132,10 @@ class TensorFlowBackend:
         """See `d2lrnn.translation.backends.TranslatorMaker`."""
         place = native_name(choose_device(device, self.devices()))
         return TensorFlowTranslator(spec, parameters, training, place)
+
+    def write_export(self, model: RNNLMScratch, path: Path) -> None:
+        """See `d2lrnn.saving.exporting.Exporter`."""
+        write_saved_model(model, path)
 
 
 def _concise_layers(spec: ModelSpec) -> keras.layers.Layer:

@@ -90,19 +90,28 @@ def with_reset_bias(bias: FloatArray, b_hn: FloatArray) -> FloatArray:
 
 def state_from_arrays(spec: ModelSpec, arrays: StateArrays) -> Any:
     """The native state from one array (L, B, h) for each state of the cell: a copy."""
-    parts = [tf.constant(part, spec.dtype) for part in arrays]
+    return native_state(spec, [tf.constant(part, spec.dtype) for part in arrays])
+
+
+def state_to_arrays(spec: ModelSpec, state: Any) -> StateArrays:
+    """The inverse of `state_from_arrays`: new arrays."""
+    return tuple(np.array(part) for part in state_parts(spec, state))
+
+
+def native_state(spec: ModelSpec, parts: Sequence[Any]) -> Any:
+    """The native state from one tensor (L, B, h) for each state of the cell."""
     if spec.implementation == "concise":
         return _alone_or_all(tuple(parts))
     states = tuple(_alone_or_all(tuple(part[l] for part in parts)) for l in range(spec.num_layers))
     return _alone_or_all(states)
 
 
-def state_to_arrays(spec: ModelSpec, state: Any) -> StateArrays:
-    """The inverse of `state_from_arrays`: new arrays."""
+def state_parts(spec: ModelSpec, state: Any) -> tuple[Any, ...]:
+    """The inverse of `native_state`."""
     if spec.implementation == "concise":
-        return tuple(np.array(part) for part in _all(state, spec.num_states))
+        return tuple(_all(state, spec.num_states))
     layers = [_all(layer, spec.num_states) for layer in _all(state, spec.num_layers)]
-    return tuple(np.stack([np.asarray(part) for part in parts]) for parts in zip(*layers, strict=True))
+    return tuple(tf.stack(parts) for parts in zip(*layers, strict=True))
 
 
 def _alone_or_all(items: tuple[Any, ...]) -> Any:

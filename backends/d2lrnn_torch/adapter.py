@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,7 @@ from d2lrnn.workers.parts import Part, part_masks
 from d2lrnn.workers.protocols import PartResult
 from d2lrnn_torch.concise import CONCISE_LAYERS, find_concise_layer
 from d2lrnn_torch.devices import devices, full_precision, native_device
+from d2lrnn_torch.export import write_onnx
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.optimizers import clipped_update
 from d2lrnn_torch.parameters import export_arrays, write_arrays
@@ -118,6 +121,11 @@ class TorchBackend:
         """See `d2lrnn.translation.backends.TranslatorMaker`."""
         own = native_device(choose_device(device, self.devices()))
         return TorchTranslator(spec, parameters, training, own)
+
+    def write_export(self, model: RNNLMScratch, path: Path) -> None:
+        """See `d2lrnn.saving.exporting.Exporter`."""
+        spec, parameters = self.export_model(model)
+        write_onnx(self.build(replace(spec, implementation="scratch"), parameters), path)
 
 
 class TorchLearner:

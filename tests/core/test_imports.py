@@ -37,6 +37,7 @@ ROOMS = {
     "training": {"checks", "contract", "data", "errors", "generation", "pages", "workers"},
     "translation": {"checks", "contract", "data", "errors", "generation", "training"},
     "report": {"contract", "data", "generation", "pages", "training"},
+    "estimator": {"contract", "data", "errors", "generation", "registry", "training"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training", "translation"},
     "book": {"contract", "data", "errors", "training", "translation"},
     "chapters": {"errors", "registry", "version"},
@@ -88,7 +89,7 @@ def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
     "command",
     [
         [], ["train"], ["generate"], ["chat"], ["evaluate"], ["compare"], ["plot"], ["report"], ["lr-find"],
-        ["config"], ["completion"], ["chapter"], ["bench"],
+        ["export"], ["config"], ["completion"], ["chapter"], ["bench"],
     ],
 )  # fmt: skip
 def test_help_imports_no_numpy(command: list[str], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ TABLE: dict[str, dict[str, str]] = {
         "generate": "continue a text with a saved model",
         "chat": "type beginnings, and see a saved model continue them",
         "evaluate": "measure a saved model on its validation text, or on another one",
+        "export": "export a saved model to a format that runs without d2lrnn",
     },
     "look at saved runs": {
         "compare": "compare saved runs: what differs, best perplexity, speed",
