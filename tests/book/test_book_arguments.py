@@ -1,7 +1,7 @@
 """What has no model in it, beside the book's own packages: text, batches, figures, times, tensors.
 
 The arguments are drawn from those that the book's own code takes. Where a result is meant to differ, it is in
-docs/deviations.md; `test_book_deviations` holds that it does.
+docs/differences.md; `test_book_differences` holds that it does.
 """
 
 from __future__ import annotations

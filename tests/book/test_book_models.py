@@ -1,6 +1,6 @@
 """The models beside those of the book's own packages, with the same parameters: outputs, texts, training.
 
-What is meant to differ is in docs/deviations.md.
+What is meant to differ is in docs/differences.md.
 """
 
 from __future__ import annotations

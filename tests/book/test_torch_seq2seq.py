@@ -1,6 +1,6 @@
 """Regression, attention, and sequences to sequences on the torch tab, beside the book's own packages.
 
-What is meant to differ is in docs/deviations.md.
+What is meant to differ is in docs/differences.md.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def adopt(ours: Any, theirs: Any) -> None:
 
 
 def train_one_bias(model: Any) -> None:
-    """Keeps still those biases of PyTorch's GRUs that this library's do not train (docs/deviations.md)."""
+    """Keeps still those biases of PyTorch's GRUs that this library's do not train (docs/differences.md)."""
     for gru in (module for module in model.modules() if isinstance(module, nn.GRU)):
         for l in range(gru.num_layers):
 

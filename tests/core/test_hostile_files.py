@@ -89,7 +89,9 @@ VOCABULARIES = {
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", VOCABULARIES)
-def test_a_vocabulary_takes_as_much_memory_as_the_readme_says(name: str, tied: bool, tmp_path: Path) -> None:
+def test_a_vocabulary_takes_as_much_memory_as_the_page_on_resuming_says(
+    name: str, tied: bool, tmp_path: Path
+) -> None:
     vocab = Vocab(VOCABULARIES[name])
     embedding = {"embedding_size": 1, "tied": True} if tied else {}
     spec = ModelSpec(len(vocab), num_hiddens=1, **embedding)

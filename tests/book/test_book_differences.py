@@ -1,4 +1,4 @@
-"""Every row of docs/deviations.md is true: the book's own package does one thing, this library another."""
+"""Every row of docs/differences.md is true: the book's own package does one thing, this library another."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:::book_(current|first)_.*"),
 ]
 
-PAGE = Path(__file__).parents[2] / "docs" / "deviations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
 
 #: What shows a row: from ours, the book's current edition, its first one (None with JAX) and the backend.
 Shown = Callable[[Any, Any, Any, str], None]
 
-#: By the row's first column, and on one tab its second.
+#: By the row's name and, where a row is not about all tabs, these.
 SHOWN: dict[str, Shown] = {}
 
 
@@ -50,13 +50,13 @@ def shows(row: str) -> Callable[[Shown], Shown]:
 
 def rows() -> Iterator[tuple[str, list[str]]]:
     """Of the page: the key of a row, and the tabs that it is about."""
-    for part, names in (("## On every tab", 1), ("## On one tab", 2)):
-        text = PAGE.read_text(encoding="utf-8").split(part)[1].split("\n## ")[0]
-        for line in text.splitlines():
-            cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
-            if line.startswith("|") and cells[0] != "Name" and not line.startswith("|---"):
-                tabs = cells[1].split(", ") if names == 2 else ["torch", "tensorflow", "jax", "mxnet"]
-                yield ": ".join(cells[:names]), tabs
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|") and not line.startswith(("| Name |", "|---")):
+            name, _, _, _, tabs = (cell.strip() for cell in line.strip("| ").split(" | "))
+            if tabs == "all":
+                yield name, ["torch", "tensorflow", "jax", "mxnet"]
+            else:
+                yield f"{name}: {tabs}", tabs.split(", ")
 
 
 def test_every_row_is_shown() -> None:
@@ -947,4 +947,4 @@ def _(ours: Any, book: Any, first: Any, name: str) -> None:
 
 def test_the_page_is_linked() -> None:
     readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert re.search(r"docs/deviations\.md", readme)
+    assert re.search(r"docs/differences\.md", readme)
