@@ -153,7 +153,7 @@ class RNNLMScratch:
             d_outputs *= masks.outputs
         d_inputs, gradients = self.rnn.backward(d_outputs, want_inputs=self.embedding is not None)
         gradients["head.w"] = hiddens.T @ d_logits
-        gradients["head.b"] = d_logits.sum(axis=0)
+        gradients["head.b"] = np.ones(len(d_logits), d_logits.dtype) @ d_logits
         if d_inputs is not None:
             if masks.inputs is not None:
                 d_inputs = d_inputs * masks.inputs

@@ -16,6 +16,7 @@ from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import PADDING, Batch
+from d2lrnn.training.initialization import initial_parameters
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "dropout"])
@@ -101,3 +102,17 @@ def test_what_is_fast_is_the_formula(name: str, reset_after: bool, batch_size: i
         results.append([kept, *final, d_projected, *(gradients[n] for n in weights)])
     for fast, plain in zip(*results, strict=True):
         np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-12)
+
+
+def test_large_batches_in_float32() -> None:
+    """A sum of 32,768 rows, one after the other, would be 2e-4 off."""
+    spec = ModelSpec(28, "rnn", "scratch", 8)
+    batch, gradients = drawn_batch(spec, batch_size=1024, num_steps=32), []
+    for dtype in ("float32", "float64"):
+        # As a training begins, where all tokens are as likely: equal numbers are rounded to the same side.
+        model = LanguageModel(dataclasses.replace(spec, dtype=dtype), initial_parameters(spec))
+        model.loss(*batch)
+        gradients.append(model.backward())
+    got, exact = gradients
+    for name, value in exact.items():
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-5 * abs(value).max(), err_msg=name)
