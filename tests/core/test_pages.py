@@ -9,9 +9,10 @@ from pages import check_commands, run_page
 
 ROOT = Path(__file__).parents[2]
 
-#: The page on backends runs on each of them: tests/parity/test_pages.py.
+#: Their code needs a framework: they run in tests/parity and tests/backends.
+ELSEWHERE = {"6-backends", "export", "plain-torch"}
 PAGES = [page for page in sorted(ROOT.glob("docs/*/*.md")) if page.parent.name in ("tutorial", "how-to")]
-RUN_HERE = [page for page in PAGES if "backends" not in page.stem]
+RUN_HERE = [page for page in PAGES if page.stem not in ELSEWHERE]
 MENTIONING = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *PAGES]
 
 
