@@ -22,6 +22,8 @@ COMPILING = ["tensorflow", "jax"]
 SHORT = ["--every", "3"]
 #: Those whose framework has an engine for several workers.
 ENGINES = ["torch", "jax", "tensorflow", "mxnet"]
+#: Those whose framework's layers are ported.
+PORTING = ["torch", "tensorflow"]
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
 
 #: Where the tests of the core run: an id, the Python and the requirements.
@@ -178,7 +180,8 @@ def parity(session: nox.Session, backend: str) -> None:
         environment["D2LRNN_BOOK_PACKAGES"] = str(BOOK.resolve())
     _doctest(session, f"backends/d2lrnn_{backend}", **environment)
     short = SHORT if backend in COMPILING and not session.posargs else []
-    _pytest(session, "tests/parity", *map(str, [*own, *book]), *short, **environment)
+    ports = ["tests/ports"] if backend in PORTING else []
+    _pytest(session, "tests/parity", *ports, *map(str, [*own, *book]), *short, **environment)
 
 
 def _install_book(session: nox.Session, python: str, edition: str) -> Path:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from d2lrnn.errors import D2LError as D2LError
     from d2lrnn.estimator import LanguageModel as LanguageModel
     from d2lrnn.generation import generate as generate
+    from d2lrnn.ports.ported import load_port as load_port
+    from d2lrnn.ports.ported import port as port
     from d2lrnn.registry import backend as backend
     from d2lrnn.saving.exporting import export as export
     from d2lrnn.saving.models import load as load
@@ -51,9 +53,11 @@ _HOMES = {
     "LanguageModel": "estimator",
     "load": "saving.models",
     "load_corpus": "data.corpus",
+    "load_port": "ports.ported",
     "load_run": "saving.run_folder",
     "ModelSpec": "contract.specs",
     "perplexity": "training.metrics",
+    "port": "ports.ported",
     "RandomSampling": "data.batches",
     "replace_d2l": "chapters.stand_in",
     "save": "saving.models",

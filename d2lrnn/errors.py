@@ -49,6 +49,10 @@ class DeviceError(D2LError, ValueError):
     """There is no such device."""
 
 
+class PortError(D2LError, ValueError):
+    """A recurrent module that cannot be converted, or whose conversion is not proved."""
+
+
 class ChapterError(D2LError, ValueError):
     """A chapter of the book that cannot be read, or has no code for the tab that was chosen."""
 

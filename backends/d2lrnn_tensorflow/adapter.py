@@ -51,6 +51,7 @@ from d2lrnn_tensorflow.parameters import (
     to_native,
     trainable_variables,
 )
+from d2lrnn_tensorflow.porter import KerasPorter
 from d2lrnn_tensorflow.prediction import SingleStep
 from d2lrnn_tensorflow.recurrence import Tensor
 from d2lrnn_tensorflow.scratch import SCRATCH, StackedRNNScratch, find_scratch
@@ -136,6 +137,10 @@ class TensorFlowBackend:
     def write_export(self, model: RNNLMScratch, path: Path) -> None:
         """See `d2lrnn.saving.exporting.Exporter`."""
         write_saved_model(model, path)
+
+    def porter(self) -> KerasPorter:
+        """See `d2lrnn.ports.porter.PortingBackend`."""
+        return KerasPorter()
 
 
 def _concise_layers(spec: ModelSpec) -> keras.layers.Layer:

@@ -14,14 +14,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from d2lrnn.contract import cells
+from d2lrnn.contract.cells import find_cell
 from d2lrnn.contract.parameters import parameter_shapes
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray, Parameters, StateArrays
+from d2lrnn.ports.conventions import conventions
+from d2lrnn.ports.layout import reordered
 from d2lrnn_tensorflow.language_model import RNNLM, RNNLMScratch
 
-#: The gates of Keras' layers, where their order is not the canonical one.
-KERAS_GATES = {cells.GRU.name: ("z", "r", "n")}
+#: The gates of Keras' layers in their order, by cell; of those with one gate there is no other order.
+KERAS_GATES = {row.cell: row.gates for row in conventions("tensorflow")}
 
 
 def trainable_variables(model: RNNLMScratch) -> list[keras.Variable]:
@@ -67,20 +69,14 @@ def to_canonical(spec: ModelSpec, values: Sequence[FloatArray]) -> dict[str, Flo
 
 def to_keras_gates(cell: str, array: FloatArray) -> FloatArray:
     """The gates on the last axis from their canonical order to Keras'."""
-    return _reordered(array, cells.find_cell(cell).gates, KERAS_GATES.get(cell))
+    gates = find_cell(cell).gates
+    return reordered(array, gates, KERAS_GATES.get(cell, gates))
 
 
 def from_keras_gates(cell: str, array: FloatArray) -> FloatArray:
     """The inverse of `to_keras_gates`."""
-    gates = cells.find_cell(cell).gates
-    return _reordered(array, KERAS_GATES.get(cell, gates), gates)
-
-
-def _reordered(array: FloatArray, gates: Sequence[str], wanted: Sequence[str] | None) -> FloatArray:
-    if wanted is None or wanted == gates:
-        return array
-    parts = dict(zip(gates, np.split(array, len(gates), axis=-1), strict=True))
-    return np.concatenate([parts[gate] for gate in wanted], axis=-1)
+    gates = find_cell(cell).gates
+    return reordered(array, KERAS_GATES.get(cell, gates), gates)
 
 
 def with_reset_bias(bias: FloatArray, b_hn: FloatArray) -> FloatArray:

@@ -46,6 +46,7 @@ from d2lrnn_torch.export import write_onnx
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.optimizers import clipped_update
 from d2lrnn_torch.parameters import export_arrays, write_arrays
+from d2lrnn_torch.porter import TorchPorter
 from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
 from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays, trainable
 from d2lrnn_torch.translator import TorchTranslator
@@ -126,6 +127,10 @@ class TorchBackend:
         """See `d2lrnn.saving.exporting.Exporter`."""
         spec, parameters = self.export_model(model)
         write_onnx(self.build(replace(spec, implementation="scratch"), parameters), path)
+
+    def porter(self) -> TorchPorter:
+        """See `d2lrnn.ports.porter.PortingBackend`."""
+        return TorchPorter()
 
 
 class TorchLearner:

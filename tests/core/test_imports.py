@@ -39,6 +39,7 @@ ROOMS = {
     "report": {"contract", "data", "generation", "pages", "training"},
     "estimator": {"contract", "data", "errors", "generation", "registry", "training"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training", "translation"},
+    "ports": {"atomic_files", "checks", "contract", "errors", "registry", "saving"},
     "book": {"contract", "data", "errors", "training", "translation"},
     "chapters": {"errors", "registry", "version"},
     "benchmark": {
@@ -49,12 +50,13 @@ ROOMS = {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
         "installation", "pages", "registry", "report", "saving", "training", "translation", "version",
         "workers",
+        "ports",
     },
     "__main__": {"cli", "errors"},
 }  # fmt: skip
 
 #: What a backend computes with, and what its tab may import beside it.
-BACKEND_ROOMS = {"contract", "copies", "errors", "installation", "translation", "workers"}
+BACKEND_ROOMS = {"contract", "copies", "errors", "installation", "ports", "translation", "workers"}
 TAB_ROOMS = {"book", "chapters", "data", "generation", "training"}
 
 
@@ -89,7 +91,7 @@ def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
     "command",
     [
         [], ["train"], ["generate"], ["chat"], ["evaluate"], ["compare"], ["plot"], ["report"], ["lr-find"],
-        ["export"], ["config"], ["completion"], ["chapter"], ["bench"],
+        ["export"], ["config"], ["completion"], ["chapter"], ["bench"], ["check"],
     ],
 )  # fmt: skip
 def test_help_imports_no_numpy(command: list[str], tmp_path: Path) -> None:

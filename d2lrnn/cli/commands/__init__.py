@@ -26,6 +26,9 @@ TABLE: dict[str, dict[str, str]] = {
         "plot": "draw the perplexity of saved runs by epoch",
         "report": "show a saved run on a page: curves, samples, losses, hidden units",
     },
+    "move layers between frameworks": {
+        "check": "build layers of another framework, and prove that they compute the same",
+    },
     "translate": {
         "translate": "train a translator on pairs of sentences, or translate with one",
     },

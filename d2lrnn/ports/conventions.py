@@ -1,0 +1,136 @@
+"""What each framework's recurrent layers do: a table that lies as data in the backends' packages.
+
+A backend's package has a file ``conventions.toml`` with a table ``[[layer]]`` for every layer and cell, whose
+fields are those of `Convention`, and a table ``[common]`` with the fields of those that lack them. It is read
+without the framework: so a conversion to one that is not installed here is refused here. The converters take
+gate orders and orientations from it. A test asks the framework about every field.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from d2lrnn.contract.values import FloatArray
+from d2lrnn.errors import PortError, RunError
+from d2lrnn.ports.description import Activation, Biases, Direction, Form, Merge, Padding
+from d2lrnn.registry import backends, find_backend
+from d2lrnn.saving.json_fields import check_names, decode
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: The file in a backend's package.
+FILE = "conventions.toml"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a layer or cell of a framework does, and what it can be told: of several values the default first.
+
+    Attributes:
+        layer: its name below the framework's.
+        form: whether it takes sequences or one step.
+        cell: the cell, with gates named as in `d2lrnn.contract.cells`.
+        gates: their order in the layer's arrays.
+        biases: how many bias vectors a gate can have.
+        reset: where a GRU's reset gate stands; ``"none"`` for other cells.
+        weights: the orientation of its matrices.
+        state: the order of its states.
+        axes: which axis of a sequence can come first.
+        directions: in which a layer can read alone.
+        both: whether one can read in both directions.
+        flipped: whether outputs of one that reads backward alone stand in the order of reading.
+        merges: how outputs of both directions become one.
+        stack: ``"uniform"`` holds several layers of one size, ``"single"`` one; ``"none"`` for a cell.
+        projection: whether an LSTM's output can be projected.
+        activations: of the candidate.
+        gate_activations: of the gates.
+        padding: what outputs are at padded steps.
+        initial: rules of the default initial values: ``"w_x: uniform 1/sqrt(h)"``.
+        dropout: where it acts, while training.
+        kernel: what the fast kernel on a GPU needs.
+        source: where that is documented.
+    """
+
+    layer: str
+    form: Form
+    cell: str
+    gates: tuple[str, ...]
+    biases: tuple[Biases, ...]
+    reset: Literal["after", "before", "none"]
+    weights: Literal["in, out", "out, in"]
+    state: tuple[str, ...]
+    axes: tuple[Literal["time", "batch"], ...]
+    directions: tuple[Direction, ...]
+    both: bool
+    flipped: bool
+    merges: tuple[Merge, ...]
+    stack: Literal["single", "uniform", "none"]
+    projection: bool
+    activations: tuple[Activation, ...]
+    gate_activations: tuple[Activation, ...]
+    padding: tuple[Padding, ...]
+    initial: tuple[str, ...]
+    dropout: str
+    kernel: tuple[str, ...]
+    source: str
+
+    def transposes(self, array: FloatArray) -> bool:
+        """Whether an array of the layer is the canonical one transposed."""
+        return array.ndim == 2 and self.weights == "out, in"
+
+
+@cache
+def conventions(backend: str) -> tuple[Convention, ...]:
+    """The layers of a backend's framework, which need not be installed.
+
+    Args:
+        backend: a name or an alias, as `d2lrnn.backend` takes it.
+
+    Raises:
+        UnknownBackendError: no backend has this name.
+        PortError: it has no recurrent layers, or its table is wrong.
+
+    Example:
+        >>> gru = next(each for each in conventions("torch") if each.layer == "nn.GRU")
+        >>> gru.gates, gru.weights, gru.biases
+        (('r', 'z', 'n'), 'out, in', ('two', 'none'))
+    """
+    entry = find_backend(backend)
+    path = _path(entry.package)
+    if path is None:
+        having = ", ".join(porting_backends())
+        raise PortError(f"the backend {entry.name} has no layers to convert: choose one of {having}")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        check_names(document, ["common", "layer"], "the table")
+        layers = [document["common"] | layer for layer in document["layer"]]
+        return tuple(decode(Convention, layer, f"layer {n}") for n, layer in enumerate(layers, start=1))
+    except (OSError, ValueError, RunError) as error:
+        raise PortError(f"{path} is wrong: {error}. This is an error of that package") from error
+
+
+def porting_backends() -> list[str]:
+    """The names of the backends that have a table; their frameworks need not be installed.
+
+    Example:
+        >>> "torch" in porting_backends()
+        True
+    """
+    return [entry.name for entry in backends() if _path(entry.package) is not None]
+
+
+def _path(package: str) -> Path | None:
+    """The file of a package that is found and not imported: it would import its framework."""
+    found = find_spec(package.partition(".")[0])
+    for folder in (found.submodule_search_locations or []) if found else []:
+        if (path := Path(folder) / FILE).is_file():
+            return path
+    return None
