@@ -29,6 +29,9 @@ from markdown_it import MarkdownIt
 
 from d2lrnn.cli.parser import parser_for
 
+#: Between two columns, which are as wide as their widest number, and that may be a speed.
+_GAP = re.compile(r"(?<=\S) {2,}")
+
 #: A command, where a shell looks for one, up to the end of its line.
 COMMAND = re.compile(r"(?:^|[;&|(]|\b\w+=\S*)\s*d2lrnn (.*?)(?=&&|$)")
 
@@ -91,7 +94,8 @@ def _bash(block: Block, place: str) -> str:
 
 def _compare(shown: Block, place: str, printed: str) -> None:
     want, got = (
-        "".join(line.rstrip() + "\n" for line in text.splitlines()) for text in (shown.text, printed)
+        "".join(_GAP.sub("  ", line.rstrip()) + "\n" for line in text.splitlines())
+        for text in (shown.text, printed)
     )
     checker = OutputChecker()
     if not checker.check_output(want, got, ELLIPSIS):
