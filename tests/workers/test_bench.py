@@ -33,6 +33,7 @@ def test_two_workers_are_compared_with_one(tmp_path: Path, capsys: pytest.Captur
     assert "was measured with another workers (2; now None)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.of_the_core
 def test_the_report_of_several_environments_names_its_command(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "run.py"

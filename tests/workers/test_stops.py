@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from d2lrnn.workers.supervisor import Outcome
 
 
+@pytest.mark.of_the_core
 def test_all_stop_after_the_same_step(start: Callable[..., Outcome], tmp_path: Path) -> None:
     outcome = start("workers.worker_of_stops", 2, {"folder": str(tmp_path)})
     assert outcome.code == 0, (outcome.message, *outcome.detail)

@@ -47,6 +47,7 @@ def test_the_numbers_are_those_of_one_process(what: str, hosts: TwoHosts, folder
     check_run(what, hosts, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LINES.get(BACKEND, [])[:1])
 def test_also_over_a_slow_cable_that_loses_some(what: str, folder: Path) -> None:
     with two_hosts(slow=True) as hosts:
@@ -128,7 +129,7 @@ FAILURES = {
     "hangs a": (stop_all, 0, (None, "worker 0 of 2 ")),
 }
 #: Those that take part in a plain nox: what the core does about the others is the same for all backends.
-QUICK = ("killed b", "killed a", "cut")
+QUICK = ("killed b", "killed a")
 #: Where MXNet's processes meet, and all that another host hears of.
 SCHEDULER = "the scheduler"
 
