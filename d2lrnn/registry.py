@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from d2lrnn.contract.protocols import Backend
@@ -76,7 +77,16 @@ class BackendEntry:
                 it works or was not tried.
             devices: the names of the devices that it computes on, where it works.
         """
-        return diagnose(self.package, self.requires, self.install, error, devices)
+        own = self.own_file("installation.py")
+        return diagnose(self.package, self.requires, self.install, own, error, devices)
+
+    def own_file(self, name: str) -> Path | None:
+        """A file in its package, which is not imported: that would import its framework."""
+        found = find_spec(self.package.partition(".")[0])
+        for folder in (found and found.submodule_search_locations) or ():
+            if (path := Path(folder, name)).is_file():
+                return path
+        return None
 
     def require(self) -> None:
         """Raises a BackendNotInstalledError, with the command that installs it, if anything is missing."""

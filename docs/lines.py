@@ -18,10 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- lines: begin -->\n", "<!-- lines: end -->"
 
-ROOMS = (
-    "contract", "workers", "data", "generation", "training", "translation", "pages", "report", "saving",
-    "book", "chapters", "cli", "benchmark",
-)  # fmt: skip
+ROOMS = sorted(path.parent.name for path in (ROOT / "d2lrnn").glob("*/__init__.py"))
 BACKENDS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 #: What is what everybody may use: no room.
 COMMON = "errors, registry, …"

@@ -57,6 +57,11 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
+def python_of(page: Path) -> list[str]:
+    """The Python of a page, for a test that runs it elsewhere than `run_page`."""
+    return [block.text for block in blocks_of(page) if block.kind == "python"]
+
+
 def run_page(page: Path) -> None:
     """Runs a page in the folder that the process is in."""
     namespace: dict[str, Any] = {"__name__": "__main__"}

@@ -13,7 +13,12 @@ from d2lrnn.installation.libraries import missing_library
 
 
 def diagnose(
-    package: str, requires: Sequence[str], install: str, error: str | None, devices: Sequence[str] = ()
+    package: str,
+    requires: Sequence[str],
+    install: str,
+    own: Path | None,
+    error: str | None,
+    devices: Sequence[str] = (),
 ) -> list[Fault]:
     """The faults of a backend whose framework is here.
 
@@ -21,6 +26,7 @@ def diagnose(
         package: the backend's package.
         requires: the modules that it needs, the framework first.
         install: the command that installs them.
+        own: the backend's module ``installation``, see `d2lrnn.installation.faults`; None where it has none.
         error: what its import failed with, `error_text` of it; None where it works or was not tried.
         devices: the names of the devices that it computes on, where it works.
     """
@@ -31,7 +37,7 @@ def diagnose(
     if find_spec(root) is None:
         what = f"{requires[0]} is installed, but {root}, the package of d2lrnn for it, is missing"
         return [Fault(what, "pip install --force-reinstall --no-deps d2lrnn")]
-    faults = list(_own_faults(root, error, devices))
+    faults = [] if own is None else list(_own_faults(f"{root}.{own.stem}", own, error, devices))
     if error is None:
         return faults
     if library := missing_library(error):
@@ -39,15 +45,14 @@ def diagnose(
     return faults or [_unexplained(requires[0], root, install, error)]
 
 
-def _own_faults(root: str, error: str | None, devices: Sequence[str]) -> Iterator[Fault]:
-    """Those that the backend's module ``installation`` knows of; importing its package is what may fail."""
-    spec = find_spec(root)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        own = spec_from_file_location(f"{root}.installation", Path(folder) / "installation.py")
-        if own is not None and own.loader is not None and Path(folder, "installation.py").is_file():
-            module = module_from_spec(own)
-            own.loader.exec_module(module)
-            yield from module.faults(error, devices)
+def _own_faults(name: str, path: Path, error: str | None, devices: Sequence[str]) -> Iterator[Fault]:
+    """Those that the backend's own module knows of; importing its package is what may fail."""
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield from module.faults(error, devices)
 
 
 def _unexplained(framework: str, root: str, install: str, error: str) -> Fault:

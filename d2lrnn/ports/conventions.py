@@ -11,8 +11,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 from d2lrnn.contract.values import FloatArray
@@ -104,7 +102,7 @@ def conventions(backend: str) -> tuple[Convention, ...]:
         (('r', 'z', 'n'), 'out, in', ('two', 'none'))
     """
     entry = find_backend(backend)
-    path = _path(entry.package)
+    path = entry.own_file(FILE)
     if path is None:
         having = ", ".join(porting_backends())
         raise PortError(f"the backend {entry.name} has no layers to convert: choose one of {having}")
@@ -124,13 +122,4 @@ def porting_backends() -> list[str]:
         >>> "torch" in porting_backends()
         True
     """
-    return [entry.name for entry in backends() if _path(entry.package) is not None]
-
-
-def _path(package: str) -> Path | None:
-    """The file of a package that is found and not imported: it would import its framework."""
-    found = find_spec(package.partition(".")[0])
-    for folder in (found.submodule_search_locations or []) if found else []:
-        if (path := Path(folder) / FILE).is_file():
-            return path
-    return None
+    return [entry.name for entry in backends() if entry.own_file(FILE) is not None]

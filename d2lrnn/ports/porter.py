@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.values import FloatArray, IntArray, Parameters
@@ -79,10 +79,8 @@ def porter_of(name: str | None) -> tuple[str, Porter]:
         PortError: its framework has no layers to convert.
     """
     found = backend(name)
-    # Which refuses one that has none.
-    conventions(found.name)
-    porting: PortingBackend = found  # type: ignore[assignment]
-    return found.name, porting.porter()
+    conventions(found.name)  # which refuses one that has none
+    return found.name, cast(PortingBackend, found).porter()
 
 
 def backend_name_of(module: Module) -> str:

@@ -19,7 +19,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from d2lrnn.atomic_files import sync_folder
 from d2lrnn.contract.protocols import Backend
@@ -95,7 +95,7 @@ def export(
     """
     backend = backend_of(model)
     chosen = export_format(backend, to)
-    exporter: Exporter = backend  # type: ignore[assignment]  # it has a format
+    exporter = cast(Exporter, backend)  # which has a format
     target = Path(os.path.realpath(path))
     check_free(target, overwrite=overwrite)
     beside = target.parent / f".{target.name}-{uuid.uuid4().hex}"

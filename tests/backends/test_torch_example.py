@@ -16,7 +16,7 @@ def test_lightning_trains_a_model_as_the_library_does(capsys: pytest.CaptureFixt
     lightning = example("lightning_training")
     losses = []
 
-    class Losses(lightning.pl.Callback):  # type: ignore[misc]
+    class Losses(lightning.pl.Callback):  # type: ignore[misc]  # of a module loaded by its path
         def on_train_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, number: int
         ) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import python_of
 
 import d2lrnn
 from d2lrnn.cli.main import main
@@ -21,9 +21,8 @@ def test_ten_lines_load_a_run_into_plain_layers(tmp_path: Path, monkeypatch: pyt
     small = ["--epochs", "1", "--num-train", "200", "--num-val", "100", "--batch-size", "50"]
     command = ["--cell", "gru", "--impl", "concise", "--lr", "2"]
     assert main(["train", *command, *small, "--out", "runs/gru"]) == 0
-    page = PAGE.read_text(encoding="utf-8")
-    assert f"d2lrnn train {' '.join(command)} " in page
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert f"d2lrnn train {' '.join(command)} " in PAGE.read_text(encoding="utf-8")
+    (block,) = python_of(PAGE)
     assert len(block.splitlines()) <= 10
     after = """
 import sys

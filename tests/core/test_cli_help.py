@@ -12,6 +12,7 @@ import pytest
 from d2lrnn.cli.commands import TABLE
 from d2lrnn.cli.main import main
 from d2lrnn.cli.parser import parse
+from d2lrnn.registry import BACKENDS
 
 COMMANDS = [name for group in TABLE.values() for name in group]
 HELPS = [*([name] for name in COMMANDS), ["translate", "train"], ["translate", "run"]]
@@ -63,3 +64,10 @@ def test_a_command_has_its_modules() -> None:
     assert {path.stem for path in folder.glob("*.py")} - shared == {
         name.replace("-", "_") for name in COMMANDS
     }
+
+
+def test_the_formats_of_an_export_are_those_of_the_backends(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help names them itself: the table of backends imports NumPy."""
+    shown = " ".join(_help(capsys, "export").split())
+    formats = [entry.exports for entry in BACKENDS if entry.exports]
+    assert f"--to FORMAT {', '.join(formats[:-1])} or {formats[-1]} (default" in shown

@@ -1,7 +1,8 @@
-"""``benchmarks/scaling_model.py`` and ``links.py``: the formulas against a play of what they describe."""
+"""``benchmarks/scaling_model.py``, its formulas and ``links.py``, against a play of what they describe."""
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import subprocess
@@ -22,6 +23,16 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("scaling_model")
 
 
+@pytest.fixture
+def formulas(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return import_module("scaling_formulas")
+
+
+def test_examples(formulas: ModuleType) -> None:
+    assert doctest.testmod(formulas) == (0, 11)
+
+
 def _ring(workers: int, num_bytes: float, latency: float, bandwidth: float, crossings: int = 1) -> float:
     """Plays the rounds of a ring: who has which part of whom, and when."""
     sums = [[{worker} for _ in range(workers)] for worker in range(workers)]
@@ -40,53 +51,53 @@ def _ring(workers: int, num_bytes: float, latency: float, bandwidth: float, cros
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8, 64])
-def test_a_ring_takes_what_its_rounds_take(model: ModuleType, workers: int) -> None:
-    link = model.Link(0.002, 1e8)
+def test_a_ring_takes_what_its_rounds_take(formulas: ModuleType, workers: int) -> None:
+    link = formulas.Link(0.002, 1e8)
     played = _ring(workers, 3.4e6, *link)
-    assert model.ring_seconds(workers, 3.4e6, link) == pytest.approx(played)
+    assert formulas.ring_seconds(workers, 3.4e6, link) == pytest.approx(played)
     # With segments below gloo's largest: two a part, of which two are under way, each after a round trip.
     small = 1e5 * workers
-    assert model.gloo_seconds(workers, small, link) == pytest.approx(
+    assert formulas.gloo_seconds(workers, small, link) == pytest.approx(
         _ring(workers, small, *link, crossings=2)
     )
 
 
-def test_more_segments_of_gloos_ring_take_more_round_trips(model: ModuleType) -> None:
-    latency_alone = model.Link(0.02, math.inf)
-    assert model.gloo_seconds(2, 16e6, latency_alone) == pytest.approx(8 * 0.04)
-    assert model.gloo_seconds(4, 16e6, latency_alone) == pytest.approx(12 * 0.04)
+def test_more_segments_of_gloos_ring_take_more_round_trips(formulas: ModuleType) -> None:
+    latency_alone = formulas.Link(0.02, math.inf)
+    assert formulas.gloo_seconds(2, 16e6, latency_alone) == pytest.approx(8 * 0.04)
+    assert formulas.gloo_seconds(4, 16e6, latency_alone) == pytest.approx(12 * 0.04)
 
 
 @pytest.mark.parametrize(("workers", "servers"), [(2, 1), (8, 1), (8, 4), (8, 8), (2, 4)])
-def test_a_server_takes_what_its_link_takes(model: ModuleType, workers: int, servers: int) -> None:
+def test_a_server_takes_what_its_link_takes(formulas: ModuleType, workers: int, servers: int) -> None:
     latency, bandwidth, num_bytes = 0.002, 1e8, 3.4e6
     # One after the other, each worker's part of a server through the link of the server ...
     into_server = sum(num_bytes / servers / bandwidth for _ in range(workers))
     # ... or all parts of a worker through its own.
     out_of_worker = sum(num_bytes / servers / bandwidth for _ in range(servers))
     one_way = latency + max(into_server, out_of_worker)
-    link = model.Link(latency, bandwidth)
-    assert model.server_seconds(workers, num_bytes, link, servers=servers) == pytest.approx(2 * one_way)
+    link = formulas.Link(latency, bandwidth)
+    assert formulas.server_seconds(workers, num_bytes, link, servers=servers) == pytest.approx(2 * one_way)
 
 
 @pytest.mark.parametrize("reduction", ["gloo_seconds", "server_seconds"])
 def test_one_worker_sums_with_no_one_and_a_larger_message_takes_longer(
-    model: ModuleType, reduction: str
+    formulas: ModuleType, reduction: str
 ) -> None:
-    seconds = getattr(model, reduction)
-    link = model.Link.of(0.1, 1.0)
+    seconds = getattr(formulas, reduction)
+    link = formulas.Link.of(0.1, 1.0)
     assert seconds(1, 1e6, link, 1e-9) == 0
     assert 0 < seconds(2, 1e6, link) < seconds(2, 1e6, link, 1e-9) < seconds(2, 2e6, link, 1e-9)
 
 
-def test_below_the_least_batch_the_efficiency_is_too_low(model: ModuleType) -> None:
-    computing = model.Computing(0.05, 0.004)
+def test_below_the_least_batch_the_efficiency_is_too_low(formulas: ModuleType) -> None:
+    computing = formulas.Computing(0.05, 0.004)
     for workers in (8, 1024):
         for reduction in (0.0, 0.3):
-            batch = model.least_batch(computing, workers, reduction)
+            batch = formulas.least_batch(computing, workers, reduction)
             assert batch % workers == 0
-            assert model.efficiency(computing, workers, batch, reduction) >= 0.8
-            assert model.efficiency(computing, workers, batch - workers, reduction) < 0.8
+            assert formulas.efficiency(computing, workers, batch, reduction) >= 0.8
+            assert formulas.efficiency(computing, workers, batch - workers, reduction) < 0.8
 
 
 def test_the_report_marks_what_is_off(model: ModuleType) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import python_of
 from parity.models import BACKEND, REPRESENTATIVE, drawn_parameters, name_of
 
 import d2lrnn
@@ -127,8 +127,7 @@ if FORMAT is not None:
         command = ["export", "runs/gru", "--to", str(FORMAT), "--out", f"gru.{FORMAT}"]
         assert main(command) == 0
         assert f"saved    gru.{FORMAT}, {FORMAT}" in capsys.readouterr().out
-        blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-        (block,) = [block for block in blocks if f'"gru.{FORMAT}"' in block]
+        (block,) = [block for block in python_of(PAGE) if f'"gru.{FORMAT}"' in block]
         _python(f"{block}\nnp.savez('out.npz', logits=logits, next_h=next_h)", tmp_path)
         learner = reference.learner(d2lrnn.load("runs/gru", "numpy"), TrainingSpec())
         state = learner.initial_state(1)

@@ -72,8 +72,7 @@ class BenchRequest(Request):
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options of the command."""
-    """The arguments of ``d2lrnn bench``; ``benchmarks/run.py`` has them, too."""
+    """The options of the command; ``benchmarks/run.py`` has them, too."""
     parser.description = (
         "Time training steps of the backends that are installed here, each in a process of its own, after "
         "its loss and gradients were compared with the reference's. The exit code is 2 where something could "

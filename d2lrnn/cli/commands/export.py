@@ -39,7 +39,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.asks_for(ExportRequest, "d2lrnn export runs/a --out a.onnx")
     add_saved_run(parser)
     parser.add_argument(
-        "--to", metavar="FORMAT", help="onnx, savedmodel or stablehlo (default: that of the backend)"
+        "--to", metavar="FORMAT", help="onnx, stablehlo or savedmodel (default: that of the backend)"
     )
     parser.add_argument(
         "--out", metavar="FILE", required=True, help="the file to write; a savedmodel is a folder"
