@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.benchmark.markdown import grid, milliseconds
-from d2lrnn.benchmark.settings import MODELS, batches, combinations, find_model, find_setting, spec_of
+from d2lrnn.benchmark.settings import batches, combinations, find_model, find_setting, spec_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--env", action="append", required=True, metavar="NAME=PYTHON")
     parser.add_argument("--settings", default="C,M")
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=None)
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS / "before.json")
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ).stdout.strip()
     cells = combinations(
         [find_setting(name) for name in given.settings.split(",")],
-        [find_model(name) for name in given.models.split(",")],
+        [find_model(name) for name in given.models.split(",")] if given.models else None,
     )
     pythons = dict(pair.split("=", 1) for pair in given.env)
     # Every child process inherits it.

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         if report:
             return _write_report(read_document(save), save)
         schedule = schedule_of(request, "M,C,L" if request.workers is None else WORKERS_SETTINGS)
-        entrants = _entrants(request, pythons, book, peers=peers)
+        chosen = entrants(request, pythons, book, peers=peers)
         document = resumed(save, schedule) if request.resume else None
     except D2LError as error:
         print(f"benchmarks/run.py: {error}", file=sys.stderr)
@@ -81,9 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     if request.workers is not None:
         document = {**(document or new_document(schedule)), "command": _command(request)}
         return _write_report(
-            run_workers(schedule, entrants, document, save=save, on_worker=report_worker), save
+            run_workers(schedule, chosen, document, save=save, on_worker=report_worker), save
         )
-    return _write_report(run(schedule, entrants, document, save=save, on_worker=report_worker), save)
+    return _write_report(run(schedule, chosen, document, save=save, on_worker=report_worker), save)
 
 
 def _write_report(document: Mapping[str, Any], save: Path) -> int:
@@ -108,8 +108,19 @@ def _write_report(document: Mapping[str, Any], save: Path) -> int:
     return 0
 
 
-def _entrants(request: BenchRequest, env: list[str], book: str | None, *, peers: bool) -> list[Entrant]:
-    """Each backend is followed by its peers, so that they run soon after one another; workers have none."""
+def entrants(request: BenchRequest, env: list[str], book: str | None, *, peers: bool) -> list[Entrant]:
+    """Who is measured: each backend, followed by its peers, so that they run soon after one another.
+
+    Args:
+        request: its backends, or all that there are environments for.
+        env: ``NAME=PYTHON`` of each; empty takes all that are installed here.
+        book: the folder with the book's package, or None.
+        peers: whether the frameworks' own layers are measured; several workers have none.
+
+    Raises:
+        SpecError: a backend has no environment.
+        UnknownBackendError: there is none of a name.
+    """
     pythons = dict(_pair(text) for text in env)
     if not pythons:
         pythons = {entry.name: sys.executable for entry in backends() if entry.installed}
@@ -121,20 +132,20 @@ def _entrants(request: BenchRequest, env: list[str], book: str | None, *, peers:
             chosen = [name for name in chosen if find_backend(name).engine]
         for name in chosen:
             engine_of(name)
-    entrants = []
+    found = []
     for name in chosen:
         if name not in pythons:
             raise SpecError(f"no environment for {name}: give one with --env {name}=PYTHON")
         python, surroundings = pythons[name], {"PYTHONPATH": CHECKOUT, **AS_NEEDED}
-        entrants.append(Entrant(name, "backend", name, name, python, surroundings))
+        found.append(Entrant(name, "backend", name, name, python, surroundings))
         layers = PEERS / f"layers_{name}.py"
         if layers.exists() and peers:
-            entrants.append(Entrant(f"{name} layers", "layers", name, str(layers), python, surroundings))
+            found.append(Entrant(f"{name} layers", "layers", name, str(layers), python, surroundings))
         if layers.exists() and book:
             paths = os.pathsep.join([CHECKOUT, str(Path(book).resolve())])
             with_book = {**surroundings, "PYTHONPATH": paths, "D2LRNN_BOOK": name}
-            entrants.append(Entrant(f"{name} book", "book", name, str(PEERS / "book.py"), python, with_book))
-    return entrants
+            found.append(Entrant(f"{name} book", "book", name, str(PEERS / "book.py"), python, with_book))
+    return found
 
 
 def _command(request: BenchRequest) -> str:

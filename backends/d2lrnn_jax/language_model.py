@@ -14,6 +14,7 @@ from d2lrnn.contract.dropout import DropoutMasks
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import continue_prefix
 from d2lrnn_jax.dropout import drop
+from d2lrnn_jax.head import summed_loss
 from d2lrnn_jax.inputs import as_indices, can_take_tokens, stacked
 from d2lrnn_jax.module import Classifier, TrainState
 from d2lrnn_jax.precision import precision
@@ -79,8 +80,12 @@ class RNNLMScratch(Classifier):
 
     def output_layer(self, hiddens: jax.Array | Iterable[jax.Array]) -> jax.Array:
         """Hidden states (T, B, h), or a list of T, to logits (B, T, V)."""
-        W = self.W_e.T if self.tied else self.W_hq
-        return jnp.swapaxes(stacked(hiddens) @ W + self.b_q, 0, 1)
+        W, b = self._head()
+        return jnp.swapaxes(stacked(hiddens) @ W + b, 0, 1)
+
+    def _head(self) -> tuple[jax.Array, jax.Array]:
+        """The output layer's weight (h, V) and bias (V,)."""
+        return self.W_e.T if self.tied else self.W_hq, self.b_q
 
     def forward(self, tokens: jax.Array, state: Any = None, training: bool | None = None) -> jax.Array:
         """Logits (B, T, V) for tokens (B, T).
@@ -110,6 +115,27 @@ class RNNLMScratch(Classifier):
         Returns:
             Logits (B, T, V) and the final state.
         """
+        outputs, state = self._outputs(tokens, state, masks, training)
+        return self.output_layer(outputs), state
+
+    def summed_loss(
+        self, tokens: jax.Array, targets: jax.Array, state: Any = None, masks: DropoutMasks | None = None
+    ) -> tuple[jax.Array, Any]:
+        """The sum of the cross-entropies, in nats, and the final state.
+
+        Args:
+            tokens: (B, T).
+            targets: (B, T); negative ones are padding, and count nothing.
+            state: see `unroll`.
+            masks: see `unroll`; None drops nothing.
+        """
+        outputs, state = self._outputs(tokens, state, masks, training=False)
+        return summed_loss(stacked(outputs), *self._head(), jnp.swapaxes(targets, 0, 1)), state
+
+    def _outputs(
+        self, tokens: jax.Array, state: Any, masks: DropoutMasks | None, training: bool
+    ) -> tuple[Any, Any]:
+        """The last layer's outputs (T, B, h), or a list of T, with dropout; and the final state."""
         training = training and masks is None
         masks = masks or DropoutMasks()
         options: dict[str, Any] = {}
@@ -124,7 +150,7 @@ class RNNLMScratch(Classifier):
         outputs, state = self.rnn(inputs, state, **options)
         if masks.outputs is not None or self.output_dropout:
             outputs = drop(self.drop_outputs, stacked(outputs), masks.outputs, training)
-        return self.output_layer(outputs), state
+        return outputs, state
 
     def _inputs(self, tokens: jax.Array) -> jax.Array:
         """The inputs of the recurrent layers: vectors, or tokens (T, B) if they look them up."""
@@ -216,3 +242,10 @@ class RNNLM(RNNLMScratch):
         hiddens = stacked(hiddens)
         logits = self.embedding.attend(hiddens) + self.bias if self.tied else self.linear(hiddens)
         return jnp.swapaxes(logits, 0, 1)
+
+    def _head(self) -> tuple[jax.Array, jax.Array]:
+        """The output layer's weight (h, V) and bias (V,)."""
+        if self.tied:
+            return self.embedding.embedding.T, self.bias
+        dense = self.linear.variables["params"]
+        return dense["kernel"], dense["bias"]

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from d2lrnn.contract.cells import cells_with_formula
 from d2lrnn.contract.devices import choose_device
@@ -23,7 +22,6 @@ from d2lrnn.contract.parameters import check_optimizer_state, check_parameters
 from d2lrnn.contract.protocols import Learner
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.contract.values import (
-    PADDING,
     Batch,
     Device,
     FloatArray,
@@ -301,14 +299,10 @@ class TorchLearner:
         self, batch: Batch, state: State, masks: DropoutMasks | None, num_tokens: int
     ) -> tuple[Tensor, State]:
         """The sum of the losses divided by `num_tokens`, and the final state."""
-        tokens, targets = self._tensor(batch.inputs), self._tensor(batch.targets.T.astype(np.int64))
+        tokens, targets = self._tensor(batch.inputs), self._tensor(batch.targets.astype(np.int64))
         if masks is not None:
             masks = DropoutMasks(*(None if mask is None else self._tensor(mask) for mask in masks))
-        logits, state = self.model.unroll(tokens, state, masks)
-        # benchmarks/tricks: torch, logits in the order of memory
-        # The logits lie in memory step by step; taken in that order they need not be copied.
-        logits = logits.swapaxes(0, 1).flatten(0, 1)
-        total = cross_entropy(logits, targets.flatten(), ignore_index=PADDING, reduction="sum")
+        total, state = self.model.summed_loss(tokens, targets, state, masks)
         return total / max(1, num_tokens), state
 
     def _slot(self, slot: str) -> dict[str, Tensor]:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2lrnn.contract.dropout import DropoutMasks
+from d2lrnn.contract.values import PADDING
 from d2lrnn.data.vocabulary import Vocab
 from d2lrnn.generation import continue_prefix
 from d2lrnn_torch.dropout import dropped
+from d2lrnn_torch.head import summed_loss
 from d2lrnn_torch.module import Classifier
 from d2lrnn_torch.products import affine
 from d2lrnn_torch.stepper import Stepper
@@ -83,6 +85,34 @@ class RNNLMScratch(Classifier):
             masks: dropout masks as tensors; those between layers need layers that take them, as this
                 library's do. None leaves dropout to PyTorch: at the model's rates while training, else none.
         """
+        outputs, state = self._outputs(tokens, state, masks)
+        return self.output_layer(outputs), state
+
+    def summed_loss(
+        self, tokens: Tensor, targets: Tensor, state: Any = None, masks: DropoutMasks | None = None
+    ) -> tuple[Tensor, Any]:
+        """The sum of the cross-entropies, in nats, and the final state.
+
+        Args:
+            tokens: (B, T).
+            targets: (B, T), int64; those that are `d2lrnn.contract.values.PADDING` count nothing.
+            state: see `unroll`.
+            masks: see `unroll`.
+        """
+        if not (self._is_unchanged("unroll", "output_layer") and self.has_own_layers()):
+            logits, state = self.unroll(tokens, state, masks)
+            rows, y = logits.flatten(0, 1), targets.flatten()
+            return functional.cross_entropy(rows, y, ignore_index=PADDING, reduction="sum"), state
+        outputs, state = self._outputs(tokens, state, masks)
+        w, b = self._head()
+        return summed_loss(_stacked(outputs).flatten(0, 1), w, b, targets.t().flatten()), state
+
+    def _head(self) -> tuple[Tensor, Tensor]:
+        """The output layer's weight (h, V) and bias (V,)."""
+        return self.W_e.t() if self.tied else self.W_hq, self.b_q
+
+    def _outputs(self, tokens: Tensor, state: Any, masks: DropoutMasks | None) -> tuple[Any, Any]:
+        """The last layer's outputs (T, B, h) with dropout, and the final state."""
         check_tensor(tokens)
         of_inputs, between, of_outputs = masks or DropoutMasks()
         if self.embedding_size is not None:
@@ -93,8 +123,7 @@ class RNNLMScratch(Classifier):
             as_they_are = can_take_tokens(self.rnn) and type(self).one_hot is _ONE_HOT
             inputs = tokens.t() if as_they_are else self.one_hot(tokens)
         outputs, state = self.rnn(inputs, state) if between is None else self.rnn(inputs, state, between)
-        outputs = dropped(outputs, of_outputs, self.output_dropout, training=self.training)
-        return self.output_layer(outputs), state
+        return dropped(outputs, of_outputs, self.output_dropout, training=self.training), state
 
     # benchmarks/tricks: torch, a single step of a model
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -122,8 +151,7 @@ class RNNLMScratch(Classifier):
 
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
-        W = self.W_e.t() if self.tied else self.W_hq
-        return affine(_stacked(hiddens), W, self.b_q).swapaxes(0, 1)
+        return affine(_stacked(hiddens), *self._head()).swapaxes(0, 1)
 
     def training_step(self, batch: Sequence[Tensor]) -> Tensor:
         """The loss of a batch ``(tokens, targets)``, each (B, T); plots the perplexity."""
@@ -164,10 +192,8 @@ class RNNLMScratch(Classifier):
 
     def stepper(self) -> Stepper:
         """Single steps of the model: by `next_logits` where a subclass has not changed the computation."""
-        kind, device = type(self), next(self.parameters()).device
-        owner = RNNLM if issubclass(kind, RNNLM) else RNNLMScratch
-        methods = ("unroll", "one_hot", "embed", "output_layer", "next_logits")
-        unchanged = all(getattr(kind, name) is getattr(owner, name) for name in methods)
+        device = next(self.parameters()).device
+        unchanged = self._is_unchanged("unroll", "one_hot", "embed", "output_layer", "next_logits")
         if unchanged and self.has_own_layers() and can_take_tokens(self.rnn):
             return Stepper(self.next_logits, self.rnn.begin_state, device, makes_parameters=False)
 
@@ -177,8 +203,13 @@ class RNNLMScratch(Classifier):
 
         return Stepper(step, lambda batch_size: None, device)
 
+    def _is_unchanged(self, *methods: str) -> bool:
+        """Whether no subclass has put something of its own in the place of these methods."""
+        kind, owner = type(self), RNNLM if isinstance(self, RNNLM) else RNNLMScratch
+        return all(getattr(kind, name) is getattr(owner, name) for name in methods)
+
     def has_own_layers(self) -> bool:
-        """Whether the embedding and the output layer are those that `next_logits` reads."""
+        """Whether the embedding and the output layer are those that `next_logits` and `_head` read."""
         return all(hasattr(self, name) for name in ("W_e" if self.tied else "W_hq", "b_q"))
 
 
@@ -208,10 +239,12 @@ class RNNLM(RNNLMScratch):
     def output_layer(self, hiddens: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits (B, T, V) from hidden states (T, B, h), or a list of T, over all steps at once."""
         H = _stacked(hiddens)
-        linear = self.linear
-        if len(H) > 1 and _is_affine(linear):
-            return affine(H, linear.weight.t(), linear.bias).swapaxes(0, 1)
-        return linear(H).swapaxes(0, 1)  # a single step, or a subclass's own layer
+        if len(H) > 1 and _is_affine(self.linear):
+            return affine(H, *self._head()).swapaxes(0, 1)
+        return self.linear(H).swapaxes(0, 1)  # a single step, or a subclass's own layer
+
+    def _head(self) -> tuple[Tensor, Tensor]:
+        return self.linear.weight.t(), self.linear.bias
 
     def next_logits(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """See `RNNLMScratch.next_logits`."""
@@ -221,6 +254,11 @@ class RNNLM(RNNLMScratch):
             H, state = self.rnn.next_state(torch.embedding(self.embedding.weight, tokens), state)
         linear = self.linear
         return functional.linear(H, linear.weight, linear.bias), state
+
+    def _is_unchanged(self, *methods: str) -> bool:
+        """Whether no subclass has put something of its own in the place of these methods."""
+        kind, owner = type(self), RNNLM if isinstance(self, RNNLM) else RNNLMScratch
+        return all(getattr(kind, name) is getattr(owner, name) for name in methods)
 
     def has_own_layers(self) -> bool:
         """See `RNNLMScratch.has_own_layers`."""

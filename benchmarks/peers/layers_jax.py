@@ -19,12 +19,14 @@ CELLS = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 
 class Model(nn.Module):
-    """One-hot tokens, the layers, an output layer."""
+    """One-hot tokens or an embedding, the layers, an output layer."""
 
     spec: ModelSpec
 
     def setup(self) -> None:
         """The cells have names of their own."""
+        if self.spec.embedding_size:
+            self.embedding = nn.Embed(self.spec.vocab_size, self.spec.embedding_size)
         cell = CELLS[self.spec.cell]
         self.cells = [cell(self.spec.num_hiddens) for _ in range(self.spec.num_layers)]
         self.rnns = [nn.RNN(cell, time_major=True) for cell in self.cells]
@@ -32,14 +34,19 @@ class Model(nn.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Tokens (T, B) to logits (T, B, V)."""
-        outputs = jax.nn.one_hot(tokens, self.spec.vocab_size)
+        outputs = self.embed(tokens)
         for rnn in self.rnns:
             outputs = rnn(outputs)
         return self.dense(outputs)
 
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """The vectors of tokens."""
+        one_hot = self.spec.embedding_size is None
+        return jax.nn.one_hot(tokens, self.spec.vocab_size) if one_hot else self.embedding(tokens)
+
     def step(self, tokens: jax.Array, carries: Any) -> tuple[jax.Array, Any]:
         """One step: tokens (B,) to logits (B, V)."""
-        outputs, after = jax.nn.one_hot(tokens, self.spec.vocab_size), []
+        outputs, after = self.embed(tokens), []
         for cell, carry in zip(self.cells, carries, strict=True):
             carry, outputs = cell(carry, outputs)
             after.append(carry)
@@ -94,13 +101,14 @@ class Contestant:
         """In the canonical layout, as weights are brought into it."""
         loss, gradient = self._gradient(self.params, batch.inputs.T.copy(), batch.targets.T.copy())
         cells = [gradient[f"cells_{l}"] for l in range(self.spec.num_layers)]
-        return float(loss), d2l.from_native(self.spec, cells, gradient["dense"])
+        return float(loss), d2l.from_native(self.spec, cells, gradient["dense"], gradient.get("embedding"))
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Through the tab's `to_native`."""
         weights = d2l.to_native(self.spec, parameters)
         cells = {f"cells_{l}": cell for l, cell in enumerate(weights.cells)}
-        self.params: Any = {**cells, "dense": weights.head}
+        embedding = {} if weights.embedding is None else {"embedding": weights.embedding}
+        self.params: Any = {**embedding, **cells, "dense": weights.head}
         self.state = self.optimizer.init(self.params)
 
     def synchronize(self) -> None:

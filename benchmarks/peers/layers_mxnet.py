@@ -20,12 +20,14 @@ npx.set_np()
 
 
 class Model(gluon.nn.HybridBlock):
-    """One-hot tokens, the layers, an output layer."""
+    """One-hot tokens or an embedding, the layers, an output layer."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         h, self.vocab_size = spec.num_hiddens, spec.vocab_size
-        sizes = {"num_layers": spec.num_layers, "input_size": spec.vocab_size}
+        sizes = {"num_layers": spec.num_layers, "input_size": spec.num_inputs}
+        embedded = spec.embedding_size is not None
+        self.embedding = gluon.nn.Embedding(spec.vocab_size, spec.embedding_size) if embedded else None
         if spec.cell == "rnn":
             self.rnn = gluon.rnn.RNN(h, activation="tanh", **sizes)
         else:
@@ -34,7 +36,9 @@ class Model(gluon.nn.HybridBlock):
 
     def hybrid_forward(self, F: Any, tokens: Any, state: Any) -> tuple[Any, Any]:
         """Tokens (T, B) to logits (T, B, V)."""
-        outputs, state = self.rnn(F.npx.one_hot(tokens, self.vocab_size), state)
+        one_hot = self.embedding is None
+        inputs = F.npx.one_hot(tokens, self.vocab_size) if one_hot else self.embedding(tokens)
+        outputs, state = self.rnn(inputs, state)
         return self.dense(outputs), state
 
 
@@ -94,7 +98,8 @@ class Contestant:
                 # The two biases of a gate have equal gradients, and `from_native` adds them up.
                 value[: 2 * h if self.spec.cell == "gru" else None] = 0
         head = {name: value.grad() for name, value in self.model.dense.collect_params().items()}
-        return float(loss), d2l.from_native(self.spec, rnn, head)
+        table = {} if self.model.embedding is None else {"weight": self.model.embedding.weight.grad()}
+        return float(loss), d2l.from_native(self.spec, rnn, head, table)
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Through the tab's `to_native`."""
@@ -103,6 +108,8 @@ class Contestant:
             getattr(self.model.rnn, name).set_data(value)
         for name, value in weights.head.items():
             getattr(self.model.dense, name).set_data(value)
+        for name, value in weights.embedding.items():
+            getattr(self.model.embedding, name).set_data(value)
 
     def synchronize(self) -> None:
         """Waits for MXNet's engine."""

@@ -25,8 +25,11 @@ class Contestant:
         layer = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}[spec.cell]
         self.rnns = [layer(spec.num_hiddens, return_sequences=True) for _ in range(spec.num_layers)]
         self.dense = keras.layers.Dense(spec.vocab_size)
+        self.embedding = (
+            keras.layers.Embedding(spec.vocab_size, spec.embedding_size) if spec.embedding_size else None
+        )
         tokens = keras.Input((None,), dtype="int32")
-        outputs = keras.ops.one_hot(tokens, spec.vocab_size)
+        outputs = self._embed(tokens)
         for rnn in self.rnns:
             outputs = rnn(outputs)
         self.model = keras.Model(tokens, self.dense(outputs))
@@ -56,11 +59,15 @@ class Contestant:
         return logits.numpy(), state
 
     def _one_step(self, tokens: Any, states: Any) -> tuple[Any, Any]:
-        outputs, after = keras.ops.one_hot(tokens, self.spec.vocab_size), []
+        outputs, after = self._embed(tokens), []
         for cell, state in zip(self._cells, states, strict=True):
             outputs, state = cell(outputs, state)
             after.append(state)
         return self.dense(outputs), after
+
+    def _embed(self, tokens: Any) -> Any:
+        one_hot = self.embedding is None
+        return keras.ops.one_hot(tokens, self.spec.vocab_size) if one_hot else self.embedding(tokens)
 
     def gradients(self, batch: Batch, state: Any) -> tuple[float, dict[str, FloatArray]]:
         """By tape, brought into the canonical layout as weights are; a bias that is split has half each."""
@@ -69,14 +76,16 @@ class Contestant:
             logits = self.model(batch.inputs, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.targets, logits)
             loss = tf.reduce_mean(losses)
-        arrays = [np.array(gradient) for gradient in tape.gradient(loss, variables)]
+        # That of an embedding is a tensor of rows.
+        arrays = [np.array(tf.convert_to_tensor(gradient)) for gradient in tape.gradient(loss, variables)]
+        embedding = [] if self.embedding is None else [arrays.pop(0)]
         layers = [arrays[3 * l : 3 * l + 3] for l in range(self.spec.num_layers)]
         if self.spec.cell == "gru":
             for layer in layers:
                 # The two biases of a gate have equal gradients, and `from_native` adds them up.
                 layer[2] = layer[2].copy()
                 layer[2][1, : 2 * self.spec.num_hiddens] = 0
-        return float(loss), d2l.from_native(self.spec, layers, arrays[-2:])
+        return float(loss), d2l.from_native(self.spec, layers, arrays[-2:], embedding)
 
     def import_parameters(self, parameters: Parameters) -> None:
         """Through the tab's `to_native`."""
@@ -84,6 +93,8 @@ class Contestant:
         for rnn, values in zip(self.rnns, weights.rnn, strict=True):
             rnn.set_weights(values)
         self.dense.set_weights(weights.head)
+        if self.embedding is not None:
+            self.embedding.set_weights(weights.embedding)
 
     def synchronize(self) -> None:
         """The loss was read."""

@@ -1,4 +1,4 @@
-"""torch.nn.RNN, GRU and LSTM in the loop that PyTorch's documentation shows.
+"""torch.nn.RNN, GRU and LSTM in the loop that PyTorch's documentation shows; words by its `nn.Embedding`.
 
 Both biases of a gate are trained, as anyone gets them who writes this: under SGD their sum moves at twice the
 rate. For the check the second one is set as `to_native` gives it, and the gradients are those of the first.
@@ -18,18 +18,22 @@ from d2lrnn.contract.values import Batch, FloatArray, IntArray, Parameters, Step
 
 
 class Model(nn.Module):
-    """One-hot tokens, the layers, an output layer."""
+    """One-hot tokens or an embedding, the layers, an output layer."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         layers = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[spec.cell]
         self.vocab_size = spec.vocab_size
-        self.rnn = layers(spec.vocab_size, spec.num_hiddens, spec.num_layers)
+        self.embedding = nn.Embedding(spec.vocab_size, spec.embedding_size) if spec.embedding_size else None
+        self.rnn = layers(spec.num_inputs, spec.num_hiddens, spec.num_layers)
         self.linear = nn.Linear(spec.num_hiddens, spec.vocab_size)
 
     def forward(self, tokens: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """Tokens (T, B) to logits (T, B, V)."""
-        inputs = nn.functional.one_hot(tokens, self.vocab_size).float()
+        if self.embedding is None:
+            inputs = nn.functional.one_hot(tokens, self.vocab_size).float()
+        else:
+            inputs = self.embedding(tokens)
         outputs, state = self.rnn(inputs, state)
         return self.linear(outputs), state
 
@@ -94,6 +98,8 @@ class Contestant:
                 values[f"rnn.{l}.b_hn"] = rnn[f"bias_hh_l{l}"][2 * self.spec.num_hiddens :]
         values["head.w"] = self.model.linear.weight.grad.t()
         values["head.b"] = self.model.linear.bias.grad
+        if self.model.embedding is not None:
+            values["embedding.w"] = self.model.embedding.weight.grad
         return float(loss.detach()), {
             name: np.ascontiguousarray(value.cpu().numpy()) for name, value in values.items()
         }
@@ -103,6 +109,8 @@ class Contestant:
         weights = d2l.to_native(self.spec, parameters)
         self.model.rnn.load_state_dict(weights.rnn)
         self.model.linear.load_state_dict(weights.head)
+        if self.model.embedding is not None:
+            self.model.embedding.load_state_dict(weights.embedding)
 
     def synchronize(self) -> None:
         """Waits for a GPU."""

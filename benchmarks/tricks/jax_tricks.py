@@ -9,7 +9,8 @@ from unittest.mock import patch
 
 import jax
 import numpy as np
-from d2lrnn_jax import activations, derivatives, recurrence, scratch
+import optax
+from d2lrnn_jax import activations, derivatives, head, recurrence, scratch
 from d2lrnn_jax.concise import MODELS
 from elsewhere import Elsewhere
 from flax import linen as nn
@@ -21,7 +22,9 @@ from d2lrnn.contract import cells
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
 from d2lrnn.training.initialization import initial_parameters
 
-C, M = (32, 35, 512), (1024, 32, 32)
+C, M, W = (32, 35, 512), (1024, 32, 32), (20, 35, 650)
+#: Tokens of a vocabulary of words.
+WORDS = 10_000
 
 #: Single steps in one call to another process.
 STEPS = 100
@@ -42,6 +45,7 @@ def tricks() -> list[Trick]:
         *(_look_up(*sizes) for sizes in (C, M)),
         *(_bias_of_rows(*sizes) for sizes in (C, M)),
         *(_concise(name, *sizes) for name in MODELS for sizes in (C, M)),
+        _summed_loss(*W),
         _dispatch(),
     ]
 
@@ -170,6 +174,21 @@ def _concise(name: str, B: int, T: int, h: int) -> Trick:
         _gradient(lambda p, X: own.apply({"params": {"cells_0": p}}, X)[0], d, params, inputs),
         _gradient(lambda p, X: flax.apply({"params": {"cell": p}}, X), d, params, inputs), tolerance,
     )  # fmt: skip
+
+
+def _summed_loss(B: int, T: int, h: int) -> Trick:
+    """The output layer and the loss of a batch, with their gradients."""
+    H, w, b = _drawn(T, B, h), _drawn(h, WORDS, sigma=h**-0.5), _drawn(WORDS)
+    targets = jnp.array(np.random.default_rng(0).integers(0, WORDS, (T, B)))
+
+    def plain(H: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(H @ w + b, targets).sum()
+
+    def trick(H: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+        return head.summed_loss(H, w, b, targets)
+
+    both = [_compiled(jax.value_and_grad(each, argnums=(0, 1, 2)), H, w, b) for each in (trick, plain)]
+    return Trick("the head's loss with its gradient", "head._summed_loss", f"{T * B} x {h} x {WORDS}", *both)
 
 
 def _dispatch() -> Trick:

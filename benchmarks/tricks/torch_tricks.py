@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from d2lrnn_torch import activations, concise, products, tokens
+from d2lrnn_torch import activations, concise, head, products, tokens
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.layer import project, unroll
 from d2lrnn_torch.optimizers import sgd, update
@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, embedding
 
 from d2lrnn.contract import optimizers
 
-C, M = (32, 35, 512), (1024, 32, 32)
+C, M, W = (32, 35, 512), (1024, 32, 32), (20, 35, 650)
 #: Tokens of a vocabulary of characters, and of one of words.
 CHARACTERS, WORDS = 28, 10_000
 #: Characters generated one after the other, each from the state of the step before.
@@ -45,7 +45,7 @@ def tricks() -> list[Trick]:
         *(_inference_mode(num_layers) for num_layers in (1, 2)),
         _split_gates(),
         _tokens_by_numpy(),
-        _order_of_logits(),
+        _summed_loss(*W),
         _sgd(),
     ]
 
@@ -288,23 +288,21 @@ def _tokens_by_numpy() -> Trick:
     )  # fmt: skip
 
 
-def _order_of_logits() -> Trick:
-    """The loss of a batch and its gradient: over the logits in memory order, and over a transposed copy."""
-    B, T, _ = C
+def _summed_loss(B: int, T: int, h: int) -> Trick:
+    """The output layer and the loss of a batch, with their gradients."""
     random = np.random.default_rng(0)
-    by_step, targets = _drawn(random, T, B, WORDS), _tokens(random, B, T, size=WORDS).long()
+    H, w, b = (_drawn(random, *shape) * h**-0.5 for shape in ((T * B, h), (h, WORDS), (WORDS,)))
+    targets = _tokens(random, T * B, size=WORDS).long()
 
-    def run(order: Callable[[Any], Any], targets: Any) -> Callable[[], Any]:
-        def loss() -> Any:
-            # The model returns logits (B, T, V) in both cases.
-            return cross_entropy(order(by_step.swapaxes(0, 1)).flatten(0, 1), targets, reduction="sum")
+    def plain() -> Any:
+        logits = products.affine(H.unsqueeze(1), w, b).squeeze(1)
+        return cross_entropy(logits, targets, reduction="sum")
 
-        return _forth_and_back(loss, (by_step,), torch.ones(()))
-
+    one = torch.ones(())
     return Trick(
-        "logits in the order of memory", "adapter.TorchLearner._loss", f"{B * T} tokens of {WORDS}",
-        run(lambda logits: logits.swapaxes(0, 1), targets.t().flatten()),
-        run(lambda logits: logits, targets.flatten()),
+        "the head's loss in one array of logits", "head._SummedLoss", f"{T * B} x {h} x {WORDS}",
+        _forth_and_back(lambda: head.summed_loss(H, w, b, targets), (H, w, b), one),
+        _forth_and_back(plain, (H, w, b), one),
     )  # fmt: skip
 
 

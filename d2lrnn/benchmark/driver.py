@@ -65,7 +65,7 @@ class Schedule:
 
     Attributes:
         settings: the settings.
-        models: the models.
+        models: the models; None takes those that each setting is for.
         rounds: how often every subject has its turn.
         seconds: how long training steps are repeated in each.
         min_steps: how many are timed at least.
@@ -80,7 +80,7 @@ class Schedule:
     """
 
     settings: tuple[Setting, ...]
-    models: tuple[BenchmarkModel, ...]
+    models: tuple[BenchmarkModel, ...] | None
     rounds: int = 3
     seconds: float = 3.0
     min_steps: int = 7
@@ -154,7 +154,9 @@ def new_document(schedule: Schedule) -> dict[str, Any]:
         },
         "schedule": {
             "settings": {setting.name: setting.describe() for setting in schedule.settings},
-            "models": [model.name for model in schedule.models],
+            "models": list(
+                dict.fromkeys(model.name for _, model in combinations(schedule.settings, schedule.models))
+            ),
             "rounds": schedule.rounds,
             "seconds": schedule.seconds,
             "min_steps": schedule.min_steps,

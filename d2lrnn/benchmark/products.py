@@ -1,6 +1,7 @@
 """The matrix products that a training step cannot do without, and how many multiply-adds they are.
 
-B = batch size, T = time steps, h = hidden units, G = gates, V = vocabulary size. For every layer:
+B = batch size, T = time steps, h = hidden units, G = gates, V = vocabulary size, E = embedding size. For
+every layer:
 
 =========================  =================================  ============================================
 recurrence, forward        T products (B, h) @ (h, G·h)       each waits for the one before it
@@ -9,7 +10,8 @@ recurrence, backward       T - 1 products (B, G·h) @ (G·h, h) likewise; the st
 its weights' gradient      (h, T·B) @ (T·B, G·h)              one product, after the loop
 =========================  =================================  ============================================
 
-and for every layer but the first, whose one-hot inputs pick rows and need no product,
+and for every layer but the first, whose one-hot inputs pick rows and need no product; with an embedding for
+the first one, too, with E in the place of the first h,
 
 =========================  =================================
 inputs                     (T·B, h) @ (h, G·h)
@@ -52,9 +54,14 @@ def multiply_adds(spec: ModelSpec, batch_size: int, num_steps: int) -> int:
     """
     h, width, tokens = spec.num_hiddens, spec.num_gates * spec.num_hiddens, batch_size * num_steps
     recurrence = (tokens + (tokens - batch_size) + tokens) * h * width
-    inputs = 3 * tokens * h * width
+    inputs = 3 * tokens * width * sum(_product_inputs(spec, layer) for layer in range(spec.num_layers))
     head = 3 * tokens * h * spec.vocab_size
-    return spec.num_layers * recurrence + (spec.num_layers - 1) * inputs + head
+    return spec.num_layers * recurrence + inputs + head
+
+
+def _product_inputs(spec: ModelSpec, layer: int) -> int:
+    """The length of the inputs of a layer that are multiplied: 0 of one-hot vectors, which pick rows."""
+    return spec.num_hiddens if layer else spec.embedding_size or 0
 
 
 def step_parts(spec: ModelSpec) -> tuple[int, ...]:
@@ -73,8 +80,8 @@ def shapes(spec: ModelSpec, batch_size: int, num_steps: int) -> Iterator[tuple[i
     B, T, h, V = batch_size, num_steps, spec.num_hiddens, spec.vocab_size
     width, parts, tokens = spec.num_gates * h, step_parts(spec), num_steps * batch_size
     for layer in range(spec.num_layers):
-        if layer:
-            yield tokens, h, width
+        if n := _product_inputs(spec, layer):
+            yield tokens, n, width
         for _ in range(T):
             yield from ((B, h, part) for part in parts)
     yield from [(tokens, h, V), (tokens, V, h), (h, tokens, V)]
@@ -82,8 +89,8 @@ def shapes(spec: ModelSpec, batch_size: int, num_steps: int) -> Iterator[tuple[i
         for _ in range(T - 1):
             yield from ((B, part, h) for part in reversed(parts))
         yield h, tokens, width
-        if layer:
-            yield from [(h, tokens, width), (tokens, width, h)]
+        if n := _product_inputs(spec, layer):
+            yield from [(n, tokens, width), (tokens, width, n)]
 
 
 def factors(
@@ -99,7 +106,7 @@ def factors(
     is too small to be multiplied at full speed.
 
     Args:
-        spec: the model, with one-hot inputs.
+        spec: the model.
         batch_size: B.
         num_steps: T.
         left: makes the backend's array of a left factor (m, k).

@@ -1,6 +1,7 @@
 """What is measured: the settings, the models, and their combinations.
 
-Shapes are written with B = batch size, T = time steps, h = hidden units, V = vocabulary size.
+Shapes are written with B = batch size, T = time steps, h = hidden units, V = vocabulary size, E = embedding
+size.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 
 from d2lrnn.contract import cells
 from d2lrnn.contract.specs import ModelSpec, TrainingSpec
-from d2lrnn.contract.values import Batch, Implementation
-from d2lrnn.data.corpus import Corpus, load_corpus
+from d2lrnn.contract.values import Batch, Implementation, IntArray
+from d2lrnn.data.corpus import load_corpus
 from d2lrnn.errors import SpecError
 
 #: The built-in sample has 28 symbols, as the novel has.
@@ -22,6 +23,9 @@ VOCAB_SIZE = 28
 
 #: Where gradients are clipped: at a norm that the first steps exceed now and then.
 _CLIP = 1.0
+
+#: The length of a generated text of words.
+_NUM_WORDS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Setting:
         min_layers: models with fewer layers get this many.
         learning_rate: the book's, 1; less where that makes a model of this width so unsteady that the
             rounding of one step shows in the loss of the next.
+        vocab_size: V; above that of the built-in sample the text is generated.
+        embedding_size: E; None takes one-hot vectors.
+        own_models: the models that it is for, where nobody asks for others; none names them all.
     """
 
     name: str
@@ -44,6 +51,9 @@ class Setting:
     num_hiddens: int
     min_layers: int = 1
     learning_rate: float = 1.0
+    vocab_size: int = VOCAB_SIZE
+    embedding_size: int | None = None
+    own_models: tuple[str, ...] = ()
 
     @property
     def training(self) -> TrainingSpec:
@@ -64,7 +74,10 @@ class Setting:
         """The sizes in one line."""
         layers = f", {self.min_layers} layers" if self.min_layers > 1 else ""
         rate = "" if self.learning_rate == 1 else f", learning rate {self.learning_rate:g}"
-        return f"batch {self.batch_size}, steps {self.num_steps}, hidden {self.num_hiddens}{layers}{rate}"
+        words = f", {self.vocab_size} words" if self.vocab_size > VOCAB_SIZE else ""
+        embedding = f", embedding {self.embedding_size}" if self.embedding_size else ""
+        sizes = f"batch {self.batch_size}, steps {self.num_steps}, hidden {self.num_hiddens}"
+        return f"{sizes}{layers}{embedding}{words}{rate}"
 
 
 @dataclass(frozen=True)
@@ -85,13 +98,16 @@ class BenchmarkModel:
 
 
 #: M: the book's current edition. C: its first edition. L: where matrix products are nearly all there is.
-#: Q: what ``--quick`` takes.
+#: W and W33: words, the medium model of Zaremba, Sutskever and Vinyals (2014) and of the frameworks' own
+#: examples, with their 10,000 words (33,278 has WikiText-2). Q: what ``--quick`` takes.
 SETTINGS = {
     setting.name: setting
     for setting in (
         Setting("M", 1024, 32, 32),
         Setting("C", 32, 35, 512),
         Setting("L", 64, 64, 1024, min_layers=2, learning_rate=0.1),
+        Setting("W", 20, 35, 650, 2, vocab_size=10_000, embedding_size=650, own_models=("lstm-2",)),
+        Setting("W33", 20, 35, 650, 2, vocab_size=33_278, embedding_size=650, own_models=("lstm-2",)),
         Setting("Q", 32, 16, 32),
     )
 }
@@ -142,7 +158,8 @@ def find_setting(name: str) -> Setting:
         return SETTINGS[name]
     match = _SIZES.fullmatch(name)
     if match and all(int(size) for size in match.groups()):
-        return Setting(name, *map(int, match.groups()))
+        batch_size, num_steps, num_hiddens = map(int, match.groups())
+        return Setting(name, batch_size, num_steps, num_hiddens)
     raise SpecError(
         f"unknown setting {name!r}: choose from {', '.join(SETTINGS)}, or give batch x steps x hidden units, "
         "such as 32x35x256"
@@ -165,16 +182,23 @@ def find_model(name: str) -> BenchmarkModel:
 def spec_of(setting: Setting, model: BenchmarkModel) -> ModelSpec:
     """The model at the sizes of a setting, in float32."""
     layers = max(model.num_layers, setting.min_layers)
-    return ModelSpec(VOCAB_SIZE, model.cell, model.implementation, setting.num_hiddens, layers)
+    V, h = setting.vocab_size, setting.num_hiddens
+    return ModelSpec(V, model.cell, model.implementation, h, layers, embedding_size=setting.embedding_size)
 
 
 def combinations(
-    settings: Sequence[Setting], models: Sequence[BenchmarkModel]
+    settings: Sequence[Setting], models: Sequence[BenchmarkModel] | None
 ) -> list[tuple[Setting, BenchmarkModel]]:
-    """Every model in every setting; of models that a setting makes equal, the first one only."""
+    """Every model in every setting; of models that a setting makes equal, the first one only.
+
+    Args:
+        settings: the settings.
+        models: the models; None takes those that each setting is for.
+    """
     kinds: dict[tuple[Setting, ModelSpec], BenchmarkModel] = {}
     for setting in settings:
-        for model in models:
+        own = [MODELS[name] for name in setting.own_models or MODELS]
+        for model in own if models is None else models:
             kinds.setdefault((setting, spec_of(setting, model)), model)
     return [(setting, model) for (setting, _), model in kinds.items()]
 
@@ -189,14 +213,28 @@ def own_layer(setting: Setting, model: BenchmarkModel) -> BenchmarkModel:
     return next(own for own in OWN_LAYERS.values() if (own.cell, own.num_layers) == (model.cell, layers))
 
 
-def batches(setting: Setting, corpus: Corpus | None = None) -> Iterator[Batch]:
-    """Minibatches of the built-in sample without end, the same for every subject.
+def text_of(setting: Setting) -> IntArray:
+    """The tokens that a setting is trained on, int32: the built-in sample, or generated words.
+
+    Words are drawn independently with probabilities in proportion to 1/rank (Zipf 1949): as unequal as those
+    of a text, on which it depends how many rows of an embedding a batch has.
+    """
+    if setting.vocab_size == VOCAB_SIZE:
+        return load_corpus("sample").tokens.astype(np.int32)
+    up_to = np.cumsum(1 / np.arange(1, setting.vocab_size + 1))
+    drawn = np.random.default_rng(0).random(_NUM_WORDS) * up_to[-1]
+    tokens: IntArray = np.searchsorted(up_to, drawn, side="right").astype(np.int32)
+    return tokens
+
+
+def batches(setting: Setting, text: IntArray | None = None) -> Iterator[Batch]:
+    """Minibatches of the setting's text without end, the same for every subject.
 
     Args:
         setting: the shapes.
-        corpus: the sample, where the caller has it already.
+        text: `text_of` the setting, where the caller has it already.
     """
-    tokens = (corpus or load_corpus("sample")).tokens.astype(np.int32)
+    tokens = text_of(setting) if text is None else text
     windows = np.lib.stride_tricks.sliding_window_view(tokens, setting.num_steps + 1)
     random = np.random.default_rng(0)
     while True:

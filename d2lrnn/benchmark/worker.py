@@ -156,8 +156,7 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
     release_freed_memory()
     memory.reset_peak()
 
-    corpus = load_corpus("sample")
-    given = list(islice(batches(setting, corpus), _NUM_BATCHES if setting.num_tokens <= 1 << 16 else 4))
+    given = list(islice(batches(setting), _NUM_BATCHES if setting.num_tokens <= 1 << 16 else 4))
     training = _Training(contestant, setting, given)
     yield {"first_step": training.step()}
     for _ in range(_WARM_UP):
@@ -185,6 +184,7 @@ def _measures(plan: Plan) -> Iterator[dict[str, Any]]:
             floor()
         yield {"floor": _repeat(lambda: _timed(floor), plan.seconds / 2, plan.min_steps)}
 
+    corpus = load_corpus("sample")
     if setting.small and subject.generates:
         yield {"generation": _generation(contestant, corpus, plan.seconds / 2)}
     if setting.small and plan.extras:
@@ -306,7 +306,7 @@ def _to_target(subject: Subject, spec: ModelSpec, corpus: Corpus, plan: Plan) ->
     losses: list[float] = []
     reached: float | None = None
     started = time.perf_counter()
-    for batch in batches(_TARGET_SETTING, corpus):
+    for batch in batches(_TARGET_SETTING):
         result, _ = contestant.train_step(batch, state)
         losses.append(float(result.loss))
         elapsed = time.perf_counter() - started

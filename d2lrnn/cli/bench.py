@@ -11,7 +11,7 @@ from typing import Any
 from d2lrnn.benchmark.driver import Entrant, Schedule, new_document, read_document, run
 from d2lrnn.benchmark.html import page
 from d2lrnn.benchmark.markdown import markdown
-from d2lrnn.benchmark.settings import MODELS, SCALING, find_model, find_setting
+from d2lrnn.benchmark.settings import SCALING, find_model, find_setting
 from d2lrnn.benchmark.table import gather
 from d2lrnn.benchmark.workers import run_workers
 from d2lrnn.benchmark.workers_table import workers_table
@@ -64,10 +64,11 @@ def schedule_of(request: BenchRequest, settings: str) -> Schedule:
     quick = request.quick
     chosen = request.settings or (_QUICK_SETTINGS if quick else settings)
     chosen = chosen.replace(_SCALING, ",".join(SCALING))
-    models = request.models or ",".join(MODELS)
     return Schedule(
         settings=tuple(find_setting(name) for name in names_in("--settings", chosen)),
-        models=tuple(find_model(name) for name in names_in("--models", models)),
+        models=tuple(find_model(name) for name in names_in("--models", request.models))
+        if request.models
+        else None,
         rounds=request.rounds or (1 if quick else 3),
         seconds=request.seconds or (0.2 if quick else 3.0),
         min_steps=3 if quick else 7,

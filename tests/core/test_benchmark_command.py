@@ -65,7 +65,7 @@ def test_what_could_not_be_measured_is_exit_code_2(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--settings", "X"], "unknown setting 'X': choose from M, C, L, Q"),
+        (["--settings", "X"], "unknown setting 'X': choose from M, C, L, W, W33, Q"),
         (["--settings", ","], "--settings names nothing"),
         (["--models", "rnn,transformer"], "unknown model 'transformer'"),
         (["--backends", "pandas"], "unknown backend 'pandas'"),

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from d2lrnn.benchmark.driver import Entrant, Schedule, read_document, run
@@ -22,6 +23,7 @@ from d2lrnn.benchmark.settings import (
     find_setting,
     own_layer,
     spec_of,
+    text_of,
 )
 from d2lrnn.errors import RunError, SpecError
 
@@ -255,9 +257,35 @@ def test_batches_are_the_same_for_everybody_and_fit_the_setting() -> None:
     assert (next(one).inputs != first.inputs).any()
 
 
+def test_words_are_as_unequal_as_those_of_a_text() -> None:
+    setting = find_setting("W")
+    text = text_of(setting)
+    assert (text.dtype, text.shape) == (np.int32, (2_000_000,))
+    counts = np.bincount(text, minlength=setting.vocab_size)
+    assert len(counts) == 10_000
+    assert (counts > 0).all()
+    # Zipf's law, within four standard deviations of drawing.
+    expected = len(text) / np.arange(1, 10_001) / (1 / np.arange(1, 10_001)).sum()
+    assert (abs(counts - expected) < 4.5 * np.sqrt(expected) + 1).all()
+    assert next(batches(setting, text)).inputs.shape == (20, 35)
+    assert setting.describe() == "batch 20, steps 35, hidden 650, 2 layers, embedding 650, 10000 words"
+
+
+def test_a_setting_of_words_is_for_the_models_of_words() -> None:
+    settings = [find_setting("W"), find_setting("C")]
+    assert [model.name for setting, model in combinations(settings, None) if setting.name == "W"] == [
+        "lstm-2"
+    ]
+    assert len(combinations(settings, None)) == 1 + 7
+    spec = spec_of(settings[0], MODELS["lstm-2"])
+    assert (spec.vocab_size, spec.embedding_size, spec.num_layers) == (10_000, 650, 2)
+    asked = combinations(settings[:1], [MODELS["rnn-scratch"]])
+    assert [model.name for _, model in asked] == ["rnn-scratch"]
+
+
 @pytest.mark.parametrize("name", ["X", "0x5x8", "4x5", "4x5x8x2", ""])
 def test_unknown_settings(name: str) -> None:
-    with pytest.raises(SpecError, match="choose from M, C, L, Q"):
+    with pytest.raises(SpecError, match="choose from M, C, L, W, W33, Q"):
         find_setting(name)
 
 

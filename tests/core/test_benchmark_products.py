@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -11,11 +13,23 @@ from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray
 
 SPECS = [ModelSpec(11, cell, "scratch", 6, layers) for cell in CELLS for layers in (1, 3)]
+SPECS.append(ModelSpec(11, "lstm", "concise", 6, 2, embedding_size=7))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.cell}-{spec.num_layers}")
+@pytest.mark.parametrize(
+    "spec", SPECS, ids=lambda spec: f"{spec.cell}-{spec.num_layers}-{spec.embedding_size}"
+)
 def test_the_shapes_are_as_many_multiply_adds_as_the_formula_says(spec: ModelSpec) -> None:
     assert sum(m * k * n for m, k, n in shapes(spec, 4, 5)) == multiply_adds(spec, 4, 5)
+
+
+def test_an_embedding_is_three_products_more() -> None:
+    """Inputs, their weights' gradient, and the gradient of the rows."""
+    one_hot = ModelSpec(11, "lstm", "concise", 6)
+    embedded = ModelSpec(11, "lstm", "concise", 6, embedding_size=7)
+    more = Counter(shapes(embedded, 4, 5)) - Counter(shapes(one_hot, 4, 5))
+    assert more == Counter([(20, 7, 24), (7, 20, 24), (20, 24, 7)])
+    assert not Counter(shapes(one_hot, 4, 5)) - Counter(shapes(embedded, 4, 5))
 
 
 def test_factors_fit_and_time_steps_share_them() -> None:

@@ -42,6 +42,9 @@ _ALL = [
     ModelSpec(11, "gru", "concise", 8, embedding_size=8, tied=True),
 ]
 
+#: Where the learners under test compute; `benchmarks/gpu.py` asks for a GPU.
+DEVICE = os.environ.get("D2LRNN_TEST_DEVICE", "cpu")
+
 BACKEND = d2lrnn.backend(os.environ.get("D2LRNN_BACKEND"))
 
 
@@ -100,10 +103,10 @@ def drawn_batch(spec: ModelSpec, batch_size: int, num_steps: int, seed: int = 0)
 def learners(
     backend: Backend, reference: Backend, spec: ModelSpec, training: TrainingSpec, seed: int = 0
 ) -> tuple[Learner, Learner]:
-    """The same model twice: on the backend in `spec.dtype`, and on the reference in float64."""
+    """The same model on the backend, in `spec.dtype` on `DEVICE`, and on the reference, in float64."""
     parameters = drawn_parameters(spec, seed)
     exact = dataclasses.replace(spec, dtype="float64")
     return (
-        backend.learner(backend.build(spec, parameters), training, device="cpu"),
+        backend.learner(backend.build(spec, parameters), training, device=DEVICE),
         reference.learner(reference.build(exact, parameters), training),
     )

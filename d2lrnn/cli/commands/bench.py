@@ -90,9 +90,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--settings",
         metavar="S,...",
-        help="of M, C, L, scaling, or batch x steps x hidden: 32x35x256 (default: M,C)",
+        help="of M, C, L, W, W33, scaling, or batch x steps x hidden: 32x35x256 (default: M,C)",
     )
-    parser.add_argument("--models", metavar="M,...", help="such as rnn-scratch,lstm-2 (default: all)")
+    parser.add_argument(
+        "--models", metavar="M,...", help="such as rnn-scratch,lstm-2 (default: all; at W lstm-2)"
+    )
     parser.add_argument(
         "--backends", metavar="B,...", help="such as numpy,torch (default: all that are installed)"
     )
