@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.values import Model
@@ -172,6 +173,12 @@ BACKENDS = (
                  ("numpy",), "pip install numpy", ("np",)),
 )  # fmt: skip
 
+#: What trains no model, but has recurrent layers that are ported (`d2lrnn.ports`): not among `backends`.
+RUNTIMES = (
+    BackendEntry("onnx", "d2lrnn_onnx", "d2lrnn_onnx.runtime:OnnxRuntime",
+                 ("onnx", "onnxruntime"), "pip install onnx onnxruntime"),
+)  # fmt: skip
+
 
 def backend(name: str | None = None) -> Backend:
     """The backend called `name`.
@@ -189,16 +196,45 @@ def backend(name: str | None = None) -> Backend:
         >>> backend("numpy").name
         'numpy'
     """
-    entry = find_backend(name)
+    found: Backend = _adapter(find_backend(name))
+    return found
+
+
+def porting(name: str | None = None) -> Any:
+    """The adapter of a backend or a runtime, for `d2lrnn.ports.porter`; see `backend` for the errors."""
+    return _adapter(find_porting(name))
+
+
+def _adapter(entry: BackendEntry) -> Any:
     entry.require()
     module, _, attribute = entry.adapter.partition(":")
-    kind: type[Backend] | None = getattr(_imported(entry, module), attribute, None)
+    kind = getattr(_imported(entry, module), attribute, None)
     if kind is None:
         raise BackendNotInstalledError(
             f"the backend {entry.name} cannot be used: its package announces {entry.adapter}, but {module} "
             f"has no {attribute}. This is an error of that package"
         )
     return kind()
+
+
+def find_porting(name: str | None = None) -> BackendEntry:
+    """The entry that `porting` would load: a runtime by its name, or what `find_backend` finds.
+
+    Raises:
+        UnknownBackendError: there is none of this name; the message lists those that there are.
+
+    Example:
+        >>> find_porting("onnx").requires
+        ('onnx', 'onnxruntime')
+    """
+    for entry in RUNTIMES:
+        if name is not None and name.strip().lower() == entry.name:
+            return entry
+    try:
+        return find_backend(name)
+    except UnknownBackendError as error:
+        others = ", ".join(entry.name for entry in RUNTIMES)
+        raise UnknownBackendError(f"{error}, or {others} for recurrent layers alone") from error
 
 
 def find_backend(name: str | None = None) -> BackendEntry:

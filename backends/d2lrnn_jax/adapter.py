@@ -52,6 +52,8 @@ from d2lrnn_jax.language_model import RNNLM, RNNLMScratch
 from d2lrnn_jax.optimizers import initial_state as initial_slots
 from d2lrnn_jax.optimizers import slots, with_slots
 from d2lrnn_jax.parameters import from_canonical, to_canonical
+from d2lrnn_jax.port_files import FlaxFiles
+from d2lrnn_jax.porter import FlaxPorter
 from d2lrnn_jax.precision import precision
 from d2lrnn_jax.scratch import LAYERS, StackedRNNScratch
 from d2lrnn_jax.shared import (
@@ -161,6 +163,14 @@ class JaxBackend:
     def write_export(self, model: RNNLMScratch, path: Path) -> None:
         """See `d2lrnn.saving.exporting.Exporter`."""
         write_stablehlo(*self.export_model(model), path)
+
+    def porter(self) -> FlaxPorter:
+        """See `d2lrnn.ports.porter.PortingBackend`."""
+        return FlaxPorter()
+
+    def port_files(self) -> FlaxFiles:
+        """See `d2lrnn.ports.formats.protocol.FilesBackend`."""
+        return FlaxFiles()
 
 
 class JaxLearner:

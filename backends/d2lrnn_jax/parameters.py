@@ -6,11 +6,7 @@ canonical        flax
 ``embedding.w``  `RNNLMScratch`: ``W_e``; `RNNLM`: ``embedding`` (embedding)
 ``rnn.{l}.…``    scratch: ``rnn``, where stacked ``rnn/rnns_{l}``, with ``W_xh``, ``W_hh``, ``b_h``, and
                  what else the cell has by its own name: canonical arrays as they are. Concise:
-                 ``rnn/cells_{l}``, one kernel for each gate:
-
-                 - `nn.SimpleCell`: ``i`` (kernel, bias), ``h`` (kernel)
-                 - `nn.GRUCell`: ``ir iz in`` (kernel, bias), ``hr hz`` (kernel), ``hn`` (kernel, bias = b_hn)
-                 - `nn.OptimizedLSTMCell`: ``ii if ig io`` (kernel), ``hi hf hg ho`` (kernel, bias)
+                 ``rnn/cells_{l}``, one kernel for each gate, named as in ``conventions.toml``
 ``head.…``       `RNNLMScratch`: ``W_hq``, ``b_q``; `RNNLM`: ``linear`` (kernel, bias), tied ``bias`` alone
 ===============  ========================================================================================
 
@@ -20,17 +16,18 @@ parameters' do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
 
-from d2lrnn.contract import cells
 from d2lrnn.contract.cells import Cell, find_cell
 from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray
+from d2lrnn.ports.conventions import conventions
 from d2lrnn_jax.layer import BOOK_NAMES
 
 
@@ -40,39 +37,25 @@ def cell_weights(cell: Cell, tree: Mapping[str, Any]) -> dict[str, jax.Array]:
     Raises:
         KeyError: the tree lacks one.
     """
-    gates, biased = _gates(cell), _biased(cell)
-    weights = {
-        "w_x": _beside([tree[f"i{gate}"]["kernel"] for gate in gates]),
-        "w_h": _beside([tree[f"h{gate}"]["kernel"] for gate in gates]),
-        "b": _beside([tree[f"{biased}{gate}"]["bias"] for gate in gates]),
-    }
-    if cell.reset_bias:
-        weights[cell.reset_bias] = tree[f"h{gates[-1]}"]["bias"]
-    return weights
+    own = flatten_dict(tree, sep="/")
+    return {name: _beside([own[place] for place in places]) for name, places in _places(cell).items()}
 
 
 def cell_tree(cell: Cell, weights: Mapping[str, FloatArray]) -> dict[str, Any]:
     """The parameters of flax's cell from the canonical ones of a layer; the inverse of `cell_weights`."""
-    gates, biased = _gates(cell), _biased(cell)
-    w_x, w_h, b = (np.split(weights[name], len(gates), axis=-1) for name in ("w_x", "w_h", "b"))
-    tree: dict[str, Any] = {}
-    for k, gate in enumerate(gates):
-        tree[f"i{gate}"] = {"kernel": w_x[k]}
-        tree[f"h{gate}"] = {"kernel": w_h[k]}
-        tree[f"{biased}{gate}"]["bias"] = b[k]
-    if cell.reset_bias:
-        tree[f"h{gates[-1]}"]["bias"] = weights[cell.reset_bias]
+    parts = [
+        (place, part)
+        for name, places in _places(cell).items()
+        for place, part in zip(places, np.split(weights[name], len(places), axis=-1), strict=True)
+    ]
+    tree: dict[str, Any] = unflatten_dict(dict(parts), sep="/")
     return tree
 
 
-def _gates(cell: Cell) -> Sequence[str]:
-    """The names of the gates in flax, in canonical order; the only one of `nn.SimpleCell` has no name."""
-    return cell.gates if len(cell.gates) > 1 else [""]
-
-
-def _biased(cell: Cell) -> str:
-    """Which of a gate's two products has the bias: that of the input, in an LSTM that of the state."""
-    return "h" if cell == cells.LSTM else "i"
+def _places(cell: Cell) -> dict[str, tuple[str, ...]]:
+    """The names of a cell's arrays in flax.linen, by the canonical ones: one for each gate, in its order."""
+    row = next(row for row in conventions("jax") if row.form == "cell" and row.gates == cell.gates)
+    return row.places()
 
 
 def _beside(parts: list[jax.Array]) -> jax.Array:

@@ -42,6 +42,8 @@ from d2lrnn_mxnet.gradients import clip_scale, global_norm
 from d2lrnn_mxnet.language_model import RNNLM, RNNLMScratch
 from d2lrnn_mxnet.optimizers import STEPS
 from d2lrnn_mxnet.parameters import parameter_places, set_parameters
+from d2lrnn_mxnet.port_files import GluonFiles
+from d2lrnn_mxnet.porter import GluonPorter
 from d2lrnn_mxnet.prediction import GraphPredictor
 from d2lrnn_mxnet.program import Program
 from d2lrnn_mxnet.recurrence import Array
@@ -126,6 +128,14 @@ class MXNetBackend:
     ) -> MXNetTranslator:
         """See `d2lrnn.translation.backends.TranslatorMaker`."""
         return MXNetTranslator(spec, parameters, training, context_of(choose_device(device, self.devices())))
+
+    def porter(self) -> GluonPorter:
+        """See `d2lrnn.ports.porter.PortingBackend`."""
+        return GluonPorter()
+
+    def port_files(self) -> GluonFiles:
+        """See `d2lrnn.ports.formats.protocol.FilesBackend`."""
+        return GluonFiles()
 
 
 def rebuilt_model(spec: ModelSpec, parameters: Parameters) -> RNNLMScratch:

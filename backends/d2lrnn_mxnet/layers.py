@@ -1,7 +1,7 @@
 """Gluon's recurrent layers, run one layer at a time.
 
 With more than one layer, ``gluon.rnn`` has wrong gradients on the CPU (in float64 always, in float32 without
-oneDNN), and its ``dropout`` does nothing there. One layer in one direction is right. So what a
+oneDNN), and in float32 its ``dropout`` does nothing there. One layer in one direction is right. So what a
 ``gluon.rnn.RNN``, ``GRU`` or ``LSTM`` computes, also a chapter's own, is computed here by calls of the
 operator for one layer and one direction, on the Gluon layer's parameters.
 

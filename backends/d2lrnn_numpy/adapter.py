@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from d2lrnn_numpy.devices import CPU
 from d2lrnn_numpy.formulas import FORMULAS
 from d2lrnn_numpy.language_model import RNNLMScratch
 from d2lrnn_numpy.layer import Layer
-from d2lrnn_numpy.optimizers import STEPS
+from d2lrnn_numpy.optimizers import STEPS, Step
 from d2lrnn_numpy.stack import RecurrentStack
 from d2lrnn_numpy.translator import NumpyTranslator
 
@@ -58,6 +58,10 @@ class NumpyBackend:
     def versions(self) -> dict[str, str]:
         """See `d2lrnn.contract.protocols.Backend`."""
         return {"numpy": np.__version__}
+
+    def optimizer_steps(self) -> Mapping[str, Step]:
+        """The formulas of the optimisers, by name: `d2lrnn.doctor` makes steps again with them."""
+        return STEPS
 
     def devices(self) -> Sequence[Device]:
         """NumPy computes on the CPU."""

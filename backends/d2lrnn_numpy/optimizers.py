@@ -63,8 +63,11 @@ def adagrad(o: optimizers.Adagrad, p: FloatArray, g: FloatArray, slots: Slots, r
     p -= rate * g / (np.sqrt(v) + o.epsilon)
 
 
-#: The step of one parameter, by the name of the optimiser.
-STEPS: dict[str, Callable[[Any, FloatArray, FloatArray, Slots, float, int], None]] = {
+#: The step of one parameter.
+Step = Callable[[Any, FloatArray, FloatArray, Slots, float, int], None]
+
+#: Those of the optimisers, by name.
+STEPS: dict[str, Step] = {
     optimizers.SGD.name: sgd,
     optimizers.Adam.name: adam,
     optimizers.AdamW.name: adamw,

@@ -51,6 +51,7 @@ from d2lrnn_tensorflow.parameters import (
     to_native,
     trainable_variables,
 )
+from d2lrnn_tensorflow.port_files import KerasFiles
 from d2lrnn_tensorflow.porter import KerasPorter
 from d2lrnn_tensorflow.prediction import SingleStep
 from d2lrnn_tensorflow.recurrence import Tensor
@@ -141,6 +142,10 @@ class TensorFlowBackend:
     def porter(self) -> KerasPorter:
         """See `d2lrnn.ports.porter.PortingBackend`."""
         return KerasPorter()
+
+    def port_files(self) -> KerasFiles:
+        """See `d2lrnn.ports.formats.protocol.FilesBackend`."""
+        return KerasFiles()
 
 
 def _concise_layers(spec: ModelSpec) -> keras.layers.Layer:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,12 +12,18 @@ from keras import layers as kl
 from d2lrnn.contract.values import DType, FloatArray, IntArray, Parameters
 from d2lrnn.errors import PortError
 from d2lrnn.ports.conventions import Convention, conventions
-from d2lrnn.ports.description import Activation, Biases, Direction, LayerSpec, Merge, StackSpec
+from d2lrnn.ports.description import Activation, Biases, LayerSpec, StackSpec
 from d2lrnn.ports.layout import from_own, part_of, to_own
 from d2lrnn.ports.porter import Described
-
-#: Layers of one cell, and their cells.
-LAYERS = {kl.SimpleRNN: kl.SimpleRNNCell, kl.GRU: kl.GRUCell, kl.LSTM: kl.LSTMCell}
+from d2lrnn_tensorflow.porter_parts import (
+    LAYERS,
+    Place,
+    is_cell,
+    layers_of,
+    notes_of,
+    places_of,
+    unknown,
+)
 
 _ACTIVATIONS: dict[Any, Activation] = {
     keras.activations.tanh: "tanh",
@@ -34,14 +40,14 @@ class KerasPorter:
         """See `d2lrnn.ports.porter.Porter`."""
         specs: list[LayerSpec] = []
         rows: list[tuple[Convention, Any]] = []
-        for place in _places(module):
-            row, spec = _layer_spec(place, "cell" if _is_cell(module) else "layer")
+        for place in places_of(module):
+            row, spec = _layer_spec(place, "cell" if is_cell(module) else "layer")
             specs.append(spec)
             rows += [(row, cell) for cell in place.cells]
         stack = StackSpec(
             tuple(specs),
             form=rows[0][0].form,
-            batch_first=not _is_cell(module),
+            batch_first=not is_cell(module),
             padding="zeros" if _zeros_padding(module) else "repeat",
             dtype=_dtype([cell for _, cell in rows]),
         )
@@ -49,7 +55,9 @@ class KerasPorter:
         for (prefix, layer, _), (row, cell) in zip(stack.parts(), rows, strict=True):
             arrays = from_own(row, layer, _own(cell, layer))
             parameters |= {prefix + name: array for name, array in arrays.items()}
-        return Described(stack, parameters, tuple(dict.fromkeys(_notes(module, [cell for _, cell in rows]))))
+        return Described(
+            stack, parameters, tuple(dict.fromkeys(notes_of(module, [cell for _, cell in rows])))
+        )
 
     def build(self, spec: StackSpec, parameters: Parameters, conventions: Sequence[Convention]) -> Any:
         """See `d2lrnn.ports.porter.Porter`. All outputs are returned, of a single layer also its states."""
@@ -62,18 +70,22 @@ class KerasPorter:
             shape = (None, layer.input_size) if spec.form == "cell" else (None, None, layer.input_size)
             module.build(shape)
         rows = [row for row, layer in zip(conventions, spec.layers, strict=True) for _ in layer.directions]
-        cells = [cell for module in built for place in _places(module) for cell in place.cells]
+        cells = [cell for module in built for place in places_of(module) for cell in place.cells]
         for (prefix, layer, _), row, cell in zip(spec.parts(), rows, cells, strict=True):
             own = to_own(row, layer, part_of(parameters, prefix, list(layer.shapes())))
             cell.kernel.assign(own["w_x"])
             cell.recurrent_kernel.assign(own["w_h"])
             if layer.biases != "none":
                 cell.bias.assign(np.stack([own["b"], own["b_h"]]) if layer.biases == "two" else own["b"])
-        return built[0] if alone else keras.Sequential(built)
+        if alone:
+            return built[0]
+        # Without it a Sequential of layers in float64 rounds what it is called with to float32.
+        inputs = keras.Input((None, spec.layers[0].input_size), dtype=spec.dtype)
+        return keras.Sequential([inputs, *built])
 
     def twin(self, module: Any) -> Any:
         """See `d2lrnn.ports.porter.Porter`. Of what Keras writes of a layer only the types are changed."""
-        twins = [_doubled(layer) for layer in _layers(module)]
+        twins = [_doubled(layer) for layer in layers_of(module)]
         return twins if isinstance(module, (list, tuple, keras.Sequential)) else twins[0]
 
     def run(
@@ -100,8 +112,8 @@ class KerasPorter:
             mask = keras.ops.convert_to_tensor(np.arange(len(inputs)) < lengths[:, None])
         X: Any = keras.ops.convert_to_tensor(np.swapaxes(inputs, 0, 1))
         found: dict[str, FloatArray] = {}
-        for layer in _layers(module):
-            held = sum(len(place.cells) for place in _places(layer))
+        for layer in layers_of(module):
+            held = sum(len(place.cells) for place in places_of(layer))
             own, names = names[:held], names[held:]
             states: Any = [[keras.ops.convert_to_tensor(before[name]) for name in part] for part in own]
             if not isinstance(layer, kl.RNN) or type(layer) in LAYERS or held == 1:
@@ -113,64 +125,6 @@ class KerasPorter:
         return np.swapaxes(_array(X), 0, 1), found
 
 
-class _Place(NamedTuple):
-    """A layer of a stack in a Keras module: the cells of its directions."""
-
-    cells: tuple[Any, ...]
-    directions: tuple[Direction, ...] = ("forward",)
-    merge: Merge = "concat"
-    flipped: bool = False
-
-
-def _is_cell(module: Any) -> bool:
-    return type(module) in LAYERS.values()
-
-
-def _layers(module: Any) -> Sequence[Any]:
-    """The recurrent layers of a stack."""
-    if type(module) is keras.Sequential:
-        return list(module.layers)
-    return module if isinstance(module, (list, tuple)) else [module]
-
-
-def _places(module: Any) -> list[_Place]:
-    return [place for layer in _layers(module) for place in _places_of(layer)]
-
-
-def _places_of(layer: Any) -> Iterator[_Place]:
-    if not getattr(layer, "built", True):
-        raise PortError(
-            f"the layer {layer.name} has no weights yet: use it once, or call layer.build((None, None, n))"
-        )
-    if _is_cell(layer):
-        yield _Place((layer,))
-    elif type(layer) is kl.Bidirectional:
-        both = (layer.forward_layer, layer.backward_layer)
-        if any(type(each) not in LAYERS for each in both) or both[0].go_backwards:
-            raise _unknown(layer)
-        if layer.merge_mode is None:
-            raise PortError("Bidirectional(merge_mode=None) has two outputs: port its layers one by one")
-        yield _Place((both[0].cell, both[1].cell), ("forward", "backward"), layer.merge_mode)
-    elif type(layer) in LAYERS or type(layer) is kl.RNN:
-        stacked = type(layer.cell) is kl.StackedRNNCells
-        cells = layer.cell.cells if stacked else [layer.cell]
-        if not all(map(_is_cell, cells)):
-            raise _unknown(layer)
-        for cell in cells:
-            direction: Direction = "backward" if layer.go_backwards else "forward"
-            yield _Place((cell,), (direction,), flipped=layer.go_backwards and cell is cells[-1])
-    else:
-        raise _unknown(layer)
-
-
-def _unknown(layer: Any) -> PortError:
-    known = ", ".join(convention.layer for convention in conventions("tensorflow"))
-    return PortError(
-        f"a {type(layer).__module__}.{type(layer).__name__} cannot be described: give one of {known}, as it "
-        "is, in a layers.RNN, a Bidirectional or a Sequential of nothing else"
-    )
-
-
 def _row(layer: LayerSpec, form: str) -> Convention:
     reset = "none" if layer.reset_after is None else "after" if layer.reset_after else "before"
     return next(
@@ -180,14 +134,14 @@ def _row(layer: LayerSpec, form: str) -> Convention:
     )
 
 
-def _layer_spec(place: _Place, form: str) -> tuple[Convention, LayerSpec]:
+def _layer_spec(place: Place, form: str) -> tuple[Convention, LayerSpec]:
     specs = [_cell_spec(cell, place, form) for cell in place.cells]
     if any(each != specs[0] for each in specs):
         raise PortError("the two directions of a Bidirectional differ: port its layers one by one")
     return specs[0]
 
 
-def _cell_spec(cell: Any, place: _Place, form: str) -> tuple[Convention, LayerSpec]:
+def _cell_spec(cell: Any, place: Place, form: str) -> tuple[Convention, LayerSpec]:
     name = type(cell).__name__
     for row in conventions("tensorflow"):
         reset = getattr(cell, "reset_after", None)
@@ -208,7 +162,7 @@ def _cell_spec(cell: Any, place: _Place, form: str) -> tuple[Convention, LayerSp
                 flipped=place.flipped,
             )
             return _row(spec, form), spec
-    raise _unknown(cell)
+    raise unknown(cell)
 
 
 _RESET = {None: "none", True: "after", False: "before"}
@@ -247,21 +201,9 @@ def _array(value: Any) -> FloatArray:
 
 
 def _zeros_padding(module: Any) -> bool:
-    last = _layers(module)[-1]
+    last = layers_of(module)[-1]
     # Keras makes it zeros in both directions when it wraps a layer that returns sequences.
     return type(last) is kl.Bidirectional or bool(getattr(last, "zero_output_for_mask", True))
-
-
-def _notes(module: Any, cells: list[Any]) -> Iterator[str]:
-    for cell in cells:
-        for name in ("dropout", "recurrent_dropout"):
-            if rate := getattr(cell, name, 0):
-                yield f"{name}={rate} is not carried"
-    for layer in _layers(module):
-        if getattr(layer, "stateful", False):
-            yield "stateful=True is not carried: pass the state from call to call"
-    if not getattr(_layers(module)[-1], "return_sequences", True):
-        yield "return_sequences=False is not carried: take the last of the outputs"
 
 
 def _cell(layer: LayerSpec, dtype: str) -> Any:
@@ -305,7 +247,7 @@ def _returning_all(layer: Any) -> Any:
     for each in nested or [config]:
         each |= {"return_sequences": True, "return_state": True, "stateful": False}
     copy = type(layer).from_config(config)
-    copy.build((None, None, _places(layer)[0].cells[0].kernel.shape[0]))
+    copy.build((None, None, places_of(layer)[0].cells[0].kernel.shape[0]))
     copy.set_weights(layer.get_weights())
     return copy
 
@@ -313,8 +255,13 @@ def _returning_all(layer: Any) -> Any:
 def _doubled(layer: Any) -> Any:
     """A layer or cell with the same weights in float64."""
     twin = type(layer).from_config(_in_double(layer.get_config()))
-    width = _places(layer)[0].cells[0].kernel.shape[0]
-    twin.build((None, width) if _is_cell(layer) else (None, None, width))
+    # One that keeps its state must know the number of sequences, and is never asked for what it keeps.
+    parts = [twin.forward_layer, twin.backward_layer] if type(twin) is kl.Bidirectional else [twin]
+    for each in parts:
+        if getattr(each, "stateful", False):
+            each.stateful = False
+    width = places_of(layer)[0].cells[0].kernel.shape[0]
+    twin.build((None, width) if is_cell(layer) else (None, None, width))
     twin.set_weights(layer.get_weights())
     return twin
 

@@ -44,6 +44,7 @@ from d2lrnn_torch.export import write_onnx
 from d2lrnn_torch.language_model import RNNLM, RNNLMScratch
 from d2lrnn_torch.optimizers import clipped_update
 from d2lrnn_torch.parameters import export_arrays, write_arrays
+from d2lrnn_torch.port_files import TorchFiles
 from d2lrnn_torch.porter import TorchPorter
 from d2lrnn_torch.scratch import SCRATCH_LAYERS, StackedRNNScratch, find_scratch_layer
 from d2lrnn_torch.states import detached, join_rows, own_state, rows_of, state_arrays, trainable
@@ -129,6 +130,10 @@ class TorchBackend:
     def porter(self) -> TorchPorter:
         """See `d2lrnn.ports.porter.PortingBackend`."""
         return TorchPorter()
+
+    def port_files(self) -> TorchFiles:
+        """See `d2lrnn.ports.formats.protocol.FilesBackend`."""
+        return TorchFiles()
 
 
 class TorchLearner:

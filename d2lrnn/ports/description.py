@@ -7,7 +7,7 @@ projection, or p = h) has, for each direction in which it reads,
 ``w_x``     (n, G·h)   gates side by side, in the order of `d2lrnn.contract.cells`
 ``w_h``     (p, G·h)
 ``b``       (G·h,)     unless biases are ``"none"``
-``b_hn``    (h,)       with one bias, of a GRU that resets after its product: the bias inside the reset
+``b_hn``    (h,)       with one bias, of a cell that resets after its product: the bias inside the reset
 ``b_h``     (G·h,)     with two biases: the one at the product with the state
 ``w_p``     (h, p)     with a projection: h' = (o ∘ tanh(c')) w_p
 ==========  =========  ===============================================================================
@@ -30,14 +30,27 @@ from d2lrnn.contract.values import DType
 from d2lrnn.errors import SpecError
 
 Activation = Literal["tanh", "relu", "sigmoid", "linear"]
-Biases = Literal["none", "one", "two"]
+Biases = Literal["none", "input", "one", "two"]
+Reset = Literal["after", "before", "none"]
 Direction = Literal["forward", "backward"]
 Merge = Literal["concat", "sum", "mul", "ave"]
-Padding = Literal["zeros", "repeat"]
+Padding = Literal["zeros", "repeat", "computed"]
 Form = Literal["layer", "cell"]
 
+#: The minimal gated unit as a layer has it. Its gate keeps the state, where that of the paper and of
+#: `d2lrnn.contract.cells.MGU` replaces it. As the same gate also resets, no weights make one the other.
+FORGET_MGU = Cell(
+    "mgu-forget", "minimal gated unit whose gate keeps the state", ("f", "n"),
+    "f = σ(X_f + h w_h[f]); n = tanh(X_n + f ∘ (h w_h[n] + b_hn)), without a reset n = tanh(X_n + h w_h[n]); "
+    "h' = f ∘ h + (1 - f) ∘ n",
+    "Zhou, Wu, Zhang and Zhou 2016, Minimal gated unit for recurrent neural networks, with f and 1 - f "
+    "exchanged in the last line",
+    reset_bias="b_hn",
+    has_layer=True,
+)  # fmt: skip
+
 #: What can be described. An RNN's activation is a field of its own, so that the ReLU one is no other cell.
-CELLS = {cell.name: cell for cell in (cells.RNN, cells.GRU, cells.LSTM)}
+CELLS = {cell.name: cell for cell in (cells.RNN, cells.GRU, cells.LSTM, FORGET_MGU)}
 
 #: More layers than anyone stacks: a description is short.
 MOST_LAYERS = 64
@@ -58,14 +71,17 @@ class LayerSpec:
     """What one recurrent layer computes.
 
     Attributes:
-        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``; the formulas are in `d2lrnn.contract.cells`.
+        cell: ``"rnn"``, ``"gru"`` or ``"lstm"``, whose formulas are in `d2lrnn.contract.cells`, or
+            ``"mgu-forget"``, `FORGET_MGU`.
         input_size: n, the length of an input vector.
         hidden_size: h.
         projection_size: p, of an LSTM whose output is projected (Sak, Senior and Beaufays 2014); or None.
-        biases: how many bias vectors a gate has.
+        biases: how many bias vectors a gate has. ``"input"`` is of a cell that resets after its product and
+            has no bias inside the reset: one a gate, added to the product with the input.
         activation: of the candidate and, in an LSTM, of the cell's state; the ``tanh`` of the formulas.
         gate_activation: of the gates, the ``σ`` of the formulas. An RNN has none: None.
-        reset_after: for a GRU, whether the reset gate is applied after the matrix product; else None.
+        reset_after: for a GRU or an MGU, whether the reset gate is applied after the matrix product. None of
+            an MGU is one without a reset; of other cells it is None.
         directions: in which it reads the sequence; with two, each has parameters and states of its own.
         merge: how the outputs of two directions become one.
         flipped: whether the outputs stand in the order of reading, which a layer that reads backward alone
@@ -107,8 +123,10 @@ class LayerSpec:
             check_choice("gate_activation", self.gate_activation, get_args(Activation))
         if (self.gate_activation is not None) != self.is_gated:
             raise SpecError("gate_activation is of a cell with gates: leave it None for an RNN")
-        if (self.reset_after is not None) != (self.cell == cells.GRU.name):
+        if self.cell != FORGET_MGU.name and (self.reset_after is not None) != (self.cell == cells.GRU.name):
             raise SpecError("reset_after is a GRU's, which must have one: True or False")
+        if self.biases == "input" and not self.reset_after:
+            raise SpecError("biases 'input' are of a cell that resets after its product: take 'one'")
         if self.directions not in (("forward",), ("backward",), ("forward", "backward")):
             raise SpecError(f"directions are {self.directions}: forward, backward, or both in this order")
         if self.flipped and self.directions != ("backward",):
@@ -123,6 +141,13 @@ class LayerSpec:
     def is_gated(self) -> bool:
         """Whether the cell has gates."""
         return len(CELLS[self.cell].gates) > 1
+
+    @property
+    def reset(self) -> Reset:
+        """Where its reset gate stands, as `d2lrnn.ports.conventions.Convention.reset` has it."""
+        if self.reset_after is None:
+            return "none"
+        return "after" if self.reset_after else "before"
 
     @property
     def state_size(self) -> int:
@@ -158,7 +183,9 @@ class StackSpec:
         layers: the first one first.
         form: ``"layer"`` takes sequences, ``"cell"`` one step (B, n) of one layer.
         batch_first: whether sequences are (B, T, n) to its caller, not (T, B, n). A cell's is False.
-        padding: what the outputs are where a sequence was padded: zeros, or the one before repeated.
+        padding: what the outputs are where a sequence was padded: zeros, the one before repeated, or computed
+            from what stands there. For that a direction backward reads the padding after the sequence, also
+            from its end.
         dtype: ``"float32"`` or ``"float64"``.
 
     Raises:

@@ -11,6 +11,9 @@ from d2lrnn.contract.values import FloatArray, Parameters
 from d2lrnn.ports.conventions import Convention
 from d2lrnn.ports.description import Biases, LayerSpec
 
+#: What has no gates side by side.
+_UNGATED = ("w_p", "b_hn")
+
 
 def reordered(array: FloatArray, gates: Sequence[str], wanted: Sequence[str]) -> FloatArray:
     """The gates side by side on the last axis, from one order to another.
@@ -35,7 +38,7 @@ def to_own(convention: Convention, layer: LayerSpec, arrays: Parameters) -> dict
     """
     own = {}
     for name, array in arrays.items():
-        if name != "w_p":
+        if name not in _UNGATED:
             array = reordered(array, layer.kind.gates, convention.gates)
         own[name] = np.array(array.T if convention.transposes(array) else array, order="C")
     return own
@@ -46,7 +49,7 @@ def from_own(convention: Convention, layer: LayerSpec, own: Parameters) -> dict[
     arrays = {}
     for name in layer.shapes():
         array = own[name].T if convention.transposes(own[name]) else own[name]
-        if name != "w_p":
+        if name not in _UNGATED:
             array = reordered(array, convention.gates, layer.kind.gates)
         arrays[name] = np.array(array, order="C")
     return arrays
@@ -55,13 +58,14 @@ def from_own(convention: Convention, layer: LayerSpec, own: Parameters) -> dict[
 def with_biases(layer: LayerSpec, arrays: Parameters, wanted: Biases) -> dict[str, FloatArray]:
     """The arrays of one direction with another number of biases, of the same function.
 
-    Two biases become their sum, but for the candidate of a GRU that resets after its product: there the
+    Two biases become their sum, but for the candidate of a cell that resets after its product: there the
     reset comes between the two. One becomes two of which the second is zero.
 
     Args:
         layer: what `arrays` are of.
         arrays: by the names of `LayerSpec.shapes`.
-        wanted: never ``"none"`` for a layer that has some.
+        wanted: never ``"none"`` for a layer that has some, nor ``"input"`` for one whose `reset_bias` is
+            other than zero.
 
     Example:
         >>> layer = LayerSpec("rnn", 1, 1, biases="two")
@@ -84,7 +88,17 @@ def with_biases(layer: LayerSpec, arrays: Parameters, wanted: Biases) -> dict[st
         return changed | {"b": b, "b_h": b_h}
     if not layer.reset_after:
         return changed | {"b": b + b_h}
+    if wanted == "input":
+        assert not b_h[-h:].any()
+        return changed | {"b": b + b_h}
     return changed | {"b": np.concatenate([b[:-h] + b_h[:-h], b[-h:]]), "b_hn": b_h[-h:].copy()}
+
+
+def reset_bias(layer: LayerSpec, arrays: Parameters) -> FloatArray | None:
+    """The bias (h,) inside the reset of one direction; None of a layer without one."""
+    if not layer.reset_after:
+        return None
+    return arrays["b_h"][-layer.hidden_size :] if layer.biases == "two" else arrays.get("b_hn")
 
 
 def part_of(arrays: Mapping[str, FloatArray], prefix: str, names: Sequence[str]) -> dict[str, FloatArray]:

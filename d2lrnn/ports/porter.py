@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from d2lrnn.contract.protocols import Backend
 from d2lrnn.contract.values import FloatArray, IntArray, Parameters
 from d2lrnn.errors import PortError
 from d2lrnn.ports.conventions import Convention, conventions
 from d2lrnn.ports.description import StackSpec
-from d2lrnn.registry import backend, backends
+from d2lrnn.registry import RUNTIMES, backends, porting
 
-#: A framework's own recurrent module, or a list of such, one behind the other.
+#: A framework's own recurrent module, or a list of such, one behind the other. One whose parameters lie
+#: beside it is a pair with these.
 Module: TypeAlias = Any
 
 
@@ -23,11 +23,13 @@ class Described(NamedTuple):
         spec: what it computes.
         parameters: copies, by canonical name.
         notes: what it has that no description carries: dropout, a state that it keeps.
+        namespace: of which kind its layers are, where the framework has several.
     """
 
     spec: StackSpec
     parameters: dict[str, FloatArray]
     notes: tuple[str, ...] = ()
+    namespace: str | None = None
 
 
 class Porter(Protocol):
@@ -63,8 +65,10 @@ class Porter(Protocol):
         """
 
 
-class PortingBackend(Backend, Protocol):
-    """A backend whose framework has recurrent modules."""
+class PortingBackend(Protocol):
+    """A backend, or a runtime that trains nothing, whose framework has recurrent modules."""
+
+    name: str
 
     def porter(self) -> Porter:
         """What describes, builds and runs them."""
@@ -78,9 +82,9 @@ def porter_of(name: str | None) -> tuple[str, Porter]:
         BackendNotInstalledError: its framework is missing.
         PortError: its framework has no layers to convert.
     """
-    found = backend(name)
+    found: PortingBackend = porting(name)
     conventions(found.name)  # which refuses one that has none
-    return found.name, cast(PortingBackend, found).porter()
+    return found.name, found.porter()
 
 
 def backend_name_of(module: Module) -> str:
@@ -89,9 +93,11 @@ def backend_name_of(module: Module) -> str:
     Raises:
         PortError: it is of none.
     """
-    first = module[0] if isinstance(module, (list, tuple)) and module else module
+    first = module
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
     roots = [kind.__module__.partition(".")[0] for kind in type(first).__mro__]
-    for entry in backends():
+    for entry in (*backends(), *RUNTIMES):
         if any(root in entry.requires for root in roots):
             return entry.name
     kind = f"{type(first).__module__}.{type(first).__name__}"

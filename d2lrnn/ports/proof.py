@@ -10,7 +10,7 @@ refused, since rounding does not explain it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from d2lrnn.ports.description import StackSpec
 BOUNDS: dict[DType, float] = {"float32": 1e-6, "float64": 1e-12}
 
 #: A module in float32 that is off by more than so many times what the reference is off is not explained.
-_EXPLAINED = 8
+ROUNDINGS = 8
 
 #: The size of the drawn batch: few steps, that float32 holds. The padded sequences have 3, 2 and 1 of them.
 NUM_STEPS, BATCH_SIZE = 3, 3
@@ -89,12 +89,12 @@ class Report:
     @property
     def worst(self) -> Comparison:
         """The comparison with the largest difference; one that is no number is the largest of all."""
-        return _worst(self.comparisons)
+        return worst_of(self.comparisons)
 
     @property
     def worst_twin(self) -> Comparison | None:
         """The same of the twins."""
-        return _worst(self.twin) if self.twin else None
+        return worst_of(self.twin) if self.twin else None
 
     @property
     def by_twin_alone(self) -> bool:
@@ -108,7 +108,7 @@ class Report:
         if twin is not None and not twin.worst <= BOUNDS["float64"]:
             return False
         # What float32 cannot hold at all has no number, or none that is finite, as its rounding.
-        explained = _EXPLAINED * self.rounding if np.isfinite(self.rounding) else 0.0
+        explained = ROUNDINGS * self.rounding if np.isfinite(self.rounding) else 0.0
         return bool(self.worst.worst <= (explained if self.by_twin_alone else self.bound))
 
     def __str__(self) -> str:
@@ -138,7 +138,8 @@ class Report:
         return self
 
 
-def _worst(comparisons: tuple[Comparison, ...]) -> Comparison:
+def worst_of(comparisons: Sequence[Comparison]) -> Comparison:
+    """The comparison with the largest difference; one that is no number is the largest of all."""
     return max(comparisons, key=lambda each: np.inf if np.isnan(each.worst) else each.worst)
 
 
@@ -147,8 +148,10 @@ ZEROS, DRAWN, PADDED = "zero state", "drawn state", "padded"
 
 def case_names(spec: StackSpec) -> tuple[str, ...]:
     """Those of `cases`."""
-    # Outputs in the order of reading have their padding first, and no framework's next layer knows that.
-    padded = spec.form == "layer" and not any(layer.flipped for layer in spec.layers)
+    # Outputs in the order of reading have their padding first, and no framework's next layer knows that; but
+    # where it is computed it is read last.
+    flipped = any(layer.flipped for layer in spec.layers) and spec.padding != "computed"
+    padded = spec.form == "layer" and not flipped
     return (ZEROS, DRAWN, PADDED) if padded else (ZEROS, DRAWN)
 
 
@@ -256,8 +259,14 @@ def judge(spec: StackSpec, parameters: Parameters) -> Judge:
     exact = _reference(spec, parameters, "float64")
     if spec.dtype == "float64":
         return Judge(exact, 0.0)
-    own = _comparisons(_reference(spec, parameters, "float32"), exact)
-    return Judge(exact, _worst(tuple(own)).worst)
+    own = differences(_reference(spec, parameters, "float32"), exact)
+    return Judge(exact, worst_of(tuple(own)).worst)
+
+
+def by_reference(spec: StackSpec, parameters: Parameters) -> Side:
+    """What the reference computes in a stack's own type, and as its twin: the side where no framework is."""
+    own = _reference(spec, parameters, spec.dtype)
+    return Side(own, None if spec.dtype == "float64" else _reference(spec, parameters, "float64"))
 
 
 def _reference(spec: StackSpec, parameters: Parameters, dtype: DType) -> Results:
@@ -273,14 +282,15 @@ def compare(
     side: str, theirs: Side, against: str, expected: Side, dtype: DType, rounding: float = 0.0
 ) -> Report:
     """Compares what a side computes with what is expected of it."""
-    found = tuple(_comparisons(theirs.results, expected.results))
+    found = tuple(differences(theirs.results, expected.results))
     twin: tuple[Comparison, ...] = ()
     if theirs.twin is not None and expected.twin is not None:
-        twin = tuple(_comparisons(theirs.twin, expected.twin))
+        twin = tuple(differences(theirs.twin, expected.twin))
     return Report(side, against, BOUNDS[dtype], found, twin, rounding)
 
 
-def _comparisons(theirs: Results, expected_results: Results) -> Iterator[Comparison]:
+def differences(theirs: Results, expected_results: Results) -> Iterator[Comparison]:
+    """Compares every array that is expected, in units of the larger of 1 and its own number."""
     for case, arrays in expected_results.items():
         for name, expected in arrays.items():
             found: Any = theirs[case].get(name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from d2lrnn.contract import cells
-from d2lrnn.contract.values import FloatArray, Parameters
+from d2lrnn.contract.values import FloatArray, IntArray, Parameters
 from d2lrnn.ports.description import Activation, LayerSpec, Padding, StackSpec, prefix_of
 
 ACTIVATIONS: dict[Activation, Callable[[FloatArray], FloatArray]] = {
@@ -64,16 +64,16 @@ def run(
             names = [prefix + name for name in layer.kind.states]
             weights = {name: parameters[prefix + name] for name in layer.shapes()}
             before = tuple(states[name] for name in names)
-            H, final = _run_direction(
+            H, final = run_direction(
                 layer, weights, X, before, lengths, direction == "backward", spec.padding
             )
             outputs.append(H)
             states |= dict(zip(names, final, strict=True))
-        X = _merged(layer, outputs)
+        X = merged(layer, outputs)
     return X, states
 
 
-def _run_direction(
+def run_direction(
     layer: LayerSpec,
     weights: Mapping[str, FloatArray],
     X: FloatArray,
@@ -81,21 +81,48 @@ def _run_direction(
     lengths: Any,
     backward: bool,
     padding: Padding,
+    given: int = 0,
 ) -> tuple[FloatArray, LayerState]:
-    T, B, _ = X.shape
-    H, before = np.zeros((T, B, layer.state_size), X.dtype), np.zeros((B, layer.state_size), X.dtype)
+    """The outputs (T, B, p) of one direction, which are its states number `given`, and the last states."""
+    if lengths is not None and padding == "computed":
+        return _run_through(layer, weights, X, state, np.asarray(lengths), backward, given)
+    T, (B, size) = len(X), state[given].shape
+    H, before = np.zeros((T, B, size), X.dtype), np.zeros((B, size), X.dtype)
     for t in reversed(range(T)) if backward else range(T):
         after = step(layer, weights, X[t], state)
         if lengths is None:
-            state, H[t] = after, after[0]
+            state, H[t] = after, after[given]
             continue
         there = (np.asarray(lengths) > t)[:, None]
         state = tuple(np.where(there, new, old) for new, old in zip(after, state, strict=True))
-        H[t] = before = np.where(there, after[0], before if padding == "repeat" else 0)
+        H[t] = before = np.where(there, after[given], before if padding == "repeat" else 0)
     return H[::-1] if layer.flipped else H, state
 
 
-def _merged(layer: LayerSpec, outputs: list[FloatArray]) -> FloatArray:
+def _run_through(
+    layer: LayerSpec,
+    weights: Mapping[str, FloatArray],
+    X: FloatArray,
+    state: LayerState,
+    lengths: IntArray,
+    backward: bool,
+    given: int,
+) -> tuple[FloatArray, LayerState]:
+    """The same where the steps go on through the padding; the final state is that before it."""
+    T, rows = len(X), np.arange(X.shape[1])
+    H, final = np.zeros((*X.shape[:2], state[given].shape[1]), X.dtype), state
+    for k in range(T):
+        # Backward, the steps of a sequence of length n are read n - 1, …, 0, then the padding T - 1, …, n.
+        t = (lengths - 1 - k) % T if backward else np.full_like(lengths, k)
+        state = step(layer, weights, X[t, rows], state)
+        H[k if layer.flipped else t, rows] = state[given]
+        there = (k < lengths)[:, None]
+        final = tuple(np.where(there, new, old) for new, old in zip(state, final, strict=True))
+    return H, final
+
+
+def merged(layer: LayerSpec, outputs: list[FloatArray]) -> FloatArray:
+    """The outputs of a layer, from those of its directions."""
     if len(outputs) == 1:
         return outputs[0]
     first, second = outputs
@@ -123,11 +150,12 @@ def step(layer: LayerSpec, weights: Mapping[str, FloatArray], x: FloatArray, sta
         c = gate(f_) * state[1] + gate(i) * f(g)
         output = gate(o) * f(c)
         return (output @ weights["w_p"] if "w_p" in weights else output, c)
-    r, z = np.split(gate(X[:, : 2 * h] + H[:, : 2 * h]), 2, axis=-1)
-    X_n, H_n = X[:, 2 * h :], H[:, 2 * h :]
-    if layer.reset_after:
-        n = f(X_n + r * (H_n + weights.get("b_hn", 0)))
-    else:
-        H_n = (r * state[0]) @ weights["w_h"][:, 2 * h :]
-        n = f(X_n + H_n + (weights["b_h"][2 * h :] if "b_h" in weights else 0))
+    # A GRU's r and z; an MGU has one gate, which is both. The candidate comes last.
+    gates = np.split(gate(X[:, :-h] + H[:, :-h]), len(layer.kind.gates) - 1, axis=-1)
+    r, z, X_n, H_n = gates[0], gates[-1], X[:, -h:], H[:, -h:]
+    if layer.reset == "after":
+        H_n = r * (H_n + weights.get("b_hn", 0))
+    elif layer.reset == "before":
+        H_n = (r * state[0]) @ weights["w_h"][:, -h:] + (weights["b_h"][-h:] if "b_h" in weights else 0)
+    n = f(X_n + H_n)
     return (z * state[0] + (1 - z) * n,)

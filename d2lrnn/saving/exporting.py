@@ -101,11 +101,11 @@ def export(
     beside = target.parent / f".{target.name}-{uuid.uuid4().hex}"
     try:
         exporter.write_export(model, beside)
-        _put(beside, target, overwrite=overwrite)
+        put_in_place(beside, target, overwrite=overwrite)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {reason_of(error)}") from error
     finally:
-        _remove(beside)
+        remove(beside)
     return chosen
 
 
@@ -125,8 +125,13 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         )
 
 
-def _put(new: Path, target: Path, *, overwrite: bool) -> None:
-    """Renames what is whole; what it replaces is removed afterwards, and is nothing but an older export."""
+def put_in_place(new: Path, target: Path, *, overwrite: bool) -> None:
+    """Renames what is whole; what it replaces is removed afterwards, and is nothing but an older export.
+
+    Raises:
+        OccupiedError: there is something, and `overwrite` is false or it is of another kind.
+        OSError: it cannot be renamed.
+    """
     check_free(target, overwrite=overwrite)  # it may have come meanwhile
     if not target.exists():
         os.rename(new, target)
@@ -142,7 +147,8 @@ def _put(new: Path, target: Path, *, overwrite: bool) -> None:
     sync_folder(target.parent)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a file or a folder that may be there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -18,7 +18,7 @@ from d2lrnn.contract.specs import ModelSpec
 from d2lrnn.contract.values import FloatArray
 from d2lrnn.errors import PortError, SpecError
 from d2lrnn.ports import reference
-from d2lrnn.ports.conventions import conventions
+from d2lrnn.ports.conventions import conventions, porting_backends
 from d2lrnn.ports.description import MOST_LAYERS, Biases, LayerSpec, StackSpec
 from d2lrnn.ports.files import _digest, _expected, to_bytes
 from d2lrnn.ports.fitting import fit
@@ -32,6 +32,7 @@ from d2lrnn.training.initialization import initial_parameters
 GRU = LayerSpec("gru", 3, 4, reset_after=True)
 LSTM = LayerSpec("lstm", 3, 4)
 RNN = LayerSpec("rnn", 3, 4)
+MGU = LayerSpec("mgu-forget", 3, 4, reset_after=True)
 
 
 def _parameters(spec: StackSpec) -> dict[str, FloatArray]:
@@ -72,6 +73,37 @@ def test_the_reference_is_that_of_the_library_s_own_models(cell: str, reset: boo
         np.testing.assert_allclose(np.stack([states[f"rnn.{l}.{name}"] for l in range(2)]), final, atol=1e-14)
 
 
+def test_a_minimal_gated_unit_is_its_formula() -> None:
+    """Written out for one step, with the reset where each has it, and without one."""
+    draw = np.random.RandomState(2)
+    x, h = draw.standard_normal((2, 3)), draw.standard_normal((2, 4))
+    for layer in (MGU, replace(MGU, reset_after=False), replace(MGU, reset_after=None)):
+        spec = StackSpec((layer,), form="cell", dtype="float64")
+        w_x, w_h, b, *rest = _parameters(spec).values()
+        f = 1 / (1 + np.exp(-(x @ w_x[:, :4] + h @ w_h[:, :4] + b[:4])))
+        inner = {"after": f * (h @ w_h[:, 4:] + sum(rest)), "before": (f * h) @ w_h[:, 4:]}
+        n = np.tanh(x @ w_x[:, 4:] + b[4:] + inner.get(layer.reset, h @ w_h[:, 4:]))
+        outputs, _ = reference.run(spec, _parameters(spec), x[None], {"rnn.0.h": h})
+        np.testing.assert_allclose(outputs[0], f * h + (1 - f) * n, atol=1e-14)
+
+
+def test_what_is_computed_at_padding_is_read_after_the_sequence() -> None:
+    inputs, lengths = np.random.RandomState(1).standard_normal((5, 2, 3)), np.array([5, 2])
+    for backward, flipped in ((False, False), (True, False), (True, True)):
+        layer = replace(LSTM, directions=("backward",) if backward else ("forward",), flipped=flipped)
+        spec = StackSpec((layer,), padding="computed")
+        found, states = reference.run(spec, _parameters(spec), inputs, lengths=lengths)
+        # The second sequence as it is read, its two steps first.
+        order = [1, 0, 4, 3, 2] if backward else list(range(5))
+        forward = StackSpec((LSTM,))
+        own = {name.replace("backward.", ""): array for name, array in _parameters(spec).items()}
+        outputs, _ = reference.run(forward, own, inputs[order, 1:])
+        _, final = reference.run(forward, own, inputs[order[:2], 1:])
+        np.testing.assert_allclose(found[list(range(5)) if flipped else order, 1], outputs[:, 0], atol=1e-14)
+        for name, state in states.items():
+            np.testing.assert_allclose(state[1:], final[name.replace("backward.", "")], atol=1e-14)
+
+
 def test_padding_changes_nothing_and_backward_begins_behind_it() -> None:
     spec = StackSpec((replace(LSTM, directions=("forward", "backward")), replace(LSTM, input_size=8)))
     parameters = _parameters(spec)
@@ -88,6 +120,7 @@ def test_padding_changes_nothing_and_backward_begins_behind_it() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"cell": "mgu"}, "unknown cell 'mgu'"),
+    ({"biases": "input"}, "'input' are of a cell that resets after its product: take 'one'"),
     ({"hidden_size": 0}, "hidden_size is 0"),
     ({"reset_after": True}, "reset_after is a GRU's"),
     ({"gate_activation": "tanh"}, "of a cell with gates"),
@@ -113,15 +146,16 @@ BOTH = ("forward", "backward")
 
 
 @pytest.mark.parametrize(("layers", "to", "message"), [
-    ([replace(GRU, reset_after=False)], "torch", r"resets after .* this GRU before.* reset_after=True"),
+    ([replace(GRU, reset_after=False)], "torch", r"resets after .* GRU resets before.* reset_after=True"),
     ([replace(LSTM, projection_size=2)], "tensorflow", "no projection.* whose w_h is w_p w_h"),
     ([replace(LSTM, activation="relu")], "torch", "its activation is one of tanh, not relu"),
     ([replace(GRU, gate_activation="tanh")], "torch", "its gates have sigmoid, not tanh"),
     ([replace(GRU, directions=BOTH, merge="sum")], "torch", "merged by concat, not sum.* merge the halves"),
     ([replace(RNN, directions=("backward",))], "torch", "not read backward alone.* flip its inputs"),
     ([replace(RNN, directions=("backward",))], "tensorflow", "order of reading.* flip inputs and outputs"),
-    ([RNN, LayerSpec("rnn", 4, 5)], "torch", "are all alike, and these differ: port them one by one"),
-    ([RNN, LayerSpec("lstm", 4, 4)], "torch", "are all alike, and these differ"),
+    ([MGU], "torch", "has no layer of the cell mgu-forget: choose another framework"),
+    ([replace(MGU, reset_after=False)], "jax", "and this MGU resets before the matrix product"),
+    ([replace(GRU, reset_after=False)], "jax", "resets after the matrix product, and this GRU resets before"),
 ])  # fmt: skip
 def test_what_cannot_be_held_is_refused_with_what_comes_nearest(
     layers: list[LayerSpec], to: str, message: str
@@ -129,6 +163,65 @@ def test_what_cannot_be_held_is_refused_with_what_comes_nearest(
     spec = StackSpec(tuple(layers))
     with pytest.raises(PortError, match=message):
         fit(spec, _parameters(spec), conventions(to), to)
+
+
+@pytest.mark.parametrize("second", [LayerSpec("rnn", 4, 5), LayerSpec("lstm", 4, 4)])
+def test_layers_that_differ_are_modules_of_their_own(second: LayerSpec) -> None:
+    spec = StackSpec((replace(RNN, biases="none"), second))
+    chosen, built, _, notes = fit(spec, _parameters(spec), conventions("torch"), "torch")
+    assert [convention.cell for convention in chosen] == ["rnn", second.cell]
+    # The biases of one layer do not ask for such of another.
+    assert [layer.biases for layer in built.layers] == ["none", "two"]
+    assert "its layers differ: they are modules of their own, one behind the other" in notes
+    alike = StackSpec((RNN, replace(RNN, input_size=4)))
+    assert not any(
+        "differ" in note for note in fit(alike, _parameters(alike), conventions("torch"), "").notes
+    )
+
+
+def test_a_layer_that_computes_in_float32_alone_holds_no_float64() -> None:
+    layer, table = replace(RNN, activation="relu"), conventions("mxnet")
+    chosen = [
+        fit(spec, _parameters(spec), table, "mxnet").conventions[0].layer
+        for spec in (StackSpec((layer,)), StackSpec((layer,), dtype="float64"))
+    ]
+    assert chosen == ["rnn.RNN", "rnn.RNNCell.unroll"]
+    spec = StackSpec((layer,), dtype="float64")
+    with pytest.raises(PortError, match=r"its relu in float32, and this is float64\. Port it in float32"):
+        fit(spec, _parameters(spec), table[:1], "mxnet")
+
+
+def test_layers_that_take_different_axes_take_those_that_all_take() -> None:
+    spec = StackSpec((LSTM, replace(LSTM, input_size=4, activation="relu")))
+    chosen, built, _, notes = fit(spec, _parameters(spec), conventions("mxnet"), "mxnet")
+    assert [convention.layer for convention in chosen] == ["rnn.LSTM", "rnn.LSTMCell.unroll"]
+    assert built.batch_first
+    assert "it takes (batch, time, …), where the other takes (time, batch, …)" in notes
+
+
+def test_of_several_kinds_of_layers_the_first_that_holds_all_is_taken() -> None:
+    spec, table = StackSpec((GRU, replace(LSTM, input_size=4))), conventions("jax")
+    parameters = _parameters(spec)
+    assert [each.namespace for each in fit(spec, parameters, table, "jax").conventions] == ["linen"] * 2
+    with pytest.raises(PortError, match="no bias inside the reset, and this one has b_hn other than zero"):
+        fit(spec, parameters, table, "jax", "nnx")
+    parameters["rnn.0.b_hn"][:] = 0
+    fitted = fit(spec, parameters, table, "jax", "nnx")
+    assert [each.namespace for each in fitted.conventions] == ["nnx"] * 2
+    assert [layer.biases for layer in fitted.spec.layers] == ["input", "one"]
+    assert fitted.notes[-1] == "it has no bias inside the reset, where the other's is zero: none is trained"
+    assert "rnn.0.b_hn" not in fitted.parameters
+    only = StackSpec((MGU,))
+    with pytest.raises(PortError, match="jax has no layer of the cell mgu-forget"):
+        fit(only, _parameters(only), table, "jax", "nnx")
+    with pytest.raises(PortError, match=r"jax has no layers called haiku\.…: choose one of linen, nnx"):
+        fit(spec, parameters, table, "jax", "haiku")
+
+
+def test_layers_whose_names_have_no_kind_are_of_one() -> None:
+    spec = StackSpec((replace(GRU, biases="two"), replace(LSTM, input_size=4, biases="two")))
+    chosen = fit(spec, _parameters(spec), conventions("onnx"), "onnx").conventions
+    assert [convention.layer for convention in chosen] == ["GRU(linear_before_reset=1)", "LSTM"]
 
 
 def test_the_nearest_to_a_projection_is_the_same_function() -> None:
@@ -146,6 +239,8 @@ def test_the_nearest_to_a_projection_is_the_same_function() -> None:
 def test_other_numbers_of_biases_are_the_same_function(reset_after: bool | None) -> None:
     layer = LSTM if reset_after is None else replace(GRU, reset_after=reset_after)
     for before in get_args(Biases):
+        if before == "input" and not reset_after:
+            continue
         spec = StackSpec((replace(layer, biases=before),), dtype="float64")
         own = {name.removeprefix("rnn.0."): array for name, array in _parameters(spec).items()}
         for after in ("one", "two"):
@@ -344,8 +439,9 @@ def test_check_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
     _ported(RNN).save(path)
     assert main(["check", str(path), "--backend", "numpy"]) == 2
     out, err = capsys.readouterr()
-    assert ": 1 layer, rnn tanh 4, from nobody" in out
-    assert err == "d2lrnn: the backend numpy has no layers to convert: choose one of torch, tensorflow\n"
+    assert ": 1 layer: rnn tanh 4, from nobody" in out
+    having = ", ".join(porting_backends())
+    assert err == f"d2lrnn: the backend numpy has no layers to convert: choose one of {having}\n"
     assert main(["check", str(tmp_path / "gone")]) == 2
     assert "cannot be read: No such file" in capsys.readouterr().err
 

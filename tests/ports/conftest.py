@@ -8,6 +8,10 @@ from types import ModuleType
 
 import pytest
 
+#: Files of the others are tried in tests/backends, as their formats are many.
+FILES_TRIED_HERE = ("torch", "tensorflow", "onnx")
+collect_ignore = [] if os.environ.get("D2LRNN_BACKEND") in FILES_TRIED_HERE else ["test_files.py"]
+
 
 @pytest.fixture(scope="session")
 def framework() -> ModuleType:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from d2lrnn_tensorflow.saved_weights import unsaid
 from hypothesis import strategies as st
 from keras import layers as kl
 
+import d2lrnn
 from d2lrnn.ports.conventions import Convention
+from d2lrnn.ports.description import StackSpec
+from d2lrnn.ports.formats.protocol import Hints
 
 NAME = "tensorflow"
 
@@ -84,6 +92,11 @@ def bias_vectors(module: Any, width: int) -> float:
     return sum(int(np.prod(value.shape)) for value in module.weights if value.name == "bias") / width
 
 
+def number_of_modules(module: Any) -> int:
+    """How many the layers of a built stack are in."""
+    return len(module.layers) if isinstance(module, keras.Sequential) else 1
+
+
 def called(module: Any, X: Any) -> Any:
     """The outputs of a plain call, sequences with the time first."""
     if "Cell" in type(module).__name__:
@@ -114,6 +127,12 @@ def _strangers() -> list[Any]:
 
 
 STRANGERS = _strangers()
+
+#: What is no stack though all its modules are known, and what the error says.
+NO_STACKS = [
+    (kl.GRU(3), "has no weights yet: use it once"),
+    (keras.Sequential([kl.Dropout(0.5)]), "give it at least one"),
+]
 
 
 def ask_dropout(convention: Convention) -> None:
@@ -163,3 +182,124 @@ def ask_kernel(convention: Convention) -> None:
             "not unrolled",
         )
         assert convention.kernel == asked
+
+
+class Files(NamedTuple):
+    """How a user writes a file of a module, and calls what is in one; and which stacks it can say."""
+
+    save: Callable[[Any, Path], None]
+    called: Callable[[Path, Any, Any], Any]
+    holds: Callable[[StackSpec], bool]
+
+
+def _model(module: Any) -> Any:
+    """A whole model of a layer, as its users have one."""
+    if type(module) is keras.Sequential:
+        return module
+    if "Cell" in type(module).__name__:
+        model = keras.Sequential([kl.RNN(module, return_sequences=True, dtype=module.dtype)])
+        model.build((None, None, module.kernel.shape[0]))
+        return model
+    return keras.Sequential([module])
+
+
+def _saved(module: Any, path: Path, *, weights: bool) -> None:
+    model = _model(module)
+    width = d2lrnn.port(module).spec.layers[0].input_size
+    model.build((None, None, width))
+    if weights:
+        model.save_weights(path)
+    else:
+        model.save(path)
+
+
+def _loaded(path: Path, like: Any, X: Any) -> Any:
+    return called(keras.models.load_model(path, safe_mode=True), X)
+
+
+def _with_weights(path: Path, like: Any, X: Any) -> Any:
+    if type(like) is keras.Sequential:
+        model = keras.Sequential([keras.Input((None, X.shape[-1]), dtype=str(X.dtype)), *like.layers])
+    else:
+        inputs = keras.Input((None, X.shape[-1]), dtype=str(X.dtype))
+        model = keras.Model(inputs, like(inputs))
+    model.load_weights(path)
+    return called(model, X)
+
+
+def _weights_say(spec: StackSpec) -> bool:
+    """What has Keras' defaults, and one class of layers in a row."""
+    firsts = {(each.cell, each.activation) for each in spec.layers}
+    # What is written at padded steps is a layer's own, which no weights say.
+    last = spec.layers[-1]
+    usual = spec.padding == ("zeros" if len(last.directions) == 2 else "repeat")
+    return spec.form == "layer" and usual and len(firsts) == 1 and not list(unsaid(spec))
+
+
+FILES = {
+    "keras": Files(
+        lambda module, path: _saved(module, path, weights=False), _loaded, lambda spec: spec.form == "layer"
+    ),
+    "keras-weights": Files(
+        lambda module, path: _saved(module, path, weights=True), _with_weights, _weights_say
+    ),
+}
+
+HINTS = Hints(activation="tanh")
+
+
+def _with_lambda(path: Path) -> None:
+    """A model whose loading would run what its file holds."""
+    keras.Sequential([keras.Input((None, 2)), kl.Lambda(lambda x: x), kl.GRU(3)]).save(path)
+
+
+def _changed_config(path: Path, change: Callable[[str], str]) -> None:
+    keras.Sequential([keras.Input((None, 2)), kl.GRU(3)]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = change(members["config.json"].decode()).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def _linked(path: Path) -> None:
+    """Weights that are to lie in another file."""
+    with h5py.File(path.with_name("secret.h5"), "w") as secret:
+        secret["x"] = np.zeros((2, 9), np.float32)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/gru/cell/vars")
+        group["0"] = h5py.ExternalLink(str(path.with_name("secret.h5")), "x")
+        group["1"] = np.zeros((3, 9), np.float32)
+
+
+def _endless(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/gru/cell/vars")
+        group.create_dataset("0", (10**7, 9 * 10**5), np.float32, chunks=(1000, 900))
+        group.create_dataset("1", (3 * 10**5, 9 * 10**5), np.float32, chunks=(1000, 900))
+
+
+def _bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", '{"class_name": "Sequential"}')
+        archive.writestr("model.weights.h5", bytes(1 << 26))
+
+
+REFUSED = [
+    ("other.keras", lambda path: keras.Sequential([keras.Input((2,)), kl.Dense(3)]).save(path),
+     "no recurrent layer is in it"),
+    ("module.keras", lambda path: _changed_config(path, lambda text: text.replace("keras.layers", "os")),
+     "no recurrent layer is in it"),
+    ("activation.keras", lambda path: _changed_config(path, lambda text: text.replace('"tanh"', '"system"')),
+     "the activation system has no description"),
+    ("units.keras", lambda path: _changed_config(path, lambda text: text.replace('"units": 3', '"units": 9')),
+     "have the shapes"),
+    ("lambda.keras", _with_lambda, None),
+    ("deep.keras", lambda path: _changed_config(path, lambda text: "[" * 10**5), "is damaged"),
+    ("text.keras", lambda path: path.write_text("no archive"), "is damaged, or no .keras file"),
+    ("bomb.keras", _bomb, "packed to less than a quarter"),
+    ("linked.weights.h5", _linked, "no recurrent layer is in it"),
+    ("endless.weights.h5", _endless, "more than the file"),
+    ("text.weights.h5", lambda path: path.write_text("no weights"), "is damaged, or has no weights"),
+]  # fmt: skip

@@ -39,18 +39,22 @@ each_layer = pytest.mark.parametrize("convention", TABLE, ids=_name)
 
 def _layer(convention: Convention, **changes: Any) -> LayerSpec:
     reset = None if convention.reset == "none" else convention.reset == "after"
-    return LayerSpec(convention.cell, SIZE, SIZE, **{"biases": "two", "reset_after": reset, **changes})
+    # What has no bias inside the reset can hold none.
+    biases = "input" if convention.biases[0] == "input" else "two"
+    return LayerSpec(convention.cell, SIZE, SIZE, **{"biases": biases, "reset_after": reset, **changes})
 
 
-def _built(*layers: LayerSpec, proved: bool = False, **options: Any) -> tuple[Described, Any]:
-    """A module with drawn parameters, and what it is to the framework; Keras takes long to prove it."""
-    spec = StackSpec(layers, **options)
+def _built(
+    convention: Convention, *layers: LayerSpec, proved: bool = False, **options: Any
+) -> tuple[Described, Any]:
+    """A layer with drawn parameters, and what it is to the framework; Keras takes long to prove it."""
+    spec = StackSpec(layers, form=convention.form, **options)
     draw = np.random.RandomState(1)
     parameters: dict[str, FloatArray] = {
         name: draw.uniform(-0.5, 0.5, shape).astype(spec.dtype)
         for name, shape in spec.parameter_shapes().items()
     }
-    fitted = fit(spec, parameters, TABLE, BACKEND)
+    fitted = fit(spec, parameters, [convention], BACKEND)
     _, porter = porter_of(BACKEND)
     module = porter.build(fitted.spec, fitted.parameters, fitted.conventions)
     if proved:
@@ -77,10 +81,10 @@ def _wrong(convention: Convention) -> Iterator[Convention]:
 
 @each_layer
 def test_another_order_of_gates_or_states_or_axes_of_weights_is_not_proved(
-    convention: Convention, monkeypatch: pytest.MonkeyPatch
+    framework: ModuleType, convention: Convention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, module = _built(_layer(convention), form=convention.form, proved=True)
-    porter = import_module(f"d2lrnn_{BACKEND}.porter")
+    _, module = _built(convention, _layer(convention), proved=True)
+    porter = import_module(getattr(framework, "CONVERTER", f"d2lrnn_{BACKEND}.porter"))
     for wrong in _wrong(convention):
         monkeypatch.setattr(
             porter,
@@ -110,11 +114,13 @@ def test_the_first_of_several_values_is_the_default(convention: Convention, defa
 
 @each_layer
 def test_it_has_as_many_biases_as_it_can(framework: ModuleType, convention: Convention) -> None:
-    numbers = {"none": 0, "one": 1, "two": 2}
     for biases in convention.biases:
         layer = _layer(convention, biases=biases)
-        found, module = _built(layer, form=convention.form)
+        found, module = _built(convention, layer)
         width = len(layer.kind.gates) * SIZE
+        # A whole number but where one bias has another inside the reset.
+        inner = SIZE / width if "b_hn" in layer.shapes() else 0
+        numbers = {"none": 0, "input": 1, "one": 1 + inner, "two": 2}
         assert framework.bias_vectors(module, width) == numbers[biases]
         assert found.spec.layers[0].biases == biases
 
@@ -125,45 +131,44 @@ def test_it_has_the_activations_axes_and_paddings_that_it_can(convention: Conven
     pairs = [(convention.activations[0], gate) for gate in gates]
     for activation, gate in pairs + [(each, gates[0]) for each in convention.activations[1:]]:
         layer = _layer(convention, activation=activation, gate_activation=gate)
-        found = _built(layer, form=convention.form)[0].spec.layers[0]
+        found = _built(convention, layer)[0].spec.layers[0]
         assert (found.activation, found.gate_activation) == (activation, gate)
     for axis in convention.axes:
-        assert _built(_layer(convention), batch_first=axis == "batch")[0].spec.batch_first == (
+        assert _built(convention, _layer(convention), batch_first=axis == "batch")[0].spec.batch_first == (
             axis == "batch"
         )
     for padding in convention.padding:
-        assert _built(_layer(convention), padding=padding)[0].spec.padding == padding
+        assert _built(convention, _layer(convention), padding=padding)[0].spec.padding == padding
 
 
 @each_layer
 def test_it_reads_in_the_directions_that_it_can(convention: Convention) -> None:
     for direction in convention.directions:
-        flipped = convention.flipped and direction == "backward"
-        layer = _layer(convention, directions=(direction,), flipped=flipped)
-        found, _ = _built(layer, form=convention.form, proved=True)
-        assert found.spec.layers[0].directions == (direction,)
+        for flipped in convention.orders if direction == "backward" else [False]:
+            layer = _layer(convention, directions=(direction,), flipped=flipped)
+            found, _ = _built(convention, layer, proved=True)
+            assert (found.spec.layers[0].directions, found.spec.layers[0].flipped) == ((direction,), flipped)
     assert convention.flipped == (convention.flipped and "backward" in convention.directions)
+    assert convention.keeps_order == (convention.keeps_order and convention.flipped)
     assert convention.both == bool(convention.merges)
     for merge in convention.merges:
         both = _layer(convention, directions=("forward", "backward"), merge=merge)
-        found, _ = _built(both, proved=merge == convention.merges[0])
+        found, _ = _built(convention, both, proved=merge == convention.merges[0])
         assert found.spec.layers[0].merge == merge
 
 
 @each_layer
-def test_it_is_stacked_as_it_says(convention: Convention) -> None:
+def test_it_is_stacked_as_it_says(framework: ModuleType, convention: Convention) -> None:
     if convention.stack == "none":
         assert convention.form == "cell"
         return
     first, second = _layer(convention), replace(_layer(convention), hidden_size=SIZE + 1)
-    found, module = _built(first, first)
+    found, module = _built(convention, first, first)
     assert len(found.spec.layers) == 2
-    if convention.stack == "single":
-        assert len(module.layers) == 2
-        assert _built(first, second)[0].spec.output_size == SIZE + 1
-    else:
-        with pytest.raises(PortError, match="are all alike, and these differ: port them one"):
-            _built(first, second)
+    assert (framework.number_of_modules(module) == 1) == (convention.stack == "uniform")
+    found, module = _built(convention, first, second)
+    assert found.spec.output_size == SIZE + 1
+    assert framework.number_of_modules(module) == 2
 
 
 @each_layer
@@ -173,15 +178,18 @@ def test_a_projection_is_had_or_refused(convention: Convention) -> None:
         return
     layer = _layer(convention, projection_size=2)
     if convention.projection:
-        assert _built(layer, form=convention.form)[0].spec.layers[0].projection_size == 2
+        assert _built(convention, layer)[0].spec.layers[0].projection_size == 2
     else:
         with pytest.raises(PortError, match=r"no projection.* Nearest is an LSTM of 4 without one"):
-            _built(layer, form=convention.form)
+            _built(convention, layer)
 
 
 @each_layer
 def test_its_initial_values_follow_its_rules(framework: ModuleType, convention: Convention) -> None:
     n, h = 48, 64
+    if not convention.initial:
+        framework.ask_initial(convention)
+        return
     framework.seed(3)
     found = porter_of(BACKEND)[1].describe(framework.default(convention, n, h))
     rules = dict(rule.split(": ") for rule in convention.initial)
@@ -189,18 +197,35 @@ def test_its_initial_values_follow_its_rules(framework: ModuleType, convention: 
     gates = found.spec.layers[0].kind.gates
     for name, rule in rules.items():
         array = found.parameters[f"rnn.0.{name}"]
-        if rule == "orthogonal":
-            np.testing.assert_allclose(array @ array.T, np.eye(h), atol=1e-5)
+        if rule.startswith("orthogonal"):
+            parts = np.split(array, len(gates), axis=-1) if rule == "orthogonal by gate" else [array]
+            for part in parts:
+                np.testing.assert_allclose(part @ part.T, np.eye(h), atol=1e-5)
+        elif rule == "lecun normal":
+            # Of a standard deviation 1/sqrt(n), after what is beyond two of those drawn from is cut off.
+            assert array.std() * math.sqrt(n) == pytest.approx(1, rel=0.05)
+            assert 1.8 < abs(array).max() * math.sqrt(n) * 0.8796 <= 2 + 1e-6
         elif rule.startswith("zeros"):
             ones = rule.removeprefix("zeros").removeprefix(", ").removesuffix(" ones")
-            expected = np.concatenate([np.full(h, float(gate == ones)) for gate in gates])
+            own = gates[-(array.size // h) :]  # of b_hn the candidate alone
+            expected = np.concatenate([np.full(h, float(gate == ones)) for gate in own])
             np.testing.assert_array_equal(array, expected)
         else:
-            limit = {"uniform 1/sqrt(h)": 1 / math.sqrt(h), "glorot uniform": math.sqrt(6 / sum(array.shape))}
+            limit = {
+                "uniform 1/sqrt(h)": 1 / math.sqrt(h),
+                "uniform 0.07": 0.07,
+                "glorot uniform": math.sqrt(6 / sum(array.shape)),
+            }
             assert 0.95 < abs(array).max() / limit[rule] <= 1 + 1e-6
             deviation = limit[rule] / math.sqrt(3)
             assert abs(array.mean()) < 4 * deviation / math.sqrt(array.size)
             assert array.std() / deviation == pytest.approx(1, rel=0.15)
+
+
+@each_layer
+def test_its_arrays_have_the_names_that_it_says(framework: ModuleType, convention: Convention) -> None:
+    if convention.arrays:
+        framework.ask_arrays(convention)
 
 
 @each_layer

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not sup
 
 LAYERS = list(dict.fromkeys(each.layer for each in conventions(os.environ["D2LRNN_BACKEND"])))
 
-#: Keras runs its layers eagerly here, a hundred times slower.
-NUM_EXAMPLES = 8 if os.environ["D2LRNN_BACKEND"] == "torch" else 2
+#: Keras runs its layers eagerly here, a hundred times slower, and JAX compiles each of them.
+NUM_EXAMPLES = 8 if os.environ["D2LRNN_BACKEND"] in ("torch", "mxnet") else 2
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -39,15 +39,15 @@ def test_a_module_goes_there_and_back(
     framework: ModuleType, layer: str, data: st.DataObject, tmp_path: Path
 ) -> None:
     module = data.draw(framework.modules(layer))()
-    ported = d2lrnn.port(module, to=framework.NAME)
+    namespace = next(row.namespace for row in conventions(framework.NAME) if row.layer == layer)
+    ported = d2lrnn.port(module, to=framework.NAME, namespace=namespace)
     assert all(report.passed and not report.by_twin_alone for report in ported.reports)
     assert (ported.found.twin is None) == (ported.spec.dtype == "float64")
     # To its own framework nothing changes, not a bit.
     _, porter = porter_of(framework.NAME)
     again = porter.describe(ported.module)
-    assert (
-        again.spec == ported.spec == fit(ported.spec, ported.parameters, conventions(framework.NAME), "").spec
-    )
+    fitted = fit(ported.spec, ported.parameters, conventions(framework.NAME), "", namespace)
+    assert again.spec == ported.spec == fitted.spec
     for name, array in again.parameters.items():
         np.testing.assert_array_equal(array, ported.parameters[name])
     # The framework itself, called as a user would, and not by the porter.
@@ -69,6 +69,12 @@ def test_a_stranger_is_refused(framework: ModuleType) -> None:
             d2lrnn.port(stranger)
     with pytest.raises(PortError, match="a module of no framework that is known here"):
         d2lrnn.port("a text")
+
+
+def test_what_is_no_stack_is_refused(framework: ModuleType) -> None:
+    for module, message in framework.NO_STACKS:
+        with pytest.raises(PortError, match=message):
+            d2lrnn.port(module)
 
 
 def test_numbers_of_another_type_are_refused(framework: ModuleType) -> None:
