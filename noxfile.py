@@ -23,7 +23,9 @@ SHORT = ["--every", "3"]
 #: Those whose framework has an engine for several workers.
 ENGINES = ["torch", "jax", "tensorflow", "mxnet"]
 #: Those whose framework's layers are ported.
-PORTING = ["torch", "tensorflow"]
+PORTING = ["torch", "tensorflow", "jax", "mxnet"]
+#: In whose environment ONNX Runtime is, whose recurrent nodes are ported, too.
+ONNX_IN = "torch"
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "mxnet"]
 
 #: Where the tests of the core run: an id, the Python and the requirements.
@@ -182,6 +184,9 @@ def parity(session: nox.Session, backend: str) -> None:
     short = SHORT if backend in COMPILING and not session.posargs else []
     ports = ["tests/ports"] if backend in PORTING else []
     _pytest(session, "tests/parity", *ports, *map(str, [*own, *book]), *short, **environment)
+    if backend == ONNX_IN and not session.posargs:
+        _doctest(session, "backends/d2lrnn_onnx", **environment)
+        _pytest(session, "tests/ports", listed=f"{session.name}-onnx", D2LRNN_BACKEND="onnx")
 
 
 def _install_book(session: nox.Session, python: str, edition: str) -> Path:
@@ -256,6 +261,14 @@ def bench(session: nox.Session) -> None:
     environments = _environments(pythons)
     words = ["benchmarks/run.py", *environments, "--book", str(book), *session.posargs]
     session.run(pythons["numpy"], "benchmarks/text.py", external=True, silent=True)
+    session.run(pythons["numpy"], *words, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def gpu(session: nox.Session) -> None:
+    """On a GPU: tests, parity and benchmark in ten minutes, into benchmarks/results."""
+    pythons = {backend: _python_of(session, backend) for backend in BACKENDS}
+    words = ["benchmarks/gpu.py", *_environments(pythons), *session.posargs]
     session.run(pythons["numpy"], *words, external=True)
 
 

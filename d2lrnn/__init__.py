@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from d2lrnn.data.corpus import Corpus as Corpus
     from d2lrnn.data.corpus import load_corpus as load_corpus
     from d2lrnn.data.vocabulary import Vocab as Vocab
+    from d2lrnn.doctor.explain import explain_difference as explain_difference
+    from d2lrnn.doctor.updates import UpdateTrace as UpdateTrace
     from d2lrnn.errors import D2LError as D2LError
     from d2lrnn.estimator import LanguageModel as LanguageModel
     from d2lrnn.generation import generate as generate
@@ -46,6 +48,7 @@ _HOMES = {
     "bits_per_token": "training.metrics",
     "Corpus": "data.corpus",
     "D2LError": "errors",
+    "explain_difference": "doctor.explain",
     "export": "saving.exporting",
     "generate": "generation",
     "History": "training.history",
@@ -66,6 +69,7 @@ _HOMES = {
     "SlidingWindows": "data.batches",
     "Trainer": "training.trainer",
     "TrainingSpec": "contract.specs",
+    "UpdateTrace": "doctor.updates",
     "Vocab": "data.vocabulary",
 }
 

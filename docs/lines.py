@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- lines: begin -->\n", "<!-- lines: end -->"
 
 ROOMS = sorted(path.parent.name for path in (ROOT / "d2lrnn").glob("*/__init__.py"))
-BACKENDS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
+PACKAGES = ("numpy", "torch", "tensorflow", "jax", "mxnet", "onnx")
 #: What is what everybody may use: no room.
 COMMON = "errors, registry, …"
 
@@ -59,7 +59,7 @@ def _row(parts: tuple[str, ...]) -> str:
 def table(before: Counter[str], after: Counter[str]) -> str:
     """The table, with sums of the core and of the backends."""
     core = [*(f"d2lrnn/{room}" for room in ROOMS), COMMON]
-    backends = [f"d2lrnn_{name}" for name in BACKENDS]
+    backends = [f"d2lrnn_{name}" for name in PACKAGES]
     others = ["tests/", "benchmarks/", "examples/"]
     rows = ["| | before | after | |", "|---|---:|---:|---:|"]
     for title, names in (("**the core**", core), ("**the backends**", backends), ("", others)):

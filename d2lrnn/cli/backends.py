@@ -140,7 +140,7 @@ def _lines(each: Examined, indent: int, width: int) -> Iterator[str]:
         yield line.replace(_UNBROKEN, " ")
     if each.devices:
         devices = ", ".join(f"{name} ({what})" for name, what in each.devices)
-        yield from _wrapped(f"devices: {devices}", hanging, width)
+        yield from wrapped(f"devices: {devices}", hanging, width)
     if each.state == "not installed":
         yield " " * (hanging + _INDENT) + each.faults[0].mend
     else:
@@ -150,11 +150,12 @@ def _lines(each: Examined, indent: int, width: int) -> Iterator[str]:
 def _told(faults: Sequence[Fault], indent: int, width: int) -> Iterator[str]:
     """What is wrong, and below it the command, in one line: a break of ours would be copied with it."""
     for fault in faults:
-        yield from _wrapped(f"{fault.what}:", indent, width)
+        yield from wrapped(f"{fault.what}:", indent, width)
         yield " " * (indent + _INDENT) + in_one_line(fault.mend)
 
 
-def _wrapped(text: str, indent: int, width: int) -> list[str]:
+def wrapped(text: str, indent: int, width: int) -> list[str]:
+    """A text in lines of a terminal's width, indented."""
     margin = " " * indent
     return textwrap.wrap(
         in_one_line(text), width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False

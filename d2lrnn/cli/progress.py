@@ -160,6 +160,38 @@ class EncodingDisplay:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+class StageDisplay:
+    """A bar for the stages of some work, on a terminal; elsewhere nothing.
+
+    Args:
+        of: what the work is about, in front of each stage.
+        stream: where to write; None is stderr.
+    """
+
+    def __init__(self, of: str, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stderr
+        self._of = of
+        self._console = Console(file=raw_stream(stream))
+        self._progress = Progress(
+            *_columns(min(self._console.width, _WIDTH_OF_ALL - 1)), console=self._console, transient=True,
+            auto_refresh=False, redirect_stdout=False, disable=not stream.isatty(), get_time=time.monotonic,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """Shows the stage that begins, after `done` of `total` are over."""
+        text = f"{self._of}: {stage}"
+        if self._task is None:
+            self._task = self._progress.add_task(text, total=total)
+            self._progress.start()
+            self._console.show_cursor()  # as above
+        self._progress.update(self._task, completed=done, total=total, description=text, refresh=True)
+
+    def close(self) -> None:
+        """Clears the bar: what follows stays."""
+        self._progress.stop()
+
+
 def _columns(width: int) -> list[ProgressColumn]:
     """What fits into a line. The speed is the first to give way, then the bar and the time."""
     columns: list[ProgressColumn] = [

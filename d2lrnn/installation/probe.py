@@ -1,4 +1,4 @@
-"""Imports tried in processes of their own: a framework can hang, or end the process that imports it."""
+"""Frameworks in processes of their own: one can hang, or end the process that imports it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: What the process runs: the path on which this one finds its modules, a module that answers, what it takes.
+#: What the process runs: a module that answers, what it takes, and the path on which this process finds its
+#: modules; without a path it finds what is installed there, and nothing of the folder where it is started.
 _PROGRAM = """
 import sys
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[3:] or sys.path[1:]
 from importlib import import_module
 module, _, function = sys.argv[1].partition(":")
 getattr(import_module(module), function)(sys.argv[2])
@@ -47,7 +48,9 @@ def ask(function: str, names: Sequence[str], seconds: float) -> dict[str, Answer
     """
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder, f"{number}.json") for number, name in enumerate(names)}
-        processes = {name: _start(function, name, file) for name, file in files.items()}
+        processes = {
+            name: start(function, f"{name}={file}", file.with_suffix(".log")) for name, file in files.items()
+        }
         end = time.monotonic() + seconds
         try:
             return {name: _answer(processes[name], files[name], end) for name in names}
@@ -57,12 +60,20 @@ def ask(function: str, names: Sequence[str], seconds: float) -> dict[str, Answer
                 process.wait()
 
 
-def _start(function: str, name: str, file: Path) -> subprocess.Popen[bytes]:
-    # What a framework prints on the way goes into a file: a pipe that nobody reads would fill up.
-    with open(file.with_suffix(".log"), "wb") as log:
+def start(function: str, question: str, log: Path, python: str | None = None) -> subprocess.Popen[bytes]:
+    """Starts a process that calls a function, and that Ctrl-C does not reach: whoever starts it ends it.
+
+    Args:
+        function: ``module:function``.
+        question: what it is called with.
+        log: where what it prints goes: a pipe that nobody reads would fill up.
+        python: the interpreter of another environment; None takes this one, with the path of this process.
+    """
+    path = sys.path if python is None else []
+    with open(log, "wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, function, f"{name}={file}", *sys.path],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [python or sys.executable, "-c", _PROGRAM, function, question, *path],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
 
 
@@ -73,7 +84,12 @@ def _answer(process: subprocess.Popen[bytes], file: Path, end: float) -> Answer 
         return None
     if file.is_file():
         return Answer(**json.loads(file.read_text("utf-8")))
+    ended = how_it_ended(code, file.with_suffix(".log"))
+    return Answer(error=f"importing it ends the process with {ended}")
+
+
+def how_it_ended(code: int, log: Path) -> str:
+    """``exit code 1, after: ModuleNotFoundError: …``: what a process returned, and its last words."""
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    said = file.with_suffix(".log").read_text("utf-8", "replace").strip().splitlines()
-    last = f", after: {said[-1]}" if said else ""
-    return Answer(error=f"importing it ends the process with {how}{last}")
+    said = log.read_text("utf-8", "replace").strip().splitlines()
+    return how + (f", after: {said[-1]}" if said else "")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import d2lrnn
+from d2lrnn import registry
 from d2lrnn.contract.cells import CELLS
 from d2lrnn.contract.optimizers import OPTIMIZERS
 
@@ -40,17 +41,19 @@ ROOMS = {
     "estimator": {"contract", "data", "errors", "generation", "registry", "training"},
     "saving": {"atomic_files", "checks", "contract", "data", "errors", "registry", "training", "translation"},
     "ports": {"atomic_files", "checks", "contract", "errors", "registry", "saving"},
+    "doctor": {"contract", "errors", "ports", "registry"},
     "book": {"contract", "data", "errors", "training", "translation"},
     "chapters": {"errors", "registry", "version"},
     "benchmark": {
         "allocator", "atomic_files", "contract", "data", "errors", "generation", "pages", "registry",
         "training", "workers",
     },
+    "verification": {"benchmark", "contract", "errors", "installation", "registry", "version"},
     "cli": {
         "allocator", "atomic_files", "benchmark", "chapters", "contract", "data", "errors", "generation",
         "installation", "pages", "registry", "report", "saving", "training", "translation", "version",
         "workers",
-        "ports",
+        "doctor", "ports", "verification",
     },
     "__main__": {"cli", "errors"},
 }  # fmt: skip
@@ -91,7 +94,8 @@ def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
     "command",
     [
         [], ["train"], ["generate"], ["chat"], ["evaluate"], ["compare"], ["plot"], ["report"], ["lr-find"],
-        ["export"], ["config"], ["completion"], ["chapter"], ["bench"], ["check"],
+        ["export"], ["config"], ["completion"], ["chapter"], ["bench"], ["check"], ["convert"], ["doctor"],
+        ["verify"],
     ],
 )  # fmt: skip
 def test_help_imports_no_numpy(command: list[str], tmp_path: Path) -> None:
@@ -167,8 +171,10 @@ def test_a_backend_imports_the_contract_and_for_its_tab_the_book(package: Path) 
         assert not extra, f"{path.name} of {package.name} imports from {', '.join(sorted(extra))}"
 
 
-def test_there_are_five_backends() -> None:
-    assert len(BACKENDS) == 5
+def test_there_are_five_backends_and_a_runtime() -> None:
+    packages = [entry.package for entry in (*registry.BACKENDS, *registry.RUNTIMES)]
+    assert sorted(packages) == [path.name for path in BACKENDS]
+    assert (len(registry.BACKENDS), len(registry.RUNTIMES)) == (5, 1)
 
 
 def test_the_contract_is_read_in_an_hour() -> None:

@@ -10,7 +10,7 @@ from pages import check_commands, run_page
 ROOT = Path(__file__).parents[2]
 
 #: Their code needs a framework: they run in tests/parity and tests/backends.
-ELSEWHERE = {"6-backends", "export", "plain-torch"}
+ELSEWHERE = {"6-backends", "explain-a-difference", "export", "move-a-layer", "plain-torch"}
 PAGES = [page for page in sorted(ROOT.glob("docs/*/*.md")) if page.parent.name in ("tutorial", "how-to")]
 RUN_HERE = [page for page in PAGES if page.stem not in ELSEWHERE]
 MENTIONING = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *PAGES]

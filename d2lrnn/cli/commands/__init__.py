@@ -27,7 +27,9 @@ TABLE: dict[str, dict[str, str]] = {
         "report": "show a saved run on a page: curves, samples, losses, hidden units",
     },
     "move layers between frameworks": {
+        "convert": "convert a file with recurrent layers to the format of another framework",
         "check": "build layers of another framework, and prove that they compute the same",
+        "doctor": "say what differs between layers that should compute the same",
     },
     "translate": {
         "translate": "train a translator on pairs of sentences, or translate with one",
@@ -38,6 +40,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "this installation": {
         "backends": "list the backends, what they compute on, and what mends them",
+        "verify": "compare every backend, on every device, with the float64 reference",
         "bench": "time training steps in every backend that is installed",
         "completion": "print what lets a shell complete these commands",
     },
