@@ -37,6 +37,9 @@ CORES = [
     ("python-3.13", "3.13", "core-newest"),
 ]
 
+#: Tests of the core that take long and are the same with every Python and NumPy: they run with the newest.
+ONCE = [f"tests/core/test_{name}.py" for name in ("pages", "verify", "doctor", "doctor_updates")]
+
 #: The matrices here are small: with several threads synchronisation costs more than the threads gain, above
 #: all on a busy machine.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -151,8 +154,8 @@ def core(session: nox.Session, requirements: str) -> None:
     paths = ["tests/core", "tests/backends/test_numpy_gradients.py"]
     if requirements != "core-oldest":
         _doctest(session, "d2lrnn", D2LRNN_BACKEND="numpy")
-    else:
-        paths += ["--ignore", "tests/core/test_pages.py"]  # as the examples: once with the newest will do
+    if (session.python, requirements) != (PYTHON, "core-newest"):
+        paths += [word for path in ONCE for word in ("--ignore", path)]
     if session.python != PYTHON:  # there the session of the backend has all of them
         paths += ["tests/parity", *([] if session.posargs else ["-m", "not slow", *SHORT])]
     _pytest(session, *paths, D2LRNN_BACKEND="numpy")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 import d2lrnn
 from d2lrnn.cli.main import main
@@ -25,20 +26,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not sup
 
 LAYERS = list(dict.fromkeys(each.layer for each in conventions(os.environ["D2LRNN_BACKEND"])))
 
-#: Keras runs its layers eagerly here, a hundred times slower, and JAX compiles each of them.
-NUM_EXAMPLES = 8 if os.environ["D2LRNN_BACKEND"] in ("torch", "mxnet") else 2
+#: How many of each layer; fewer in the short form of those that compile or run each of them eagerly.
+NUM_EXAMPLES, NUM_SHORT = 10, 2
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@settings(
-    deadline=None, max_examples=NUM_EXAMPLES, derandomize=True, suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate], report_multiple_bugs=False,
-)  # fmt: skip
-@given(data=st.data())
-def test_a_module_goes_there_and_back(
-    framework: ModuleType, layer: str, data: st.DataObject, tmp_path: Path
+def test_modules_go_there_and_back(
+    framework: ModuleType, layer: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    module = data.draw(framework.modules(layer))()
+    """Of one to three layers, with the framework's own initial values."""
+
+    @settings(
+        deadline=None, max_examples=NUM_SHORT if pytestconfig.getoption("--every") > 1 else NUM_EXAMPLES,
+        derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+        report_multiple_bugs=False,
+    )  # fmt: skip
+    @given(framework.modules(layer))
+    def go_there_and_back(make: Callable[[], Any]) -> None:
+        _goes_there_and_back(framework, layer, make(), tmp_path)
+
+    go_there_and_back()
+
+
+def _goes_there_and_back(framework: ModuleType, layer: str, module: Any, tmp_path: Path) -> None:
     namespace = next(row.namespace for row in conventions(framework.NAME) if row.layer == layer)
     ported = d2lrnn.port(module, to=framework.NAME, namespace=namespace)
     assert all(report.passed and not report.by_twin_alone for report in ported.reports)
