@@ -188,7 +188,6 @@ def parity(session: nox.Session, backend: str) -> None:
     ports = ["tests/ports"] if backend in PORTING else []
     _pytest(session, "tests/parity", *ports, *map(str, [*own, *book]), *short, **environment)
     if backend == ONNX_IN and not session.posargs:
-        _doctest(session, "backends/d2lrnn_onnx", **environment)
         _pytest(session, "tests/ports", listed=f"{session.name}-onnx", D2LRNN_BACKEND="onnx")
 
 
