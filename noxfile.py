@@ -18,7 +18,7 @@ PYTHON = "3.11"
 BACKENDS = ["numpy", "torch", "tensorflow", "jax", "mxnet"]
 #: Those whose tests wait most for compilers.
 COMPILING = ["tensorflow", "jax"]
-#: The short form of their tests, and of those on further Pythons: each fourth case of tests that have several.
+#: The short form of their tests, and of those on further Pythons: each fourth case of a test of several.
 SHORT = ["--every", "4"]
 #: Those whose framework has an engine for several workers.
 ENGINES = ["torch", "jax", "tensorflow", "mxnet"]
