@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -28,12 +29,16 @@ def _built(framework: ModuleType, convention: Convention, change: Callable[[Arra
     """A module with drawn parameters, some of them changed."""
     porter = porter_of(framework.NAME)[1]
     first, draw = porter.describe(framework.default(convention, SIZE, SIZE)), np.random.RandomState(0)
+    (layer,) = first.spec.layers
+    if layer.biases == "none":  # as ONNX's nodes are where nothing is said
+        layer = replace(layer, biases=next(biases for biases in convention.biases if biases != "none"))
+    spec = replace(first.spec, layers=(layer,))
     right = {
-        name: draw.uniform(-0.5, 0.5, array.shape).astype(array.dtype)
-        for name, array in first.parameters.items()
+        name: draw.uniform(-0.5, 0.5, shape).astype(spec.dtype)
+        for name, shape in spec.parameter_shapes().items()
     }
     table = conventions(framework.NAME)
-    fitted = fit(first.spec, {**right, **change(right)}, table, framework.NAME, first.namespace)
+    fitted = fit(spec, {**right, **change(right)}, table, framework.NAME, first.namespace)
     return porter.build(fitted.spec, fitted.parameters, fitted.conventions)
 
 
