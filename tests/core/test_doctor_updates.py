@@ -91,7 +91,7 @@ def _clipped(how: str, theta: float = 0.5, parts: list[tuple[Arrays, Arrays]] = 
     found = []
     for pair in parts:
         if how == "each worker":
-            pair = tuple({n: g * min(1, theta / _norm(part)) for n, g in part.items()} for part in pair)  # type: ignore[assignment]
+            pair = tuple({n: g * min(1, theta / _norm(part)) for n, g in part.items()} for part in pair)
         total = {name: pair[0][name] + pair[1][name] for name in SHAPES}
         if how == "norm":
             total = {name: g * min(1, theta / _norm(total)) for name, g in total.items()}

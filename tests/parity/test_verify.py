@@ -50,7 +50,7 @@ def test_the_backend_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bounds_are_those_of_the_tests(dtype: str) -> None:
-    assert bound_of(OUTPUTS, dtype) == OF_OUTPUTS[dtype]  # type: ignore[arg-type]
-    assert bound_of(GRADIENTS, dtype) == OF_GRADIENTS[dtype]  # type: ignore[arg-type]
+    assert bound_of(OUTPUTS, dtype) == OF_OUTPUTS[dtype]
+    assert bound_of(GRADIENTS, dtype) == OF_GRADIENTS[dtype]
     for training in TRAININGS:
-        assert bound_of(training, dtype) == OF_STEPS[dtype]  # type: ignore[arg-type]
+        assert bound_of(training, dtype) == OF_STEPS[dtype]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from ports.user_files import Files
 
 from d2lrnn.ports.conventions import Convention
-from d2lrnn.ports.description import StackSpec
 from d2lrnn.ports.formats.protocol import Hints
 
 NAME = "onnx"
@@ -245,14 +245,6 @@ def ask_dropout(convention: Convention) -> None:
 def ask_kernel(convention: Convention) -> None:
     """Where there is no GPU nothing can be asked; that the table promises nothing is all."""
     assert convention.kernel == ()
-
-
-class Files(NamedTuple):
-    """How a user writes a file of a module, and calls what is in one; and which stacks it can say."""
-
-    save: Callable[[Any, Path], None]
-    called: Callable[[Path, Any, Any], Any]
-    holds: Callable[[StackSpec], bool]
 
 
 def _called_file(path: Path, like: Any, X: Any) -> Any:

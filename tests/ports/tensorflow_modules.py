@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import keras
@@ -15,6 +15,7 @@ import pytest
 from d2lrnn_tensorflow.saved_weights import unsaid
 from hypothesis import strategies as st
 from keras import layers as kl
+from ports.user_files import Files
 
 import d2lrnn
 from d2lrnn.ports.conventions import Convention
@@ -182,14 +183,6 @@ def ask_kernel(convention: Convention) -> None:
             "not unrolled",
         )
         assert convention.kernel == asked
-
-
-class Files(NamedTuple):
-    """How a user writes a file of a module, and calls what is in one; and which stacks it can say."""
-
-    save: Callable[[Any, Path], None]
-    called: Callable[[Path, Any, Any], Any]
-    holds: Callable[[StackSpec], bool]
 
 
 def _model(module: Any) -> Any:

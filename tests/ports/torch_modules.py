@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
 from hypothesis import strategies as st
+from ports.user_files import Files
 from torch import nn
 
 from d2lrnn.ports.conventions import Convention
@@ -143,14 +143,6 @@ def ask_dropout(convention: Convention) -> None:
 def ask_kernel(convention: Convention) -> None:
     """Where there is no GPU nothing can be asked; that the table promises nothing is all."""
     assert convention.kernel == ()
-
-
-class Files(NamedTuple):
-    """How a user writes a file of a module, and calls what is in one; and which stacks it can say."""
-
-    save: Callable[[Any, Path], None]
-    called: Callable[[Path, Any, Any], Any]
-    holds: Callable[[StackSpec], bool]
 
 
 def _one_activation(spec: StackSpec) -> bool:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from d2lrnn.cli.commands.argument_parser import ArgumentParser
 from d2lrnn.cli.commands.options import add_debug, add_json
-from d2lrnn.cli.commands.request import Request
-from d2lrnn.errors import SpecError
+from d2lrnn.cli.commands.request import Request, check_timeout
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,7 @@ class BackendsRequest(Request):
     json: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.timeout < float("inf"):
-            raise SpecError(f"--timeout is {self.timeout:g}: it must be a number above 0")
+        check_timeout(self.timeout)
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -56,6 +56,12 @@ def check_at_least_one(what: str, number: int | None) -> None:
         raise SpecError(f"{what} is {number}: it must be at least 1")
 
 
+def check_timeout(seconds: float) -> None:
+    """Raises a SpecError where --timeout is no time."""
+    if not 0 < seconds < float("inf"):
+        raise SpecError(f"--timeout is {seconds:g}: it must be a number above 0")
+
+
 def check_alone(what: str, given: Mapping[str, bool]) -> None:
     """Raises a SpecError where something is given that an option leaves no room for."""
     if unwanted := [name for name, there in given.items() if there]:
